@@ -1,0 +1,1 @@
+//! Dockerfile text in, typed tree or diagnostics out.
