@@ -1,1 +1,8 @@
-//! kiln.
+//! kiln: a Dockerfile build engine with its own container runtime.
+//!
+//! The modules, bottom to top. Calls go down only; `tests/it/layers.rs` holds the table of
+//! who may use whom.
+
+pub mod api;
+pub mod blocking;
+pub mod oci;

@@ -1,1 +1,5 @@
 //! The content-addressed store.
+
+mod digest;
+
+pub use digest::{Digest, Hasher, ParseDigestError};

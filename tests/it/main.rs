@@ -1,1 +1,3 @@
-//! Integration tests.
+//! The integration tests: whole commands and real parts.
+
+mod support;

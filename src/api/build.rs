@@ -1,0 +1,127 @@
+//! What a build is asked for and what it gives.
+
+use std::path::PathBuf;
+
+use crate::oci::{Platform, Reference};
+
+/// Where the build context comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContextSource {
+    /// A directory; absolute.
+    Directory(PathBuf),
+    /// A tar archive (plain, gzip or zstd) in a file that `cli` spooled from stdin.
+    Tar(PathBuf),
+    /// A Dockerfile alone, without any context.
+    None,
+}
+
+/// Which network RUN steps and containers have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// A namespace of its own, connected to the bridge.
+    #[default]
+    Bridge,
+    /// A namespace of its own with loopback only.
+    None,
+    /// The host's.
+    Host,
+}
+
+/// When an image is asked of its registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// Only if the store doesn't have it.
+    #[default]
+    Missing,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Progress {
+    /// `Tty` on a terminal, else `Plain`.
+    #[default]
+    Auto,
+    /// A line per event.
+    Plain,
+    /// A block that is repainted.
+    Tty,
+    /// Nothing but errors.
+    Quiet,
+}
+
+/// The form of an exported result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputKind {
+    /// The local image store (the default).
+    Image,
+    /// An OCI image layout as a tar file.
+    Oci,
+    /// A `docker load` archive.
+    Docker,
+    /// The root filesystem as a tar file.
+    Tar,
+    /// The root filesystem as a directory.
+    Local,
+}
+
+/// One `-o`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its form.
+    pub kind: OutputKind,
+    /// Where it goes; `None` means standard output (not for `Local` and `Image`).
+    pub destination: Option<PathBuf>,
+}
+
+/// `kiln build`.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// The context.
+    pub context: ContextSource,
+    /// The Dockerfile's text, its name as shown in messages, and where its own `.dockerignore` would be.
+    pub dockerfile: DockerfileSource,
+    /// `-t`, in order.
+    pub tags: Vec<Reference>,
+    /// `--build-arg`, in order.
+    pub build_args: Vec<(String, String)>,
+    /// `--label`, in order.
+    pub labels: Vec<(String, String)>,
+    /// `--target`: a stage's name or index.
+    pub target: Option<String>,
+    /// `--platform`, else the machine's own.
+    pub platform: Platform,
+    /// `--no-cache`.
+    pub no_cache: bool,
+    /// `--pull`.
+    pub pull: PullPolicy,
+    /// `--network`: what RUN steps get without a flag of their own.
+    pub network: NetworkMode,
+    /// `-o`; empty means the image store.
+    pub outputs: Vec<Output>,
+    /// Extra entries of /etc/hosts in RUN steps, `(name, address)`.
+    pub add_hosts: Vec<(String, String)>,
+}
+
+/// Where the Dockerfile is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DockerfileSource {
+    /// `-f FILE` or the default, inside or outside the context; relative names are joined to the context
+    /// (or to the working directory) by `cli`. For a tar context: a path inside the archive.
+    Path(PathBuf),
+    /// The text itself, from standard input.
+    Text(String),
+}
+
+/// What a build gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildOutcome {
+    /// The image's id (its config's digest), `sha256:…`; `None` when only files were exported.
+    pub image: Option<String>,
+    /// The names that now point at it.
+    pub tags: Vec<String>,
+}

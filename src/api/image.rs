@@ -1,0 +1,70 @@
+//! Images as they are listed and explained.
+
+/// A row of `kiln images`, and the head of `kiln inspect`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// `sha256:…` of the config.
+    pub id: String,
+    /// `name:tag` as users write it (`debian:bookworm`, not `docker.io/library/…`); empty for a dangling image.
+    pub tags: Vec<String>,
+    /// `name@sha256:…`, where it was pulled from or pushed to.
+    pub digests: Vec<String>,
+    /// `created` of the config, unix seconds.
+    pub created: i64,
+    /// Bytes of all its layers, unpacked.
+    pub size: u64,
+    /// Labels of the config.
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// A row of `kiln history`, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// `sha256:…` of the image on the first row and of parents that are images here; else `None` (`<missing>`).
+    pub image: Option<String>,
+    /// Unix seconds; `None` when the history doesn't say.
+    pub created: Option<i64>,
+    /// What made the layer.
+    pub created_by: String,
+    /// Bytes of the layer, 0 for one without.
+    pub size: u64,
+    /// The history's comment.
+    pub comment: String,
+    /// The tags of the image on this row.
+    pub tags: Vec<String>,
+}
+
+/// What `kiln rmi` did, one line each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removed {
+    /// `Untagged: name:tag`.
+    Untagged(String),
+    /// `Deleted: sha256:…`.
+    Deleted(String),
+}
+
+/// `kiln prune` and its relatives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PruneRequest {
+    /// Stopped containers.
+    pub containers: bool,
+    /// Images: dangling ones, or with `all` every one that no container uses.
+    pub images: bool,
+    /// Build cache that no image needs.
+    pub cache: bool,
+    /// `--all`.
+    pub all: bool,
+}
+
+/// What `kiln prune` removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PruneReport {
+    /// Ids of containers.
+    pub containers: Vec<String>,
+    /// What became of images.
+    pub images: Vec<Removed>,
+    /// Cache records dropped.
+    pub records: u64,
+    /// Bytes freed.
+    pub bytes: u64,
+}

@@ -1,0 +1,38 @@
+//! The data that both front doors exchange with the engine: requests in, outcomes, events and failures out.
+//!
+//! Plain serde data; nothing here does anything.
+
+mod build;
+mod container;
+mod event;
+mod failure;
+mod image;
+
+pub use build::{
+    BuildOutcome, BuildRequest, ContextSource, DockerfileSource, NetworkMode, Output, OutputKind, Progress,
+    PullPolicy,
+};
+pub use container::{
+    ContainerInfo, ContainerState, CreateRequest, ExecRequest, LogsRequest, Stdio, VolumeRequest,
+};
+pub use event::{Event, Events, StepId, StepOutcome, Stream};
+pub use failure::{Excerpt, Failure, FailureKind};
+pub use image::{HistoryRow, ImageInfo, PruneReport, PruneRequest, Removed};
+
+use std::path::PathBuf;
+
+/// Where an engine keeps its state and finds its configuration; read from argv and the environment by `cli`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The store: `--root`, `KILN_ROOT`, `/var/lib/kiln`.
+    pub root: PathBuf,
+    /// Sockets and locks that a reboot may forget: `KILN_RUN`, `<root>/run` when a root was named, else `/run/kiln`.
+    pub run: PathBuf,
+    /// Folders of `HOST/hosts.toml` files, first match wins: `$KILN_CONFIG/certs.d`, `/etc/kiln/certs.d`,
+    /// `/etc/containerd/certs.d`, `/etc/docker/certs.d`.
+    pub certs: Vec<PathBuf>,
+    /// `SOURCE_DATE_EPOCH`, seconds.
+    pub source_date_epoch: Option<i64>,
+    /// Proxy variables of the environment (`HTTP_PROXY`, …), handed to RUN steps but to no key.
+    pub proxies: Vec<(String, String)>,
+}

@@ -1,0 +1,16 @@
+//! What the integration tests share.
+
+/// Tells whether this test may run as root; prints that `name` is skipped when it may not.
+///
+/// With `KILN_TEST_NO_SKIP=1`, as in `.ci/run`, a skip is a failure.
+#[expect(dead_code, reason = "used by the tests of each area as they land")]
+pub(crate) fn needs_root(name: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    #[expect(clippy::disallowed_methods, reason = "a test reads its own environment")]
+    let strict = std::env::var_os("KILN_TEST_NO_SKIP").is_some();
+    assert!(root || !strict, "{name} needs root");
+    if !root {
+        println!("skipped {name}: needs root");
+    }
+    root
+}
