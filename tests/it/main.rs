@@ -1,3 +1,12 @@
 //! The integration tests: whole commands and real parts.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests talk to their reader and read their own environment"
+)]
+
 mod support;
