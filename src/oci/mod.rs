@@ -1,5 +1,8 @@
 //! OCI names and arithmetic, without IO.
 
+mod config;
+
+pub use config::{Empty, Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
 use kiln_cache::Digest;
 
 /// A name of an image: registry, repository, and tag or digest.
