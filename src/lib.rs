@@ -5,4 +5,5 @@
 
 pub mod api;
 pub mod blocking;
+pub mod build;
 pub mod oci;

@@ -1,0 +1,3 @@
+//! The build engine: from a Dockerfile's tree to an image.
+
+pub mod graph;
