@@ -1,30 +1,28 @@
 //! OCI names and arithmetic, without IO.
+//!
+//! References, platforms, media types and layer identities. The JSON types of manifests come from
+//! `oci-spec` and are re-exported here, so that the rest of the crate has one place to import from.
+//! What was pulled is kept as raw bytes; these types are for reading it, never for writing it again.
 
 mod config;
+mod layer_id;
+pub mod media_type;
+mod platform;
+mod reference;
 
 pub use config::{Empty, Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
-use kiln_cache::Digest;
+pub use layer_id::{ChainId, DiffId, chain_id};
+pub use platform::{Platform, PlatformError, choose, is_attestation};
+pub use reference::{Reference, ReferenceError};
 
-/// A name of an image: registry, repository, and tag or digest.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Reference {
-    /// `docker.io`.
-    pub registry: String,
-    /// `library/debian`.
-    pub repository: String,
-    /// `bookworm`.
-    pub tag: Option<String>,
-    /// `sha256:…`.
-    pub digest: Option<Digest>,
-}
+pub use oci_spec::image::{
+    Descriptor, DescriptorBuilder, ImageIndex, ImageIndexBuilder, ImageManifest, ImageManifestBuilder,
+    MediaType,
+};
 
-/// What an image runs on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Platform {
-    /// `linux`.
-    pub os: String,
-    /// `amd64`.
-    pub architecture: String,
-    /// `v8`.
-    pub variant: Option<String>,
+use kiln_cache::{Digest, ParseDigestError};
+
+/// Returns the digest of `descriptor`; algorithms other than sha256 are refused.
+pub fn digest_of(descriptor: &Descriptor) -> Result<Digest, ParseDigestError> {
+    descriptor.digest().to_string().parse()
 }
