@@ -6,4 +6,6 @@
 pub mod api;
 pub mod blocking;
 pub mod build;
+pub mod network;
 pub mod oci;
+pub mod sys;

@@ -9,4 +9,5 @@
     reason = "tests talk to their reader and read their own environment"
 )]
 
+mod network;
 mod support;

@@ -3,7 +3,6 @@
 /// Tells whether this test may run as root; prints that `name` is skipped when it may not.
 ///
 /// With `KILN_TEST_NO_SKIP=1`, as in `.ci/run`, a skip is a failure.
-#[expect(dead_code, reason = "used by the tests of each area as they land")]
 pub(crate) fn needs_root(name: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     let strict = std::env::var_os("KILN_TEST_NO_SKIP").is_some();

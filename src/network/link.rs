@@ -1,0 +1,186 @@
+//! Links, addresses and routes, as rtnetlink requests.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use ipnet::Ipv4Net;
+
+use super::netlink::{ACK, CREATE, DUMP, EXCLUSIVE, Message, Socket, attribute, u32_at};
+
+const NEW_LINK: u16 = 16;
+const DELETE_LINK: u16 = 17;
+const GET_LINK: u16 = 18;
+const NEW_ADDRESS: u16 = 20;
+const NEW_ROUTE: u16 = 24;
+const GET_ROUTE: u16 = 26;
+
+const LINK_ADDRESS: u16 = 1;
+const LINK_NAME: u16 = 3;
+const LINK_MTU: u16 = 4;
+const LINK_MASTER: u16 = 10;
+const LINK_INFO: u16 = 18;
+const LINK_NETNS_FD: u16 = 28;
+const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const BRIDGE_FORWARD_DELAY: u16 = 1;
+const BRIDGE_STP: u16 = 5;
+const VETH_PEER: u16 = 1;
+
+const FAMILY_INET: u8 = 2;
+const FLAG_UP: u32 = 1;
+const LINK_HEADER_BYTES: usize = 16;
+const ROUTE_HEADER_BYTES: usize = 12;
+
+const ROUTE_DESTINATION: u16 = 1;
+const ROUTE_OUT: u16 = 4;
+const ROUTE_GATEWAY: u16 = 5;
+const TABLE_MAIN: u8 = 254;
+const PROTOCOL_STATIC: u8 = 4;
+const UNICAST: u8 = 1;
+
+/// The loopback's index in every network namespace.
+const LOOPBACK: u32 = 1;
+
+/// An address that is surely not on a link of the host, to ask for the way out (RFC 5737, TEST-NET-2).
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// What is known of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) up: bool,
+    pub(super) mtu: Option<u32>,
+}
+
+/// A veth pair: `outer` is a port of a bridge, its peer is `eth0` in another namespace.
+#[derive(Debug)]
+pub(super) struct Pair<'a> {
+    pub(super) outer: &'a str,
+    pub(super) bridge: u32,
+    pub(super) namespace: BorrowedFd<'a>,
+    pub(super) mac: [u8; 6],
+    pub(super) mtu: u32,
+}
+
+/// Looks up a link by its name.
+pub(super) fn find(socket: &mut Socket, name: &str) -> io::Result<Option<Link>> {
+    let request = Message::new(GET_LINK, 0, &link_header(0, 0)).text(LINK_NAME, name);
+    match socket.request(request) {
+        Ok(replies) => Ok(replies.first().and_then(|reply| read_link(reply))),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a bridge that is still down, with a MAC of its own (one taken from the ports would change with them).
+pub(super) fn add_bridge(socket: &mut Socket, name: &str, mac: [u8; 6]) -> io::Result<()> {
+    let request = Message::new(NEW_LINK, ACK | CREATE | EXCLUSIVE, &link_header(0, 0))
+        .text(LINK_NAME, name)
+        .put(LINK_ADDRESS, mac)
+        .nest(LINK_INFO, |info| {
+            info.text(INFO_KIND, "bridge").nest(INFO_DATA, |data| {
+                data.put(BRIDGE_FORWARD_DELAY, 0u32.to_ne_bytes()).put(BRIDGE_STP, 0u32.to_ne_bytes())
+            })
+        });
+    socket.request(request).map(drop)
+}
+
+/// Makes a veth pair in one request; the outer end is born up, the inner one down in its namespace.
+///
+/// The kernel can't open the inner end yet: it is made before it has a peer.
+pub(super) fn add_pair(socket: &mut Socket, pair: &Pair<'_>) -> io::Result<()> {
+    let namespace = pair.namespace.as_raw_fd().cast_unsigned();
+    let request = Message::new(NEW_LINK, ACK | CREATE | EXCLUSIVE, &link_header(0, FLAG_UP))
+        .text(LINK_NAME, pair.outer)
+        .put(LINK_MTU, pair.mtu.to_ne_bytes())
+        .put(LINK_MASTER, pair.bridge.to_ne_bytes())
+        .nest(LINK_INFO, |info| {
+            info.text(INFO_KIND, "veth").nest(INFO_DATA, |data| {
+                data.nest(VETH_PEER, |peer| {
+                    peer.raw(&link_header(0, 0))
+                        .text(LINK_NAME, "eth0")
+                        .put(LINK_ADDRESS, pair.mac)
+                        .put(LINK_MTU, pair.mtu.to_ne_bytes())
+                        .put(LINK_NETNS_FD, namespace.to_ne_bytes())
+                })
+            })
+        });
+    socket.request(request).map(drop)
+}
+
+/// Removes a link.
+pub(super) fn remove(socket: &mut Socket, index: u32) -> io::Result<()> {
+    socket.request(Message::new(DELETE_LINK, ACK, &link_header(index, 0))).map(drop)
+}
+
+/// Gives a link its address and its broadcast address.
+pub(super) fn add_address(index: u32, net: Ipv4Net) -> Message {
+    let mut header = [0; 8];
+    header[0] = FAMILY_INET;
+    header[1] = net.prefix_len();
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    Message::new(NEW_ADDRESS, ACK | CREATE | EXCLUSIVE, &header)
+        .put(1, net.addr().octets())
+        .put(2, net.addr().octets())
+        .put(4, net.broadcast().octets())
+}
+
+/// Brings a link up.
+pub(super) fn set_up(index: u32) -> Message {
+    Message::new(NEW_LINK, ACK, &link_header(index, FLAG_UP))
+}
+
+/// Brings the loopback up.
+pub(super) fn loopback_up() -> Message {
+    set_up(LOOPBACK)
+}
+
+/// Sends everything unknown to `gateway`.
+pub(super) fn default_route(gateway: Ipv4Addr) -> Message {
+    let header = [FAMILY_INET, 0, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, 0, UNICAST, 0, 0, 0, 0];
+    Message::new(NEW_ROUTE, ACK | CREATE, &header).put(ROUTE_GATEWAY, gateway.octets())
+}
+
+/// Lists the destinations of all routes, default routes left out, and those through link `except`.
+pub(super) fn destinations(socket: &mut Socket, except: Option<u32>) -> io::Result<Vec<Ipv4Net>> {
+    let mut header = [0; ROUTE_HEADER_BYTES];
+    header[0] = FAMILY_INET;
+    let replies = socket.request(Message::new(GET_ROUTE, DUMP, &header))?;
+    Ok(replies.iter().filter_map(|reply| read_route(reply, except)).collect())
+}
+
+/// Returns the MTU of the link that leads out of the host, if there is one.
+pub(super) fn way_out_mtu(socket: &mut Socket) -> Option<u32> {
+    let header = [FAMILY_INET, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let request = Message::new(GET_ROUTE, 0, &header).put(ROUTE_DESTINATION, OUTSIDE.octets());
+    let replies = socket.request(request).ok()?;
+    let index =
+        attribute(replies.first()?.get(ROUTE_HEADER_BYTES..)?, ROUTE_OUT).and_then(|v| u32_at(v, 0))?;
+    let replies = socket.request(Message::new(GET_LINK, 0, &link_header(index, 0))).ok()?;
+    read_link(replies.first()?)?.mtu
+}
+
+fn link_header(index: u32, flags: u32) -> [u8; LINK_HEADER_BYTES] {
+    let mut header = [0; LINK_HEADER_BYTES];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..16].copy_from_slice(&flags.to_ne_bytes());
+    header
+}
+
+fn read_link(reply: &[u8]) -> Option<Link> {
+    let mtu = attribute(reply.get(LINK_HEADER_BYTES..)?, LINK_MTU).and_then(|value| u32_at(value, 0));
+    Some(Link { index: u32_at(reply, 4)?, up: u32_at(reply, 8)? & FLAG_UP != 0, mtu })
+}
+
+fn read_route(reply: &[u8], except: Option<u32>) -> Option<Ipv4Net> {
+    let prefix = *reply.get(1)?;
+    let attributes = reply.get(ROUTE_HEADER_BYTES..)?;
+    let out = attribute(attributes, ROUTE_OUT).and_then(|value| u32_at(value, 0));
+    if prefix == 0 || (except.is_some() && out == except) {
+        return None;
+    }
+    let octets: [u8; 4] = attribute(attributes, ROUTE_DESTINATION)?.try_into().ok()?;
+    Ipv4Net::new(octets.into(), prefix).ok()
+}

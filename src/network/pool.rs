@@ -1,0 +1,53 @@
+//! Endpoints made ahead for a build's RUN steps.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::{Endpoint, Networks, Result};
+
+/// What stands in the records of addresses.
+const OWNER: &str = "build";
+
+/// Ready endpoints, made by a thread in the background, each used once and never again.
+///
+/// What was made and not used goes with the pool; its thread has ended when the drop returns.
+#[derive(Debug)]
+pub struct Pool {
+    networks: Networks,
+    ready: Mutex<Option<Receiver<Endpoint>>>,
+    maker: Option<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// Starts to make endpoints; `depth` of them wait at a time.
+    ///
+    /// This starts a thread and touches the host's network, so it is for a build that has missed its cache.
+    pub fn new(networks: Networks, depth: usize) -> Self {
+        // One more is in the thread's hand when the channel is full.
+        let (sender, ready) = sync_channel(depth.saturating_sub(1));
+        let own = networks.clone();
+        // A failure ends the thread: the step that asks next connects by itself, and reports.
+        let make = move || while own.connect(OWNER).is_ok_and(|endpoint| sender.send(endpoint).is_ok()) {};
+        let maker = std::thread::Builder::new().name("netns pool".to_owned()).spawn(make).ok();
+        Self { networks, ready: Mutex::new(Some(ready)), maker }
+    }
+
+    /// Gives an endpoint that nobody else has had.
+    pub fn take(&self) -> Result<Endpoint> {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        match ready.as_ref().and_then(|ready| ready.recv().ok()) {
+            Some(endpoint) => Ok(endpoint),
+            None => self.networks.connect(OWNER),
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.ready.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(maker) = self.maker.take() {
+            let _ = maker.join();
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Real namespaces on a real bridge.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use kiln::network::{Endpoint, Networks, Pool};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::support::needs_root;
+
+/// A network of its own that takes its bridge and packet filter away at the end.
+struct TestNetwork {
+    networks: Networks,
+    folder: tempfile::TempDir,
+}
+
+impl TestNetwork {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { networks: Networks::new(&folder.path().join("networks")), folder }
+    }
+
+    fn connect(&self) -> Endpoint {
+        self.networks.connect("test").unwrap()
+    }
+
+    fn records(&self) -> usize {
+        std::fs::read_dir(self.folder.path().join("networks/addresses")).unwrap().count()
+    }
+}
+
+impl Drop for TestNetwork {
+    fn drop(&mut self) {
+        self.networks.remove().unwrap();
+    }
+}
+
+/// Runs `work` on a thread inside `namespace`.
+fn inside<T: Send + 'static>(
+    namespace: &impl AsFd,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
+    let fd: OwnedFd = namespace.as_fd().try_clone_to_owned().unwrap();
+    std::thread::spawn(move || {
+        move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        work()
+    })
+}
+
+fn reaches(from: &Endpoint, address: Ipv4Addr, port: u16) -> bool {
+    let connect = move || {
+        let mut stream = TcpStream::connect_timeout(&(address, port).into(), Duration::from_secs(2)).ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        Some(text)
+    };
+    inside(&from.namespace, connect).join().unwrap().as_deref() == Some("hello")
+}
+
+/// Says hello to everybody who comes, and gives the port.
+fn greeter(listener: TcpListener) -> u16 {
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = stream.unwrap().write_all(b"hello");
+        }
+    });
+    port
+}
+
+#[test]
+fn an_endpoint_has_loopback_an_address_and_a_way_out() {
+    if !needs_root("an_endpoint_has_loopback_an_address_and_a_way_out") {
+        return;
+    }
+    let network = TestNetwork::new();
+    let endpoint = network.connect();
+    let listener = TcpListener::bind((endpoint.gateway, 0)).unwrap();
+    assert!(reaches(&endpoint, endpoint.gateway, greeter(listener)), "the host answers at the gateway");
+    let routes =
+        inside(&endpoint.namespace, || std::fs::read_to_string("/proc/thread-self/net/route").unwrap());
+    assert!(routes.join().unwrap().lines().any(|line| line.starts_with("eth0\t00000000")));
+    let lo = inside(&endpoint.namespace, || TcpListener::bind("127.0.0.1:0").map(greeter).unwrap());
+    assert!(reaches(&endpoint, Ipv4Addr::LOCALHOST, lo.join().unwrap()));
+}
+
+#[test]
+fn two_endpoints_reach_each_other_and_addresses_differ() {
+    if !needs_root("two_endpoints_reach_each_other_and_addresses_differ") {
+        return;
+    }
+    let network = TestNetwork::new();
+    let (one, other) = (network.connect(), network.connect());
+    assert_ne!(one.address, other.address);
+    let port = inside(&other.namespace, || TcpListener::bind("0.0.0.0:0").map(greeter).unwrap());
+    assert!(reaches(&one, other.address.addr(), port.join().unwrap()));
+    assert_eq!(network.records(), 2);
+    drop(one);
+    network.networks.release(other);
+    assert_eq!(network.records(), 0, "addresses are given back");
+}
+
+#[test]
+fn what_leaves_is_masqueraded_and_nothing_comes_in_uninvited() {
+    if !needs_root("what_leaves_is_masqueraded_and_nothing_comes_in_uninvited") {
+        return;
+    }
+    // An endpoint of the outer network plays the host of an inner one, whose subnet nobody else knows.
+    let world = TestNetwork::new();
+    let host = world.connect();
+    let folder = tempfile::tempdir().unwrap();
+    let home = Networks::new(&folder.path().join("networks"));
+    let container = inside(&host.namespace, move || home.connect("test").unwrap()).join().unwrap();
+    assert_ne!(container.address.trunc(), host.address.trunc(), "the subnet of a route is not chosen");
+
+    let server = TcpListener::bind((host.gateway, 0)).unwrap();
+    let target = (host.gateway, server.local_addr().unwrap().port());
+    let client = inside(&container.namespace, move || TcpStream::connect(target).unwrap());
+    let (_stream, from) = server.accept().unwrap();
+    client.join().unwrap();
+    assert_eq!(from.ip(), host.address.addr(), "the world sees the host's address");
+
+    let listen = inside(&container.namespace, || TcpListener::bind("0.0.0.0:0").map(greeter).unwrap());
+    let port = listen.join().unwrap();
+    let stranger = world.connect();
+    route(&stranger, &container, &host);
+    assert!(!reaches(&stranger, container.address.addr(), port), "a stranger can't reach a container");
+}
+
+/// Gives `stranger` a route to the subnet of `container` by way of `host`.
+fn route(stranger: &Endpoint, container: &Endpoint, host: &Endpoint) {
+    let (subnet, way) = (container.address.trunc().to_string(), host.address.addr().to_string());
+    let add = move || {
+        std::process::Command::new("ip")
+            .args(["route", "add", &subnet, "via", &way])
+            .status()
+            .unwrap()
+            .success()
+    };
+    assert!(inside(&stranger.namespace, add).join().unwrap());
+}
+
+#[test]
+fn a_pool_gives_endpoints_that_nobody_else_has() {
+    if !needs_root("a_pool_gives_endpoints_that_nobody_else_has") {
+        return;
+    }
+    let network = TestNetwork::new();
+    let pool = Pool::new(network.networks.clone(), 2);
+    let taken: Vec<_> = (0..5).map(|_| pool.take().unwrap()).collect();
+    let mut addresses: Vec<_> = taken.iter().map(|endpoint| endpoint.address).collect();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 5);
+}
+
+#[test]
+fn a_flushed_packet_filter_comes_back_with_the_next_connection() {
+    if !needs_root("a_flushed_packet_filter_comes_back_with_the_next_connection") {
+        return;
+    }
+    let network = TestNetwork::new();
+    drop(network.connect());
+    let table = network.networks.table().to_owned();
+    let listed = || {
+        let list =
+            std::process::Command::new("nft").args(["list", "table", "inet", &table]).output().unwrap();
+        String::from_utf8(list.stdout).unwrap()
+    };
+    if !Path::new("/usr/sbin/nft").exists() {
+        println!("the rules are not compared: nft is not installed");
+        return;
+    }
+    assert!(listed().contains("masquerade"), "{}", listed());
+    std::process::Command::new("nft").args(["delete", "table", "inet", &table]).status().unwrap();
+    drop(network.connect());
+    let rules = listed();
+    let bridge = network.networks.bridge();
+    for rule in [
+        format!("oifname != \"{bridge}\" masquerade"),
+        format!("oifname \"{bridge}\" ct state established,related accept"),
+        format!("iifname \"{bridge}\" accept"),
+        format!("oifname \"{bridge}\" drop"),
+    ] {
+        assert!(rules.contains(&rule), "{rule} in {rules}");
+    }
+}
