@@ -9,3 +9,4 @@ pub mod build;
 pub mod network;
 pub mod oci;
 pub mod sys;
+pub mod volume;
