@@ -8,5 +8,6 @@ pub mod blocking;
 pub mod build;
 pub mod network;
 pub mod oci;
+pub mod registry;
 pub mod sys;
 pub mod volume;
