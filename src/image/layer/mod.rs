@@ -1,0 +1,19 @@
+//! One layer's bytes: archive to folder, folder to archive.
+//!
+//! Knows files and tar, gzip and zstd; knows no store, no registry and no image. Blocking, with bounded memory.
+
+mod compress;
+mod entries;
+mod error;
+mod pack;
+mod unpack;
+mod walk;
+
+pub use compress::{Compressed, GzipWriter, decompress};
+pub use error::LayerError;
+pub use pack::{TAR_VERSION, diff_id, tar, tar_merged};
+pub use unpack::{Unpacked, Whiteouts, unpack, unpack_with};
+pub use walk::{Node, flatten};
+
+#[cfg(test)]
+mod tests;

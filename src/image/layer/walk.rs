@@ -1,0 +1,231 @@
+//! The files of one layer, or of a stack of layers seen as one, in sorted order and without a mount.
+//!
+//! Descriptors are opened by path from each layer's root with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`, so
+//! their number doesn't grow with the depth; the walk keeps its own stack.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use rustix::fs::{self as unix, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use super::error::LayerError;
+
+/// What overlay's markers mean to a walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Markers {
+    /// They are shown, as the tar of one layer needs it.
+    Show,
+    /// They hide what is below, as a mount does.
+    Apply,
+}
+
+/// A name in a layer or in a stack of layers.
+pub struct Node<'a> {
+    /// Relative to the root, without a leading slash; empty for the root itself.
+    pub path: &'a [u8],
+    /// Its attributes.
+    pub stat: Stat,
+    /// Index of the folder that it comes from, base first.
+    pub layer: usize,
+    root: BorrowedFd<'a>,
+}
+
+impl Node<'_> {
+    /// Returns what kind of file it is.
+    pub fn file_type(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    /// Tells whether it is overlay's marker of a deletion.
+    pub fn is_whiteout(&self) -> bool {
+        is_whiteout(&self.stat)
+    }
+
+    /// Opens a regular file for reading.
+    pub fn open(&self) -> Result<File, LayerError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        open(self.root, self.path, flags).map(File::from).map_err(|error| LayerError::walk(self.path, error))
+    }
+
+    /// Returns a symlink's target.
+    pub fn link_target(&self) -> Result<Vec<u8>, LayerError> {
+        let failed = |error: Errno| LayerError::walk(self.path, error);
+        let link =
+            open(self.root, self.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC).map_err(failed)?;
+        unix::readlinkat(&link, c"", Vec::new()).map(std::ffi::CString::into_bytes).map_err(failed)
+    }
+
+    /// Returns a folder's extended attributes, sorted; see [`xattrs`].
+    pub(super) fn folder_xattrs(&self) -> Result<Attributes, LayerError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = open(self.root, self.path, flags).map_err(|error| LayerError::walk(self.path, error))?;
+        xattrs(dir.as_fd()).map_err(|error| LayerError::walk(self.path, error))
+    }
+}
+
+/// Visits what a mount of `dirs` (base first) would show, parents before their children, sorted by name.
+///
+/// Whiteouts and opaque folders hide what is below them and are not visited.
+pub fn flatten(
+    dirs: &[PathBuf],
+    visit: &mut dyn FnMut(&Node<'_>) -> Result<(), LayerError>,
+) -> Result<(), LayerError> {
+    walk(dirs, Markers::Apply, visit)
+}
+
+pub(super) fn walk(
+    dirs: &[PathBuf],
+    markers: Markers,
+    visit: &mut dyn FnMut(&Node<'_>) -> Result<(), LayerError>,
+) -> Result<(), LayerError> {
+    let mut roots = Vec::with_capacity(dirs.len());
+    for dir in dirs {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = unix::open(dir, flags, Mode::empty())
+            .map_err(|error| LayerError::walk(dir.as_os_str().as_bytes(), error))?;
+        roots.push(root);
+    }
+    let Some(top) = roots.len().checked_sub(1) else { return Ok(()) };
+    let stat = unix::fstat(&roots[top]).map_err(|error| LayerError::walk(b"", error))?;
+    visit(&Node { path: b"", stat, layer: top, root: roots[top].as_fd() })?;
+    let all: Vec<usize> = (0..roots.len()).rev().collect();
+    let mut stack = vec![Level { path: Vec::new(), names: list(&roots, b"", &all, markers)?.into_iter() }];
+    while let Some(level) = stack.last_mut() {
+        let Some((name, found)) = level.names.next() else {
+            stack.pop();
+            continue;
+        };
+        if found.hidden {
+            continue;
+        }
+        let path = join(&level.path, &name);
+        visit(&Node { path: &path, stat: found.stat, layer: found.layer, root: roots[found.layer].as_fd() })?;
+        if !found.folders.is_empty() {
+            let names = list(&roots, &path, &found.folders, markers)?.into_iter();
+            stack.push(Level { path, names });
+        }
+    }
+    Ok(())
+}
+
+struct Level {
+    path: Vec<u8>,
+    names: std::collections::btree_map::IntoIter<Vec<u8>, Found>,
+}
+
+/// What the layers say about one name.
+struct Found {
+    stat: Stat,
+    layer: usize,
+    /// The layers whose folders of this name are merged, top first.
+    folders: Vec<usize>,
+    /// Lower layers no longer matter.
+    closed: bool,
+    /// It is a deletion.
+    hidden: bool,
+}
+
+fn list(
+    roots: &[OwnedFd],
+    path: &[u8],
+    layers: &[usize],
+    markers: Markers,
+) -> Result<BTreeMap<Vec<u8>, Found>, LayerError> {
+    let failed = |error: Errno| LayerError::walk(path, error);
+    let mut names: BTreeMap<Vec<u8>, Found> = BTreeMap::new();
+    for &layer in layers {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = open(roots[layer].as_fd(), path, flags).map_err(failed)?;
+        for item in unix::Dir::read_from(&dir).map_err(failed)? {
+            let item = item.map_err(failed)?;
+            let name = item.file_name().to_bytes();
+            if matches!(name, b"." | b"..") || names.get(name).is_some_and(|found| found.closed) {
+                continue;
+            }
+            let stat = unix::statat(&dir, item.file_name(), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| LayerError::walk(&join(path, name), error))?;
+            let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            match names.get_mut(name) {
+                Some(found) if folder => found.folders.push(layer),
+                Some(found) => found.closed = true,
+                None => {
+                    let hidden = markers == Markers::Apply && is_whiteout(&stat);
+                    let folders = if folder { vec![layer] } else { Vec::new() };
+                    names.insert(name.to_vec(), Found { stat, layer, folders, closed: !folder, hidden });
+                }
+            }
+        }
+        if markers == Markers::Apply && xattrs(dir.as_fd()).map_err(failed)?.opaque {
+            break;
+        }
+    }
+    Ok(names)
+}
+
+/// A file's extended attributes that a layer keeps.
+#[derive(Debug, Default)]
+pub(super) struct Attributes {
+    /// `security.capability` and `user.*`, sorted.
+    pub(super) kept: Vec<(Vec<u8>, Vec<u8>)>,
+    /// It is a folder that hides what is below.
+    pub(super) opaque: bool,
+}
+
+/// Reads the extended attributes that belong to a layer. Sources: DESIGN of the store, "A layer's tar".
+pub(super) fn xattrs(file: BorrowedFd<'_>) -> Result<Attributes, Errno> {
+    let mut attributes = Attributes::default();
+    let size = match unix::flistxattr_query(file) {
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(attributes),
+        Ok(size) => size,
+        Err(error) => return Err(error),
+    };
+    let mut names = vec![0; size];
+    let size = unix::flistxattr(file, names.as_mut_slice())?;
+    for name in names[..size].split(|byte| *byte == 0) {
+        match name {
+            b"trusted.overlay.opaque" | b"user.overlay.opaque" => {
+                attributes.opaque |= value(file, name)? == b"y"
+            }
+            // They would mean that content is elsewhere; kiln never mounts with the options that make them.
+            b"trusted.overlay.metacopy"
+            | b"trusted.overlay.redirect"
+            | b"user.overlay.metacopy"
+            | b"user.overlay.redirect" => return Err(Errno::NOTSUP),
+            _ if name.starts_with(b"user.overlay.") => {}
+            b"security.capability" => attributes.kept.push((name.to_vec(), value(file, name)?)),
+            _ if name.starts_with(b"user.") => attributes.kept.push((name.to_vec(), value(file, name)?)),
+            _ => {}
+        }
+    }
+    attributes.kept.sort();
+    Ok(attributes)
+}
+
+fn value(file: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>, Errno> {
+    let name = OsStr::from_bytes(name);
+    let size = unix::fgetxattr_query(file, name)?;
+    let mut value = vec![0; size];
+    let size = unix::fgetxattr(file, name, value.as_mut_slice())?;
+    value.truncate(size);
+    Ok(value)
+}
+
+fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let path = if path.is_empty() { b".".as_slice() } else { path };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    // With NO_SYMLINKS the last component may be opened itself only by O_PATH | O_NOFOLLOW.
+    unix::openat2(root, OsStr::from_bytes(path), flags, Mode::empty(), resolve)
+}
+
+fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
+}
+
+fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}

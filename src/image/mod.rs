@@ -1,0 +1,3 @@
+//! Images at rest: between registry, archive, store and snapshots.
+
+pub mod layer;
