@@ -1,3 +1,6 @@
 //! The build engine: from a Dockerfile's tree to an image.
 
+pub mod context;
 pub mod graph;
+pub mod ops;
+pub mod tree;

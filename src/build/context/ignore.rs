@@ -1,0 +1,181 @@
+//! `.dockerignore`: which paths of a context are hidden.
+
+use std::sync::Arc;
+
+use super::pattern::{BadPattern, Glob, IgnorePattern};
+use crate::build::tree::Filter;
+
+/// The patterns of an ignore file, or of `COPY --exclude`.
+///
+/// The last pattern that matches decides; one with `!` shows again what an earlier one hid. A pattern
+/// that matches a directory covers all that is below it. Source: moby's patternmatcher.
+#[derive(Debug, Clone, Default)]
+pub struct Ignore {
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    /// True for `!pattern`.
+    shows: bool,
+    pattern: IgnorePattern,
+    /// The parts of a pattern with `!`, for [`Ignore::may_show_below`].
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone)]
+enum Part {
+    /// One directory level.
+    Level(Glob),
+    /// A part that may cross slashes, or might: anything can follow.
+    Anything,
+}
+
+/// Which of the patterns matched a directory.
+pub type Matched = Arc<[bool]>;
+
+/// A mistake in an ignore file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IgnoreError {
+    /// A pattern that can't be read.
+    #[error(transparent)]
+    Pattern(#[from] BadPattern),
+    /// A `!` alone.
+    #[error("illegal exclusion pattern: \"!\"")]
+    Empty,
+}
+
+impl Ignore {
+    /// Reads the text of an ignore file.
+    pub fn parse(text: &[u8]) -> Result<Self, IgnoreError> {
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"#"));
+        Self::new(lines)
+    }
+
+    /// Compiles patterns as an ignore file has them, one each; empty ones are dropped.
+    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, IgnoreError> {
+        let rules = patterns.into_iter().map(<[u8]>::trim_ascii).filter(|pattern| !pattern.is_empty());
+        Ok(Self { rules: rules.map(Rule::new).collect::<Result<_, _>>()? })
+    }
+
+    /// Tells whether there is no pattern.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Tells whether `path` is hidden, itself or with a directory above it.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        let mut state = self.start();
+        let mut hidden = false;
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(index, _)| index);
+        for end in ends.chain([path.len()]) {
+            (hidden, state) = self.check(&state, &path[..end]);
+        }
+        hidden
+    }
+
+    /// Tells whether `path`, whose parent has `parent`, is hidden; gives its own state.
+    pub fn check(&self, parent: &Matched, path: &[u8]) -> (bool, Matched) {
+        if self.rules.is_empty() {
+            return (false, parent.clone());
+        }
+        let mut hidden = false;
+        let mut matched = vec![false; self.rules.len()];
+        for (index, rule) in self.rules.iter().enumerate() {
+            // A rule that could change nothing isn't looked at, and doesn't count as matched below.
+            let matches = parent[index] || (rule.shows == hidden && rule.pattern.matches(path));
+            matched[index] = matches;
+            if matches {
+                hidden = !rule.shows;
+            }
+        }
+        (hidden, matched.into())
+    }
+
+    /// Tells whether a `!` pattern might show something below the hidden directory `dir`.
+    pub fn may_show_below(&self, dir: &[u8]) -> bool {
+        self.rules.iter().filter(|rule| rule.shows).any(|rule| rule.may_match_below(dir))
+    }
+}
+
+impl Rule {
+    fn new(text: &[u8]) -> Result<Self, IgnoreError> {
+        let (shows, text) = match text.strip_prefix(b"!") {
+            Some(rest) => (true, rest.trim_ascii()),
+            None => (false, text),
+        };
+        if text.is_empty() {
+            return Err(IgnoreError::Empty);
+        }
+        let pattern = clean_pattern(text);
+        let parts = match shows {
+            true => pattern.split(|byte| *byte == b'/').map(part).collect::<Result<_, _>>()?,
+            false => Vec::new(),
+        };
+        Ok(Self { shows, parts, pattern: IgnorePattern::new(&pattern)? })
+    }
+
+    fn may_match_below(&self, dir: &[u8]) -> bool {
+        let mut parts = self.parts.iter();
+        for name in dir.split(|byte| *byte == b'/') {
+            match parts.next() {
+                Some(Part::Anything) => return true,
+                Some(Part::Level(glob)) if glob.matches(name) => {}
+                _ => return false,
+            }
+        }
+        parts.next().is_some()
+    }
+}
+
+fn part(part: &[u8]) -> Result<Part, BadPattern> {
+    // A class may match a slash, an escape may hide one: both are left to the whole pattern.
+    if part.windows(2).any(|pair| pair == b"**") || part.iter().any(|byte| b"[\\]".contains(byte)) {
+        return Ok(Part::Anything);
+    }
+    Ok(Part::Level(Glob::new(part)?))
+}
+
+/// Go's `filepath.Clean` without the leading slash; leading `..` stay, and so match nothing.
+fn clean_pattern(text: &[u8]) -> Vec<u8> {
+    let rooted = text.starts_with(b"/");
+    let mut up: Vec<&[u8]> = Vec::new();
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in text.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." if !parts.is_empty() => drop(parts.pop()),
+            b".." if rooted => {}
+            b".." => up.push(part),
+            _ => parts.push(part),
+        }
+    }
+    up.append(&mut parts);
+    match up.is_empty() {
+        true => b".".to_vec(),
+        false => up.join(&b'/'),
+    }
+}
+
+/// Returns the directory of a path: for callers that walk from the root.
+pub(super) fn levels(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(index, _)| index);
+    ends.chain([path.len()]).map(move |end| &path[..end]).filter(|level| !level.is_empty())
+}
+
+impl Filter for Ignore {
+    type State = Matched;
+
+    fn start(&self) -> Matched {
+        vec![false; self.rules.len()].into()
+    }
+
+    fn descend(&self, state: &Matched, relative: &[u8], is_dir: bool) -> Option<(Matched, bool)> {
+        let (hidden, state) = self.check(state, relative);
+        match hidden {
+            false => Some((state, false)),
+            true => (is_dir && self.may_show_below(relative)).then_some((state, true)),
+        }
+    }
+}

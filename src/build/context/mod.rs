@@ -1,0 +1,183 @@
+//! The build context: a directory on the user's disk, read in place, without what `.dockerignore` hides.
+//!
+//! 1. [`ignore_for`] finds the ignore file that belongs to a Dockerfile.
+//! 2. [`Context::open`] opens the directory. Nothing is walked yet.
+//! 3. Ops read it as a [`Tree`]: only what they ask for is looked at.
+//! 4. Digests of files come from the [`Digests`] of earlier builds, keyed by what stat says; what isn't
+//!    known there is read.
+//!
+//! A context that arrives as a tar archive is unpacked into a scratch folder first ([`unpack`]).
+
+mod ignore;
+pub mod pattern;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use kiln_cache::Digest;
+
+pub use ignore::{Ignore, IgnoreError, Matched};
+
+use super::tree::{self, Entry, Filter, Tree, Xattrs};
+
+/// What is known of files from earlier builds.
+pub trait Digests: Send + Sync {
+    /// Returns the digest of the file at `path` if stat still says the same of it.
+    fn get(&self, entry: &Entry) -> Option<Digest>;
+    /// Remembers it.
+    fn put(&self, entry: &Entry, digest: Digest);
+}
+
+/// A context can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory can't be opened.
+    #[error("cannot open the build context `{}`", path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The ignore file can't be read.
+    #[error("cannot read `{}`", path.display())]
+    ReadIgnore {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The ignore file has a mistake.
+    #[error("cannot use `{}`", path.display())]
+    Ignore {
+        /// The file.
+        path: PathBuf,
+        /// The mistake.
+        #[source]
+        source: IgnoreError,
+    },
+}
+
+/// Reads the ignore file of a build: `<Dockerfile>.dockerignore` if it exists, else the context's
+/// own `.dockerignore`; hides nothing when there is neither.
+pub fn ignore_for(dockerfile: Option<&Path>, context: &Path) -> Result<Ignore, Error> {
+    let beside = dockerfile.map(|path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".dockerignore");
+        PathBuf::from(name)
+    });
+    for path in beside.into_iter().chain([context.join(".dockerignore")]) {
+        match std::fs::read(&path) {
+            Ok(text) => return Ignore::parse(&text).map_err(|source| Error::Ignore { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::ReadIgnore { path, source }),
+        }
+    }
+    Ok(Ignore::default())
+}
+
+/// A build context that is a directory.
+pub struct Context {
+    root: OwnedFd,
+    ignore: Ignore,
+    digests: Option<Box<dyn Digests>>,
+    /// What [`Ignore`] knows of directories that were looked at.
+    matched: Mutex<HashMap<Vec<u8>, Matched>>,
+}
+
+impl Context {
+    /// Opens the directory `dir`; `digests` may know its files from earlier builds.
+    pub fn open(dir: &Path, ignore: Ignore, digests: Option<Box<dyn Digests>>) -> Result<Self, Error> {
+        let root = tree::open_root(dir).map_err(|source| Error::Open { path: dir.to_path_buf(), source })?;
+        Ok(Self { root, ignore, digests, matched: Mutex::default() })
+    }
+
+    /// Tells whether `path` is hidden, and what its children need to know.
+    fn check(&self, path: &[u8]) -> (bool, Matched) {
+        let start = self.ignore.start();
+        if self.ignore.is_empty() || path.is_empty() {
+            return (false, start);
+        }
+        let above = tree::parent(path).unwrap_or(b"");
+        self.ignore.check(&self.matched(above), path)
+    }
+
+    fn matched(&self, dir: &[u8]) -> Matched {
+        if dir.is_empty() {
+            return self.ignore.start();
+        }
+        if let Some(known) = self.lock().get(dir) {
+            return known.clone();
+        }
+        let mut state = self.ignore.start();
+        for level in ignore::levels(dir) {
+            state = self.ignore.check(&state, level).1;
+        }
+        self.lock().insert(dir.to_vec(), state.clone());
+        state
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<u8>, Matched>> {
+        self.matched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Marks or drops `entry` as the ignore file says.
+    fn filter(&self, mut entry: Entry) -> Option<Entry> {
+        let hidden = self.check(&entry.path).0;
+        entry.hollow = hidden;
+        let shown = !hidden || (entry.is_dir() && self.ignore.may_show_below(&entry.path));
+        shown.then_some(entry)
+    }
+}
+
+impl Tree for Context {
+    fn entry(&self, path: &[u8]) -> tree::Result<Option<Entry>> {
+        let Some(mut entry) = tree::stat_beneath(self.root.as_fd(), path, 0)? else { return Ok(None) };
+        if path.is_empty() {
+            // The context's own folder may be a private scratch folder; its mode says nothing of an image.
+            entry.mode = 0o755;
+        }
+        Ok(self.filter(entry))
+    }
+
+    fn children(&self, dir: &Entry) -> tree::Result<Vec<Entry>> {
+        let mut found = tree::list_beneath(self.root.as_fd(), &dir.path)?;
+        if !self.ignore.is_empty() {
+            found = found.into_iter().filter_map(|entry| self.filter(entry)).collect();
+        }
+        found.sort_unstable_by(|left, right| left.path.cmp(&right.path));
+        Ok(found)
+    }
+
+    fn open(&self, entry: &Entry) -> tree::Result<File> {
+        tree::open_file(self.root.as_fd(), entry)
+    }
+
+    fn link_target(&self, entry: &Entry) -> tree::Result<Vec<u8>> {
+        tree::read_link(self.root.as_fd(), &entry.path)
+    }
+
+    fn xattrs(&self, entry: &Entry) -> tree::Result<Xattrs> {
+        tree::read_xattrs(self.root.as_fd(), &entry.path)
+    }
+
+    fn known_digest(&self, entry: &Entry) -> Option<Digest> {
+        self.digests.as_ref()?.get(entry)
+    }
+
+    fn remember_digest(&self, entry: &Entry, digest: Digest) {
+        if let Some(digests) = &self.digests {
+            digests.put(entry, digest);
+        }
+    }
+
+    fn hides(&self, path: &[u8]) -> bool {
+        self.check(path).0 && matches!(tree::stat_beneath(self.root.as_fd(), path, 0), Ok(Some(_)))
+    }
+}

@@ -1,0 +1,237 @@
+//! The digest of what a copy writes.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use kiln_cache::{Digest, Hasher};
+
+use crate::build::graph::CopySpec;
+use crate::build::tree::{self, Entry, Error as TreeError, Kind, Tree, Xattrs, file_xattrs, restat, threads};
+
+use super::{Match, Result, Selected};
+
+/// Changes when the encoding below changes.
+const VERSION: &[u8] = b"kiln copy 1";
+
+/// How much is read at once.
+pub(super) const BUFFER: usize = 256 * 1024;
+
+/// Files that one thread takes at a time.
+const BATCH: usize = 32;
+
+/// Returns the digest of `selected`, reading what isn't known.
+pub(super) fn digest(spec: &CopySpec, tree: &dyn Tree, selected: &Selected) -> Result<Digest> {
+    let files = files(selected);
+    let digests = digest_files(tree, &files)?;
+    digest_with(spec, tree, selected, &digests)
+}
+
+/// The regular files of `selected`, in its order.
+pub(super) fn files<'s>(selected: &'s Selected) -> Vec<&'s Entry> {
+    let of = |found: &'s Match| -> Vec<&'s Entry> {
+        match found {
+            Match::File { entry, .. } => vec![entry],
+            Match::Directory { entries, .. } => {
+                entries.iter().filter(|entry| entry.kind == Kind::File).collect()
+            }
+            Match::Inline { .. } => Vec::new(),
+        }
+    };
+    selected.matches.iter().flat_map(of).collect()
+}
+
+/// Returns the digest of `selected`, whose regular files have `digests`.
+pub(super) fn digest_with(
+    spec: &CopySpec,
+    tree: &dyn Tree,
+    selected: &Selected,
+    digests: &[Digest],
+) -> Result<Digest> {
+    let mut encoder = Encoder { spec, tree, hasher: Hasher::new(), digests: digests.iter() };
+    encoder.bytes(VERSION);
+    for found in &selected.matches {
+        match found {
+            Match::Inline { name, body } => {
+                encoder.bytes(b"inline");
+                encoder.bytes(name.as_bytes());
+                encoder.bytes(body.as_bytes());
+            }
+            Match::File { name, entry } => {
+                encoder.bytes(b"file");
+                encoder.entry(name, entry)?;
+            }
+            Match::Directory { top, entries } => {
+                encoder.bytes(b"directory");
+                encoder.entry(b"", top)?;
+                for entry in entries {
+                    encoder.entry(Match::relative(top, entry), entry)?;
+                }
+                encoder.bytes(b"end");
+            }
+        }
+    }
+    Ok(encoder.hasher.finish())
+}
+
+struct Encoder<'a> {
+    spec: &'a CopySpec,
+    tree: &'a dyn Tree,
+    hasher: Hasher,
+    digests: std::slice::Iter<'a, Digest>,
+}
+
+impl Encoder<'_> {
+    /// Length first, so that no two lists of fields look alike.
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.hasher.update(bytes);
+    }
+
+    fn number(&mut self, number: u64) {
+        self.hasher.update(&number.to_le_bytes());
+    }
+
+    fn entry(&mut self, relative: &[u8], entry: &Entry) -> Result<()> {
+        self.bytes(relative);
+        if entry.kind != Kind::Symlink {
+            self.number(u64::from(self.spec.chmod.unwrap_or(entry.mode)));
+        }
+        // With --chown the owner is in the definition, and its meaning in the destination's rootfs.
+        if !self.spec.reset_owner && self.spec.chown.is_none() {
+            self.number(u64::from(entry.uid));
+            self.number(u64::from(entry.gid));
+        }
+        match entry.kind {
+            Kind::File => {
+                let digest = *self.digests.next().expect("there is a digest for each file");
+                self.bytes(b"f");
+                self.hasher.update(digest.as_bytes());
+            }
+            Kind::Directory => {
+                self.bytes(b"d");
+                let xattrs = self.tree.xattrs(entry)?;
+                self.xattrs(&xattrs);
+            }
+            Kind::Symlink => {
+                self.bytes(b"l");
+                let target = self.tree.link_target(entry)?;
+                self.bytes(&target);
+            }
+            Kind::Fifo => self.bytes(b"p"),
+            Kind::Socket => self.bytes(b"s"),
+            Kind::CharDevice(major, minor) => self.device(b"c", major, minor),
+            Kind::BlockDevice(major, minor) => self.device(b"b", major, minor),
+        }
+        Ok(())
+    }
+
+    fn device(&mut self, kind: &[u8], major: u32, minor: u32) {
+        self.bytes(kind);
+        self.number(u64::from(major));
+        self.number(u64::from(minor));
+    }
+
+    fn xattrs(&mut self, xattrs: &Xattrs) {
+        self.number(xattrs.len() as u64);
+        for (name, value) in xattrs {
+            self.bytes(name);
+            self.bytes(value);
+        }
+    }
+}
+
+/// The digest of a file: of its bytes alone, or with its extended attributes if it has any.
+///
+/// One number for both, so that the memory of a tree (whose stat sees a change of either) spares
+/// reading the attributes as well.
+pub(super) fn file_digest(bytes: Digest, xattrs: &Xattrs) -> Digest {
+    if xattrs.is_empty() {
+        return bytes;
+    }
+    let mut hasher = Hasher::new();
+    hasher.update(b"file with attributes");
+    hasher.update(bytes.as_bytes());
+    for (name, value) in xattrs {
+        for field in [name, value] {
+            hasher.update(&(field.len() as u64).to_le_bytes());
+            hasher.update(field);
+        }
+    }
+    hasher.finish()
+}
+
+/// Returns the digests of `files`, on several threads when many have to be read.
+pub(super) fn digest_files(tree: &dyn Tree, files: &[&Entry]) -> Result<Vec<Digest>> {
+    let mut digests: Vec<Option<Digest>> = files.iter().map(|entry| tree.known_digest(entry)).collect();
+    let unknown: Vec<usize> = (0..files.len()).filter(|index| digests[*index].is_none()).collect();
+    let read = in_parallel(&unknown, |index, buffer| read_digest(tree, files[*index], buffer))?;
+    for (index, digest) in unknown.into_iter().zip(read) {
+        digests[index] = Some(digest);
+    }
+    Ok(digests.into_iter().map(|digest| digest.expect("each file was read")).collect())
+}
+
+/// Calls `work` for each item, on as many threads as pay, and keeps the order of the results.
+pub(super) fn in_parallel<I: Sync, T: Send>(
+    items: &[I],
+    work: impl Fn(&I, &mut Vec<u8>) -> tree::Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let done = Mutex::new(Vec::with_capacity(items.len()));
+    let one_thread = || -> tree::Result<()> {
+        let mut buffer = Vec::new();
+        let mut mine = Vec::new();
+        while !failed.load(Ordering::Relaxed) {
+            let start = next.fetch_add(BATCH, Ordering::Relaxed);
+            let Some(batch) = items.get(start..).filter(|rest| !rest.is_empty()) else { break };
+            for (offset, item) in batch.iter().take(BATCH).enumerate() {
+                let result =
+                    work(item, &mut buffer).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+                mine.push((start + offset, result));
+            }
+        }
+        done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).append(&mut mine);
+        Ok(())
+    };
+    let helpers = threads().min(items.len().div_ceil(BATCH)).saturating_sub(1);
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..helpers).map(|_| scope.spawn(one_thread)).collect();
+        let mut result = one_thread();
+        for handle in handles {
+            let other = handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            result = result.and(other);
+        }
+        result
+    })?;
+    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    done.sort_unstable_by_key(|(index, _)| *index);
+    Ok(done.into_iter().map(|(_, result)| result).collect())
+}
+
+fn read_digest(tree: &dyn Tree, entry: &Entry, buffer: &mut Vec<u8>) -> tree::Result<Digest> {
+    let file = tree.open(entry)?;
+    let before = restat(&file, entry)?;
+    let bytes = hash_file(&file, entry, buffer)?;
+    let digest = file_digest(bytes, &file_xattrs(&file, &entry.path)?);
+    // A file that was written meanwhile has some digest; it isn't worth remembering.
+    if restat(&file, entry)?.is_unchanged(&before) {
+        tree.remember_digest(&before, digest);
+    }
+    Ok(digest)
+}
+
+/// Hashes `file` from where it stands.
+pub(super) fn hash_file(mut file: &File, entry: &Entry, buffer: &mut Vec<u8>) -> tree::Result<Digest> {
+    buffer.resize(BUFFER, 0);
+    let mut hasher = Hasher::new();
+    loop {
+        match file.read(buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(TreeError::io("read", &entry.path, source)),
+        }
+    }
+}

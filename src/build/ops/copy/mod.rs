@@ -1,0 +1,102 @@
+//! COPY, and ADD of local files: which files, what their digest is, and how they get into a layer.
+//!
+//! 1. [`select`] walks what the sources name in the source [`Tree`]; nothing else is looked at.
+//! 2. [`content_digest`] is the `selected` part of the key: of what would be written, after owner and mode
+//!    rules, never of a time. Digests of files come from the tree's memory or from reading them.
+//! 3. [`execute`] writes the layer and says which digest the written bytes have. A record is put under
+//!    that digest, so that a file edited in between can't poison the cache.
+//!
+//! Links are followed only for the sources themselves and for the destination, both inside their roots.
+
+mod content;
+mod select;
+mod transfer;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use kiln_cache::Digest;
+
+use super::super::tree::{self, Tree};
+use crate::build::context::IgnoreError;
+use crate::build::context::pattern::BadPattern;
+use crate::build::graph::CopySpec;
+
+pub use select::{Match, Selected, select};
+
+/// Why files can't be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A source that isn't there.
+    #[error("`{path}`: not found")]
+    NotFound {
+        /// As the user would write it, from the root.
+        path: String,
+        /// True when the ignore file hides it.
+        ignored: bool,
+    },
+    /// A source pattern that can't be read.
+    #[error(transparent)]
+    Pattern(#[from] BadPattern),
+    /// An `--exclude` that can't be read.
+    #[error("invalid `--exclude`")]
+    Exclude(#[from] IgnoreError),
+    /// Several files for one name.
+    #[error("cannot copy several files to `{destination}`: end it with `/` if it is a directory")]
+    SeveralToOne {
+        /// The destination.
+        destination: String,
+    },
+    /// A device, pipe or socket as a source of its own.
+    #[error("cannot copy `{path}`: it is neither a file nor a directory")]
+    Special {
+        /// Its path in the source.
+        path: String,
+    },
+    /// An archive for ADD that can't be unpacked.
+    #[error("cannot unpack `{path}`")]
+    Archive {
+        /// Its path in the source.
+        path: String,
+        /// Why.
+        #[source]
+        source: crate::build::tree::archive::Error,
+    },
+    /// Reading the source or writing the layer failed.
+    #[error(transparent)]
+    Tree(#[from] tree::Error),
+}
+
+/// The result of copying.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What [`execute`] wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes of regular files.
+    pub bytes: u64,
+    /// Regular files, links and other names; directories too.
+    pub entries: u64,
+    /// The content digest of what was written; equal to [`content_digest`] if nothing changed meanwhile.
+    pub digest: Digest,
+}
+
+/// Returns the digest of what `spec` would write from `source`, without its place and its owner by name.
+pub fn content_digest(spec: &CopySpec, source: &dyn Tree) -> Result<Digest> {
+    let selected = select(spec, source)?;
+    content::digest(spec, source, &selected)
+}
+
+/// Like [`content_digest`] of what was selected already.
+pub fn digest_selected(spec: &CopySpec, source: &dyn Tree, selected: &Selected) -> Result<Digest> {
+    content::digest(spec, source, selected)
+}
+
+/// Copies into the empty folder `layer`, a fresh layer on top of `chain` (folders in overlay form, base first).
+pub fn execute(spec: &CopySpec, source: &dyn Tree, chain: &[PathBuf], layer: &Path) -> Result<Written> {
+    let selected = select(spec, source)?;
+    write::execute(spec, source, &selected, chain, layer)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! Writing what was selected into a fresh layer.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use kiln_cache::Digest;
+
+use crate::build::graph::CopySpec;
+use crate::build::tree::archive;
+use crate::build::tree::{
+    Attributes, Entry, Error as TreeError, Kind, LayerWriter, Merged, Owner, Tree, clean, compare, create_in,
+    join, lookup_owner, set_attributes, show, split_last,
+};
+
+use super::transfer::{Copied, Copier};
+use super::{Error, Match, Result, Selected, Written, content};
+
+/// See [`super::execute`].
+pub(super) fn execute(
+    spec: &CopySpec,
+    source: &dyn Tree,
+    selected: &Selected,
+    chain: &[PathBuf],
+    layer: &Path,
+) -> Result<Written> {
+    let rootfs = Merged::open(chain)?;
+    let owner = spec.chown.as_deref().map(|text| lookup_owner(&rootfs, text)).transpose()?;
+    let writer = LayerWriter::new(layer, &rootfs, owner.unwrap_or_default())?;
+    let files = content::files(selected);
+    let mut copy = Copy {
+        spec,
+        source,
+        owner,
+        writer,
+        digests: vec![None; files.len()],
+        waiting: HashMap::new(),
+        next_file: 0,
+        bytes: 0,
+        entries: 0,
+    };
+    copy.all(selected)?;
+    let Copy { writer, digests, bytes, entries, .. } = copy;
+    writer.finish()?;
+    let digests = complete(source, &files, digests)?;
+    let digest = content::digest_with(spec, source, selected, &digests)?;
+    Ok(Written { bytes, entries, digest })
+}
+
+/// Reads the digests of files that a later file of the same name replaced before they were written.
+fn complete(source: &dyn Tree, files: &[&Entry], digests: Vec<Option<Digest>>) -> Result<Vec<Digest>> {
+    let missing: Vec<&Entry> =
+        files.iter().zip(&digests).filter(|(_, digest)| digest.is_none()).map(|(file, _)| *file).collect();
+    let mut read = content::digest_files(source, &missing)?.into_iter();
+    Ok(digests.into_iter().filter_map(|digest| digest.or_else(|| read.next())).collect())
+}
+
+struct Copy<'a> {
+    spec: &'a CopySpec,
+    source: &'a dyn Tree,
+    owner: Option<Owner>,
+    writer: LayerWriter<'a>,
+    /// One for each regular file of the selection.
+    digests: Vec<Option<Digest>>,
+    /// Files that have a place but no bytes yet, by place: which of the files, and its entry.
+    waiting: HashMap<Vec<u8>, (usize, &'a Entry)>,
+    next_file: usize,
+    bytes: u64,
+    entries: u64,
+}
+
+/// The place that the destination names.
+struct Target {
+    path: Vec<u8>,
+    is_dir: bool,
+}
+
+impl<'a> Copy<'a> {
+    fn all(&mut self, selected: &'a Selected) -> Result<()> {
+        let single = selected.matches.iter().filter(|found| !matches!(found, Match::Directory { .. }));
+        if single.count() > 1 && !self.target()?.is_dir {
+            return Err(Error::SeveralToOne { destination: self.spec.destination.clone() });
+        }
+        for found in &selected.matches {
+            match found {
+                Match::Directory { top, entries } => self.directory(top, entries)?,
+                Match::File { name, entry } => self.file(name, entry)?,
+                Match::Inline { name, body } => self.inline(name.as_bytes(), body.as_bytes())?,
+            }
+        }
+        self.flush()
+    }
+
+    /// Follows the destination's links in the image as it is by now.
+    fn target(&self) -> Result<Target> {
+        let text = self.spec.destination.as_bytes();
+        let asks_for_dir = [&b"/"[..], b"/.", b"/.."].iter().any(|end| text.ends_with(end));
+        let found = self.writer.resolve(&clean(text))?;
+        let is_dir = found.entry.as_ref().is_some_and(Entry::is_dir);
+        if asks_for_dir && !is_dir && found.entry.is_some() {
+            return Err(TreeError::NotDirectory { path: show(&found.path) }.into());
+        }
+        Ok(Target { path: found.path, is_dir: is_dir || asks_for_dir })
+    }
+
+    /// Returns where a file called `name` goes.
+    fn place(&self, name: &[u8]) -> Result<Vec<u8>> {
+        let target = self.target()?;
+        Ok(if target.is_dir { join(&target.path, name) } else { target.path })
+    }
+
+    fn attributes(&self, entry: &Entry) -> Attributes {
+        let own =
+            if self.spec.reset_owner { Owner::default() } else { Owner { uid: entry.uid, gid: entry.gid } };
+        Attributes {
+            mode: self.spec.chmod.unwrap_or(entry.mode),
+            owner: self.owner.unwrap_or(own),
+            mtime: Some(entry.mtime),
+            xattrs: Vec::new(),
+        }
+    }
+
+    fn dir_attributes(&self, entry: &Entry) -> Result<Attributes> {
+        Ok(Attributes { xattrs: self.source.xattrs(entry)?, ..self.attributes(entry) })
+    }
+
+    fn directory(&mut self, top: &'a Entry, entries: &'a [Entry]) -> Result<()> {
+        let target = self.target()?.path;
+        // A destination that exists keeps its own mode and owner; directories inside take the source's.
+        self.writer.directory(&target, &self.dir_attributes(top)?, false)?;
+        self.entries += 1;
+        for entry in entries {
+            let place = Match::place(&target, top, entry);
+            self.entries += 1;
+            match entry.kind {
+                Kind::Directory => {
+                    let attributes = self.dir_attributes(entry)?;
+                    self.writer.directory(&place, &attributes, true)?;
+                }
+                Kind::File => self.wait(place, entry)?,
+                Kind::Symlink => {
+                    let target = self.source.link_target(entry)?;
+                    self.waiting.remove(&place);
+                    self.writer.symlink(&place, &target, &self.attributes(entry))?;
+                }
+                Kind::CharDevice(..) | Kind::BlockDevice(..) if self.spec.reset_owner => {
+                    return Err(TreeError::Device { path: show(&entry.path) }.into());
+                }
+                kind => {
+                    self.waiting.remove(&place);
+                    self.writer.node(&place, kind, &self.attributes(entry))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, name: &[u8], entry: &'a Entry) -> Result<()> {
+        self.entries += 1;
+        if self.spec.unpack && self.unpack(entry)? {
+            return Ok(());
+        }
+        let place = self.place(name)?;
+        self.wait(place, entry)
+    }
+
+    /// Gives a file its place; its bytes come with [`Copy::flush`].
+    fn wait(&mut self, place: Vec<u8>, entry: &'a Entry) -> Result<()> {
+        self.writer.make_room(&place)?;
+        self.waiting.insert(place, (self.next_file, entry));
+        self.next_file += 1;
+        Ok(())
+    }
+
+    fn inline(&mut self, name: &[u8], body: &[u8]) -> Result<()> {
+        let place = self.place(name)?;
+        self.writer.make_room(&place)?;
+        self.waiting.remove(&place);
+        let mut file = self.writer.create(&place)?;
+        file.write_all(body).map_err(|source| TreeError::io("write", &place, source))?;
+        let attributes = Attributes {
+            mode: self.spec.chmod.unwrap_or(0o644),
+            owner: self.owner.unwrap_or_default(),
+            ..Attributes::default()
+        };
+        set_attributes(&file, &place, &attributes)?;
+        self.bytes += body.len() as u64;
+        self.entries += 1;
+        Ok(())
+    }
+
+    /// Unpacks `entry` at the destination if it is an archive.
+    fn unpack(&mut self, entry: &'a Entry) -> Result<bool> {
+        let fail = |source| Error::Archive { path: show(&entry.path), source };
+        let Some(format) = archive::sniff(&self.source.open(entry)?).map_err(fail)? else {
+            return Ok(false);
+        };
+        self.flush()?;
+        let target = self.target()?.path;
+        self.writer.parents(&target)?;
+        let file = self.source.open(entry)?;
+        let unpacked = archive::unpack(file, format, &mut self.writer, &target, self.owner).map_err(fail)?;
+        self.bytes += unpacked.bytes;
+        self.entries += unpacked.entries;
+        // Hashed apart from unpacking: a change in between only costs a hit.
+        self.digests[self.next_file] = content::digest_files(self.source, &[entry])?.pop();
+        self.next_file += 1;
+        Ok(true)
+    }
+
+    /// Writes the files that wait, on several threads when they are many.
+    fn flush(&mut self) -> Result<()> {
+        let mut files: Vec<_> = self.waiting.drain().collect();
+        files.sort_unstable_by(|left, right| compare(&left.0, &right.0));
+        let copier = Copier::default();
+        let copied = {
+            let this = &*self;
+            content::in_parallel(&files, |(place, (_, entry)), buffer| {
+                this.copy_file(&copier, place, entry, buffer)
+            })?
+        };
+        for ((_, (index, _)), copied) in files.iter().zip(copied) {
+            self.bytes += copied.bytes;
+            self.digests[*index] = Some(copied.digest);
+        }
+        Ok(())
+    }
+
+    fn copy_file(
+        &self,
+        copier: &Copier,
+        place: &[u8],
+        entry: &Entry,
+        buffer: &mut Vec<u8>,
+    ) -> std::result::Result<Copied, TreeError> {
+        let (above, name) = split_last(place);
+        let file = create_in(&self.writer.open_dir(above)?, place, name)?;
+        let mut copied = copier.copy(self.source, entry, &file, buffer)?;
+        let xattrs = std::mem::take(&mut copied.xattrs);
+        set_attributes(&file, place, &Attributes { xattrs, ..self.attributes(entry) })?;
+        Ok(copied)
+    }
+}
