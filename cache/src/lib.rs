@@ -1,5 +1,59 @@
-//! The content-addressed store.
+//! The content-addressed store: blobs, snapshots, build records and images, safe for several
+//! processes at once and across `kill -9`.
+//!
+//! It knows digests and folders; it knows no registries, no Dockerfiles and no mounts. All IO is
+//! blocking; [`Store`] is cheap to clone and may be shared by threads.
+//!
+//! ```text
+//! version              the format; an unknown one is refused by name
+//! lock                 shared in use, exclusive while the store is created
+//! meta.db              SQLite: what exists, in which state, and who needs it
+//! blobs/sha256/<hex>   configs, manifests, layers as pulled or pushed
+//! snapshots/<id>/fs    the files of one layer in overlay form, never changed after their commit
+//! empty/               the lower of an empty chain
+//! leases/<id>          held by flock while a process needs what it names in meta.db
+//! inflight/<3 hex>     locks of keys in work, never unlinked
+//! stat/<context>       stat caches
+//! tmp/<id>             what is being made, held by flock
+//! trash/<id>           what is being removed
+//! gc.lock, reserve     one collector at a time; 1 MiB for the day when the disk is full
+//! ```
+//!
+//! - **Birth**: a row in state `staging` with its lease → `tmp/` is filled → rename → `ready`.
+//! - **Death**: a transaction rechecks the leases and marks rows `dying` → another renames what still
+//!   is `dying` into `trash/` and takes the rows out → `trash/` is emptied. The second step holds the
+//!   write lock while it renames: a blob can be born again under its old name between both.
+//! - **Crash**: a killed process leaves its locks free, and only garbage, for the next [`Store::gc`]
+//!   and for a bounded sweep at the first write of a later process.
+//! - **Power loss**: blobs are flushed before their rename. Snapshots aren't: their rows carry the
+//!   boot of their commit until [`Store::flush`]; after another boot they are dropped together with
+//!   the records and images that name them.
+//! - **Locks**, in this order: `gc.lock`, a key's lock, a lease's own mutex, a transaction.
 
+mod blob;
 mod digest;
+mod error;
+mod flush;
+mod gc;
+mod id;
+mod image;
+pub mod key;
+mod lease;
+mod lock;
+mod meta;
+mod record;
+mod snapshot;
+mod store;
+mod trash;
 
+pub use blob::{Blob, BlobWriter, VerifyingReader};
 pub use digest::{Digest, Hasher, ParseDigestError};
+pub use error::{Error, Result};
+pub use gc::{Sweep, Swept};
+pub use id::{ParseSnapshotIdError, SnapshotId};
+pub use image::{Image, NewImage};
+pub use lease::Lease;
+pub use lock::KeyLock;
+pub use record::Record;
+pub use snapshot::{Diff, LayerBlob, Mounts, Snapshot, Staged};
+pub use store::{Scratch, Store};

@@ -1,0 +1,166 @@
+//! The collector: what nothing reaches goes.
+//!
+//! Roots are images (chain, config, manifest, their layers' blobs), build records, pins and the leases
+//! of running processes. Builds go on meanwhile: what they find or make is leased in the transaction
+//! that looks it up, and the collector condemns in one transaction that reads the leases again.
+
+use std::collections::HashSet;
+use std::fs::{self, OpenOptions};
+
+use crate::meta::{Chain, Dying, Kind, Tx};
+use crate::store::{give_up_reserve, is_full, make_reserve};
+use crate::{Error, Result, SnapshotId, Store};
+
+/// Renames in one transaction: other writers wait for about a millisecond.
+const BATCH: u32 = 64;
+
+/// What to collect beside what nothing reaches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sweep {
+    /// Drop each build record whose chain isn't the beginning of an image's.
+    pub records: bool,
+}
+
+/// What was collected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// The number of snapshots.
+    pub snapshots: u64,
+    /// The number of blobs.
+    pub blobs: u64,
+    /// The number of build records.
+    pub records: u64,
+    /// The bytes of the snapshots and blobs.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Removes what nothing reaches and what killed processes left, and waits for a collector that runs already.
+    ///
+    /// On a full disk the reserve is given up first, so that the deletion itself can be written.
+    pub fn gc(&self, sweep: &Sweep) -> Result<Swept> {
+        let path = self.path("gc.lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.map_err(Error::io("open", &path))?;
+        lock.lock().map_err(Error::io("lock", &path))?;
+        if is_full(self.root()) {
+            give_up_reserve(self.root())?;
+        }
+        let records = match self.condemn(sweep) {
+            Err(error) if error.is_disk_full() && give_up_reserve(self.root())? => self.condemn(sweep),
+            other => other,
+        }?;
+        let mut swept = Swept { records, ..Swept::default() };
+        while self.bury_some(&mut swept)? {}
+        self.sweep_leftovers(usize::MAX)?;
+        self.discard_unknown(Kind::Snapshot)?;
+        self.discard_unknown(Kind::Blob)?;
+        self.empty_trash()?;
+        self.meta().checkpoint()?;
+        make_reserve(self.root())?;
+        Ok(swept)
+    }
+
+    /// Marks what nothing reaches; the number of records that went.
+    fn condemn(&self, sweep: &Sweep) -> Result<u64> {
+        self.meta().write(|tx| {
+            for lease in tx.leases()? {
+                if !self.is_alive(&lease)? {
+                    tx.drop_lease(&lease)?;
+                }
+            }
+            let images: Vec<Chain> = tx.images()?.into_iter().map(|image| Chain(image.chain)).collect();
+            let mut dropped = 0;
+            if sweep.records {
+                dropped += drop_unneeded_records(tx, &images)?;
+            }
+            dropped += tx.drop_loose_records()? as u64;
+            let records = tx.record_chains()?.into_iter().map(|(_, chain)| chain);
+            let mut needed: HashSet<SnapshotId> =
+                images.into_iter().chain(records).flat_map(|chain| chain.0).collect();
+            needed.extend(tx.pinned_snapshots()?);
+            for id in tx.living_snapshots()? {
+                if !needed.contains(&id) {
+                    tx.condemn_snapshot(id)?;
+                }
+            }
+            tx.drop_loose_layer_blobs()?;
+            tx.condemn_blobs()?;
+            Ok(dropped)
+        })
+    }
+
+    /// Moves some of the condemned into the trash; false when none was left.
+    fn bury_some(&self, swept: &mut Swept) -> Result<bool> {
+        self.meta().write(|tx| {
+            let dying = tx.dying(BATCH)?;
+            for dead in &dying {
+                self.discard_dead(dead)?;
+                tx.bury(dead)?;
+                match dead.kind {
+                    Kind::Snapshot => swept.snapshots += 1,
+                    Kind::Blob => swept.blobs += 1,
+                }
+                swept.bytes += dead.bytes;
+            }
+            Ok(!dying.is_empty())
+        })
+    }
+
+    fn discard_dead(&self, dead: &Dying) -> Result<()> {
+        self.discard(&self.path(folder(dead.kind)).join(&dead.name))?;
+        if dead.kind == Kind::Snapshot {
+            self.discard(&self.path("tmp").join(&dead.name))?;
+        }
+        Ok(())
+    }
+
+    /// Throws away files without a row. Rows come before files and go after them, so such a file is
+    /// nobody's: a database that was restored or lost its last transactions in a power loss forgot it.
+    fn discard_unknown(&self, kind: Kind) -> Result<()> {
+        let folder = self.path(folder(kind));
+        let entries = fs::read_dir(&folder).map_err(Error::io("read", &folder))?;
+        let names: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+        let unknown = self.meta().read(|tx| {
+            let mut unknown = Vec::new();
+            for name in names {
+                if !tx.knows(kind, &name.to_string_lossy())? {
+                    unknown.push(name);
+                }
+            }
+            Ok(unknown)
+        })?;
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        self.meta().write(|tx| {
+            for name in unknown {
+                if !tx.knows(kind, &name.to_string_lossy())? {
+                    self.discard(&folder.join(name))?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+fn folder(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Snapshot => "snapshots",
+        Kind::Blob => "blobs/sha256",
+    }
+}
+
+/// Drops the records whose chain isn't the beginning of an image's chain.
+fn drop_unneeded_records(tx: &Tx<'_>, images: &[Chain]) -> Result<u64> {
+    let beginnings: HashSet<&[SnapshotId]> =
+        images.iter().flat_map(|chain| (0..=chain.0.len()).map(|end| &chain.0[..end])).collect();
+    let mut dropped = 0;
+    for (record, chain) in tx.record_chains()? {
+        if !beginnings.contains(chain.0.as_slice()) {
+            tx.drop_record(record)?;
+            dropped += 1;
+        }
+    }
+    Ok(dropped)
+}

@@ -1,0 +1,115 @@
+//! Questions and changes of the collector.
+
+use super::{Tx, unsigned};
+use crate::{Digest, Result, SnapshotId};
+
+/// What a row stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A snapshot, named by its id.
+    Snapshot,
+    /// A blob, named by its hex digits.
+    Blob,
+}
+
+/// Something that nothing needs any more.
+#[derive(Debug)]
+pub(crate) struct Dying {
+    pub(crate) kind: Kind,
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+}
+
+impl Kind {
+    fn columns(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Snapshot => ("snapshots", "id", "bytes"),
+            Self::Blob => ("blobs", "digest", "size"),
+        }
+    }
+}
+
+impl Tx<'_> {
+    /// Returns every snapshot that something names outside of records: images, pins and leases.
+    pub(crate) fn pinned_snapshots(&self) -> Result<Vec<SnapshotId>> {
+        self.all("SELECT snapshot FROM pins UNION SELECT snapshot FROM lease_snapshots", (), |row| row.get(0))
+    }
+
+    /// Returns the snapshots that are staging or ready.
+    pub(crate) fn living_snapshots(&self) -> Result<Vec<SnapshotId>> {
+        self.all("SELECT id FROM snapshots WHERE state <> 'dying'", (), |row| row.get(0))
+    }
+
+    /// Condemns a snapshot.
+    pub(crate) fn condemn_snapshot(&self, id: SnapshotId) -> Result<()> {
+        self.run("UPDATE snapshots SET state = 'dying', boot = NULL WHERE id = ?1", (id,)).map(drop)
+    }
+
+    /// Forgets the blobs of layers that no ready snapshot holds.
+    pub(crate) fn drop_loose_layer_blobs(&self) -> Result<()> {
+        self.run(
+            "DELETE FROM layer_blobs WHERE diff NOT IN
+             (SELECT diff FROM snapshots WHERE state = 'ready' AND diff IS NOT NULL)",
+            (),
+        )
+        .map(drop)
+    }
+
+    /// Condemns the blobs that no image, layer or lease names.
+    pub(crate) fn condemn_blobs(&self) -> Result<()> {
+        self.run(
+            "UPDATE blobs SET state = 'dying' WHERE digest NOT IN (
+                SELECT id FROM images UNION ALL
+                SELECT manifest FROM images WHERE manifest IS NOT NULL UNION ALL
+                SELECT digest FROM layer_blobs UNION ALL
+                SELECT blob FROM lease_blobs)",
+            (),
+        )
+        .map(drop)
+    }
+
+    /// Returns up to `limit` rows that are dying.
+    pub(crate) fn dying(&self, limit: u32) -> Result<Vec<Dying>> {
+        let mut dying = Vec::new();
+        for kind in [Kind::Snapshot, Kind::Blob] {
+            let (table, name, bytes) = kind.columns();
+            let sql = format!("SELECT {name}, {bytes} FROM {table} WHERE state = 'dying' LIMIT ?1");
+            dying.extend(self.all(&sql, (limit,), |row| {
+                Ok(Dying { kind, name: row.get(0)?, bytes: unsigned(row.get(1)?) })
+            })?);
+        }
+        Ok(dying)
+    }
+
+    /// Takes out a row whose files are in the trash.
+    pub(crate) fn bury(&self, dead: &Dying) -> Result<()> {
+        let (table, name, _) = dead.kind.columns();
+        self.run(&format!("DELETE FROM {table} WHERE {name} = ?1"), (&dead.name,)).map(drop)
+    }
+
+    /// Returns whether anything is known about a file's name.
+    pub(crate) fn knows(&self, kind: Kind, name: &str) -> Result<bool> {
+        let (table, column, _) = kind.columns();
+        Ok(self.one(&format!("SELECT 1 FROM {table} WHERE {column} = ?1"), (name,), |_| Ok(()))?.is_some())
+    }
+
+    /// Forgets the pins on a snapshot.
+    pub(crate) fn drop_pins_on(&self, id: SnapshotId) -> Result<()> {
+        self.run("DELETE FROM pins WHERE snapshot = ?1", (id,)).map(drop)
+    }
+
+    /// Returns the digests of the images' rows whose chain holds what `lost` says.
+    pub(crate) fn images_with(&self, lost: impl Fn(&SnapshotId) -> bool) -> Result<Vec<Digest>> {
+        let images = self.images()?.into_iter();
+        Ok(images.filter(|image| image.chain.iter().any(&lost)).map(|image| image.id).collect())
+    }
+
+    /// Returns the snapshots that another boot than `boot` left unflushed.
+    pub(crate) fn lost(&self, boot: &str) -> Result<Vec<SnapshotId>> {
+        self.all(
+            "SELECT id FROM snapshots WHERE boot IS NOT NULL AND boot <> ?1 AND state = 'ready'",
+            (boot,),
+            |row| row.get(0),
+        )
+    }
+}

@@ -1,0 +1,40 @@
+//! Rows of what running processes (leases) and containers (pins) need.
+
+use super::Tx;
+use crate::{Digest, Result, SnapshotId};
+
+impl Tx<'_> {
+    /// Notes that `lease` needs a snapshot.
+    pub(crate) fn lease_snapshot(&self, lease: &str, id: SnapshotId) -> Result<()> {
+        self.run("INSERT OR IGNORE INTO lease_snapshots (lease, snapshot) VALUES (?1, ?2)", (lease, id))
+            .map(drop)
+    }
+
+    /// Notes that `lease` needs a blob.
+    pub(crate) fn lease_blob(&self, lease: &str, digest: &Digest) -> Result<()> {
+        self.run("INSERT OR IGNORE INTO lease_blobs (lease, blob) VALUES (?1, ?2)", (lease, digest)).map(drop)
+    }
+
+    /// Returns the leases that need something.
+    pub(crate) fn leases(&self) -> Result<Vec<String>> {
+        self.all("SELECT lease FROM lease_snapshots UNION SELECT lease FROM lease_blobs", (), |row| {
+            row.get(0)
+        })
+    }
+
+    /// Forgets what `lease` needed.
+    pub(crate) fn drop_lease(&self, lease: &str) -> Result<()> {
+        self.run("DELETE FROM lease_snapshots WHERE lease = ?1", (lease,))?;
+        self.run("DELETE FROM lease_blobs WHERE lease = ?1", (lease,)).map(drop)
+    }
+
+    /// Notes that `owner` needs a snapshot until it is unpinned.
+    pub(crate) fn pin(&self, owner: &str, id: SnapshotId) -> Result<()> {
+        self.run("INSERT OR IGNORE INTO pins (owner, snapshot) VALUES (?1, ?2)", (owner, id)).map(drop)
+    }
+
+    /// Forgets what `owner` needed.
+    pub(crate) fn unpin(&self, owner: &str) -> Result<()> {
+        self.run("DELETE FROM pins WHERE owner = ?1", (owner,)).map(drop)
+    }
+}

@@ -1,0 +1,114 @@
+//! Rows of snapshots and of their layers' blobs.
+
+use super::{Tx, signed, unsigned};
+use crate::snapshot::{Diff, LayerBlob, Snapshot};
+use crate::{Digest, Result, SnapshotId};
+
+impl Tx<'_> {
+    /// Enters a snapshot that is being made; false when the name is taken.
+    pub(crate) fn stage_snapshot(&self, id: SnapshotId) -> Result<bool> {
+        Ok(self.run("INSERT OR IGNORE INTO snapshots (id, state) VALUES (?1, 'staging')", (id,))? == 1)
+    }
+
+    /// Takes a snapshot that was never finished out again.
+    pub(crate) fn unstage_snapshot(&self, id: SnapshotId) -> Result<()> {
+        self.run("DELETE FROM snapshots WHERE id = ?1 AND state = 'staging'", (id,)).map(drop)
+    }
+
+    /// Marks a snapshot, whose files are in place, ready.
+    pub(crate) fn finish_snapshot(&self, id: SnapshotId, snapshot: &Snapshot, boot: &str) -> Result<()> {
+        let diff = snapshot.diff.as_ref();
+        self.run(
+            "INSERT OR REPLACE INTO snapshots (id, state, boot, diff, tar_bytes, bytes, created)
+             VALUES (?1, 'ready', ?2, ?3, ?4, ?5, ?6)",
+            (
+                id,
+                boot,
+                diff.map(|diff| diff.id),
+                diff.map(|diff| signed(diff.tar_bytes)),
+                signed(snapshot.bytes),
+                snapshot.created,
+            ),
+        )
+        .map(drop)
+    }
+
+    /// Returns the first of `chain` that isn't ready.
+    pub(crate) fn missing_snapshot(&self, chain: &[SnapshotId]) -> Result<Option<SnapshotId>> {
+        for id in chain {
+            let ready =
+                self.one("SELECT 1 FROM snapshots WHERE id = ?1 AND state = 'ready'", (id,), |_| Ok(()))?;
+            if ready.is_none() {
+                return Ok(Some(*id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the unpacked bytes of a ready snapshot.
+    pub(crate) fn snapshot_bytes(&self, id: SnapshotId) -> Result<Option<u64>> {
+        self.one("SELECT bytes FROM snapshots WHERE id = ?1 AND state = 'ready'", (id,), |row| row.get(0))
+            .map(|bytes| bytes.map(unsigned))
+    }
+
+    /// Returns the diff of a ready snapshot: `None` without such a snapshot, `Some(None)` while it is unknown.
+    pub(crate) fn diff(&self, id: SnapshotId) -> Result<Option<Option<Diff>>> {
+        self.one("SELECT diff, tar_bytes FROM snapshots WHERE id = ?1 AND state = 'ready'", (id,), |row| {
+            let (diff, bytes) = (row.get::<_, Option<Digest>>(0)?, row.get::<_, Option<i64>>(1)?);
+            Ok(diff.map(|id| Diff { id, tar_bytes: unsigned(bytes.unwrap_or(0)) }))
+        })
+    }
+
+    /// Notes the diff of a ready snapshot; false without such a snapshot.
+    pub(crate) fn set_diff(&self, id: SnapshotId, diff: &Diff) -> Result<bool> {
+        let changed = self.run(
+            "UPDATE snapshots SET diff = ?2, tar_bytes = ?3 WHERE id = ?1 AND state = 'ready'",
+            (id, diff.id, signed(diff.tar_bytes)),
+        )?;
+        Ok(changed == 1)
+    }
+
+    /// Returns a ready snapshot that holds the layer `diff`.
+    pub(crate) fn snapshot_of_layer(&self, diff: &Digest) -> Result<Option<SnapshotId>> {
+        self.one(
+            "SELECT id FROM snapshots WHERE diff = ?1 AND state = 'ready' ORDER BY created, id LIMIT 1",
+            (diff,),
+            |row| row.get(0),
+        )
+    }
+
+    /// Notes that `blob` unpacks to the layer `diff`.
+    pub(crate) fn add_layer_blob(&self, diff: &Digest, blob: &LayerBlob) -> Result<()> {
+        self.run(
+            "INSERT OR REPLACE INTO layer_blobs (diff, digest, size, media_type) VALUES (?1, ?2, ?3, ?4)",
+            (diff, blob.digest, signed(blob.size), &blob.media_type),
+        )
+        .map(drop)
+    }
+
+    /// Returns the blobs that unpack to the layer `diff`.
+    pub(crate) fn layer_blobs(&self, diff: &Digest) -> Result<Vec<LayerBlob>> {
+        self.all(
+            "SELECT digest, size, media_type FROM layer_blobs WHERE diff = ?1 ORDER BY digest",
+            (diff,),
+            |row| Ok(LayerBlob { digest: row.get(0)?, size: unsigned(row.get(1)?), media_type: row.get(2)? }),
+        )
+    }
+
+    /// Returns the ready snapshots whose files may be in the page cache of `boot` only.
+    pub(crate) fn unflushed(&self, boot: &str) -> Result<Vec<SnapshotId>> {
+        self.all("SELECT id FROM snapshots WHERE boot = ?1 AND state = 'ready'", (boot,), |row| row.get(0))
+    }
+
+    /// Notes that the files of a snapshot are on the disk.
+    pub(crate) fn set_flushed(&self, id: SnapshotId) -> Result<()> {
+        self.run("UPDATE snapshots SET boot = NULL WHERE id = ?1", (id,)).map(drop)
+    }
+
+    /// Returns whether a snapshot of another boot than `boot` was never flushed.
+    pub(crate) fn has_lost(&self, boot: &str) -> Result<bool> {
+        let lost =
+            "SELECT 1 FROM snapshots WHERE boot IS NOT NULL AND boot <> ?1 AND state = 'ready' LIMIT 1";
+        Ok(self.one(lost, (boot,), |_| Ok(()))?.is_some())
+    }
+}

@@ -1,0 +1,185 @@
+//! Snapshots: the files of one layer each, in overlay form, never changed after their commit.
+//!
+//! The store gives folders and says which lie below which; mounting them is the caller's work.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+
+use crate::lock::Claim;
+use crate::{Digest, Error, Lease, Result, SnapshotId, Store, trash};
+
+/// The layers of an overlay mount.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Mounts {
+    /// The read-only folders, topmost first; at least one.
+    pub lowers: Vec<PathBuf>,
+    /// The folder that takes all changes.
+    pub upper: Option<PathBuf>,
+    /// The overlay's own folder, on the filesystem of `upper`.
+    pub work: Option<PathBuf>,
+}
+
+/// The canonical tar of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Diff {
+    /// The layer's diffID: the digest of the tar.
+    pub id: Digest,
+    /// The size of the tar.
+    pub tar_bytes: u64,
+}
+
+/// A packed layer that unpacks to some diffID.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LayerBlob {
+    /// The digest of the packed bytes.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+    /// What they are, as a manifest says it.
+    pub media_type: String,
+}
+
+/// What is known about a snapshot at its commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its diff, when it is known already.
+    pub diff: Option<Diff>,
+    /// The bytes of its files on the disk.
+    pub bytes: u64,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
+}
+
+/// A snapshot in the making, under `tmp/`; dropped without a commit, it is removed.
+#[derive(Debug)]
+pub struct Staged {
+    store: Store,
+    lease: Lease,
+    id: SnapshotId,
+    claim: Claim,
+    committed: bool,
+}
+
+impl Store {
+    /// Begins a snapshot: an empty folder to fill, and one for an overlay's own use.
+    pub fn stage(&self, lease: &Lease) -> Result<Staged> {
+        let id = loop {
+            let id = SnapshotId::fresh();
+            let staged = lease.write(|tx, lease| {
+                let new = tx.stage_snapshot(id)?;
+                if new {
+                    tx.lease_snapshot(lease, id)?;
+                }
+                Ok(new)
+            })?;
+            if staged {
+                break id;
+            }
+        };
+        let claim = Claim::new_folder(&self.path("tmp").join(id.to_string()))?;
+        let staged = Staged { store: self.clone(), lease: lease.clone(), id, claim, committed: false };
+        for path in [staged.fs(), staged.work()] {
+            DirBuilder::new().mode(0o755).create(&path).map_err(Error::io("create", &path))?;
+        }
+        // The umask must not decide how the root of a container looks.
+        let fs_folder = staged.fs();
+        fs::set_permissions(&fs_folder, Permissions::from_mode(0o755))
+            .map_err(Error::io("create", &fs_folder))?;
+        Ok(staged)
+    }
+
+    /// Returns the folder of a snapshot's files, which nobody may change.
+    pub fn snapshot_dir(&self, id: &SnapshotId) -> PathBuf {
+        self.path("snapshots").join(id.to_string()).join("fs")
+    }
+
+    /// Returns the layers that show `chain` (base first), with changes going to `staged`.
+    pub fn overlay(&self, chain: &[SnapshotId], staged: Option<&Staged>) -> Mounts {
+        let mut lowers: Vec<_> = chain.iter().rev().map(|id| self.snapshot_dir(id)).collect();
+        if lowers.is_empty() {
+            lowers.push(self.path("empty"));
+        }
+        Mounts { lowers, upper: staged.map(Staged::fs), work: staged.map(Staged::work) }
+    }
+
+    /// Returns the diff of a snapshot, `None` while nobody computed it.
+    pub fn diff(&self, id: &SnapshotId) -> Result<Option<Diff>> {
+        self.meta().read(|tx| tx.diff(*id))?.ok_or(Error::NoSnapshot { id: *id })
+    }
+
+    /// Keeps the diff of a snapshot.
+    pub fn set_diff(&self, id: &SnapshotId, diff: &Diff) -> Result<()> {
+        let known = self.meta().write(|tx| tx.set_diff(*id, diff))?;
+        if known { Ok(()) } else { Err(Error::NoSnapshot { id: *id }) }
+    }
+
+    /// Returns the bytes of a snapshot's files on the disk.
+    pub fn snapshot_bytes(&self, id: &SnapshotId) -> Result<u64> {
+        self.meta().read(|tx| tx.snapshot_bytes(*id))?.ok_or(Error::NoSnapshot { id: *id })
+    }
+
+    /// Returns a snapshot that holds the layer with this diffID.
+    pub fn layer_snapshot(&self, diff_id: &Digest) -> Result<Option<SnapshotId>> {
+        self.meta().read(|tx| tx.snapshot_of_layer(diff_id))
+    }
+
+    /// Keeps `blob` as long as a snapshot holds the layer that it unpacks to; call it after that
+    /// snapshot's commit.
+    pub fn add_layer_blob(&self, diff_id: &Digest, blob: &LayerBlob) -> Result<()> {
+        if self.layer_blobs(diff_id)?.contains(blob) {
+            return Ok(());
+        }
+        self.meta().write(|tx| tx.add_layer_blob(diff_id, blob))
+    }
+
+    /// Returns the blobs known to unpack to the layer with this diffID.
+    pub fn layer_blobs(&self, diff_id: &Digest) -> Result<Vec<LayerBlob>> {
+        self.meta().read(|tx| tx.layer_blobs(diff_id))
+    }
+}
+
+impl Staged {
+    /// Returns the name that the snapshot will have.
+    pub fn id(&self) -> SnapshotId {
+        self.id
+    }
+
+    /// Returns the folder to fill.
+    pub fn fs(&self) -> PathBuf {
+        self.claim.path().join("fs")
+    }
+
+    /// Returns the folder for an overlay's own use.
+    pub fn work(&self) -> PathBuf {
+        self.claim.path().join("work")
+    }
+
+    /// Returns the lease that keeps this snapshot.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Seals the snapshot and makes it visible; nothing may be mounted on it or write to it any more.
+    ///
+    /// Its files may still be in the page cache only, until [`Store::flush`].
+    pub fn commit(mut self, snapshot: Snapshot) -> Result<SnapshotId> {
+        let work = self.work();
+        trash::remove_tree(&work, &self.store.path("trash")).map_err(Error::io("remove", &work))?;
+        let target = self.store.path("snapshots").join(self.id.to_string());
+        fs::rename(self.claim.path(), &target).map_err(Error::io("create", &target))?;
+        self.store.meta().write(|tx| tx.finish_snapshot(self.id, &snapshot, self.store.boot()))?;
+        self.committed = true;
+        Ok(self.id)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.committed {
+            // What can't be removed now stays for the collector.
+            let _ = trash::remove_tree(self.claim.path(), &self.store.path("trash"));
+            let _ = self.store.meta().write(|tx| tx.unstage_snapshot(self.id));
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Opening and making a store, and the places inside it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+
+use crate::lock::Claim;
+use crate::meta::Meta;
+use crate::{Error, Result, trash};
+
+/// The only format that this program knows.
+const VERSION: &str = "kiln store 1";
+
+/// The folders that `create` makes.
+const FOLDERS: [&str; 9] =
+    ["blobs", "blobs/sha256", "snapshots", "empty", "leases", "inflight", "stat", "tmp", "trash"];
+
+/// What else may lie in a root whose store isn't finished yet: our own files, and the folders of other
+/// modules and of filesystems.
+const NEIGHBOURS: [&str; 10] = [
+    "lock",
+    "gc.lock",
+    "reserve",
+    "version.new",
+    "meta.db",
+    "meta.db-wal",
+    "containers",
+    "volumes",
+    "networks",
+    "lost+found",
+];
+
+/// Bytes of the file that is given up when the disk is full, so that the collector can write.
+pub(crate) const RESERVE_BYTES: u64 = 1 << 20;
+
+/// A store on the disk; clones share it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    meta: Meta,
+    boot: String,
+    /// Shared while the store is open; a change of the format would take it exclusively.
+    _in_use: File,
+}
+
+impl Store {
+    /// Opens the store at `root`, and makes it first when there is none.
+    ///
+    /// An existing store is only read. Several processes may call this for the same new root at once.
+    pub fn open(root: &Path) -> Result<Self> {
+        if !is_made(root)? {
+            create(root)?;
+        }
+        let lock = open_lock(root)?;
+        lock.lock_shared().map_err(Error::io("lock", &root.join("lock")))?;
+        let boot_file = Path::new("/proc/sys/kernel/random/boot_id");
+        let boot = fs::read_to_string(boot_file).map_err(Error::io("read", boot_file))?;
+        let meta = match Meta::open(&root.join("meta.db")) {
+            // Even a reader needs a few pages of shared memory beside the database.
+            Err(error) if error.is_disk_full() && give_up_reserve(root)? => Meta::open(&root.join("meta.db")),
+            other => other,
+        }?;
+        let inner = Inner { root: root.to_owned(), meta, boot: boot.trim().to_owned(), _in_use: lock };
+        let store = Self { inner: Arc::new(inner) };
+        store.drop_lost_snapshots()?;
+        Ok(store)
+    }
+
+    /// Returns the folder of the store.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// Returns a new unnamed file on the store's disk, for a stream that must be read twice.
+    pub fn scratch(&self) -> Result<File> {
+        let claim = Claim::new_file(&self.path("tmp"))?;
+        claim.file().try_clone().map_err(Error::io("open", claim.path()))
+    }
+
+    /// Returns a new empty folder on the store's disk, removed with the guard.
+    pub fn scratch_folder(&self) -> Result<Scratch> {
+        let path = self.path("tmp").join(crate::id::SnapshotId::fresh().to_string());
+        Ok(Scratch { claim: Claim::new_folder(&path)?, store: self.clone() })
+    }
+
+    pub(crate) fn meta(&self) -> &Meta {
+        &self.inner.meta
+    }
+
+    /// Returns what the kernel calls this boot.
+    pub(crate) fn boot(&self) -> &str {
+        &self.inner.boot
+    }
+
+    /// Returns a path inside the store.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.inner.root.join(name)
+    }
+}
+
+/// A folder of the caller's own under `tmp/`, removed when dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    claim: Claim,
+    store: Store,
+}
+
+impl Scratch {
+    /// Returns the folder.
+    pub fn path(&self) -> &Path {
+        self.claim.path()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What can't be removed now stays for the collector.
+        let _ = trash::remove_tree(self.claim.path(), &self.store.path("trash"));
+    }
+}
+
+/// Returns whether the store is complete, and refuses one of another format.
+fn is_made(root: &Path) -> Result<bool> {
+    let path = root.join("version");
+    match fs::read_to_string(&path) {
+        Ok(found) if found.trim_end() == VERSION => Ok(true),
+        Ok(found) => Err(Error::UnknownVersion {
+            root: root.to_owned(),
+            found: found.chars().take(60).collect::<String>().trim_end().to_owned(),
+            known: VERSION,
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("read", &path)(error)),
+    }
+}
+
+/// Makes the store; its file `version` comes last and means that all else is there.
+fn create(root: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(Error::io("create", root))?;
+    refuse_other_files(root)?;
+    let lock = open_lock(root)?;
+    lock.lock().map_err(Error::io("lock", &root.join("lock")))?;
+    if is_made(root)? {
+        return Ok(());
+    }
+    for name in FOLDERS {
+        let path = root.join(name);
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other.map_err(Error::io("create", &path))?,
+        }
+    }
+    for name in ["snapshots", "tmp"] {
+        spread(&root.join(name));
+    }
+    // A database that an interrupted creation left behind may lack tables.
+    for name in ["meta.db", "meta.db-wal", "meta.db-shm"] {
+        let _ = fs::remove_file(root.join(name));
+    }
+    Meta::create(&root.join("meta.db"))?;
+    make_reserve(root)?;
+    let (new, version) = (root.join("version.new"), root.join("version"));
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&new)?;
+        writeln!(file, "{VERSION}")?;
+        file.sync_all()?;
+        fs::rename(&new, &version)?;
+        File::open(root)?.sync_all()
+    };
+    write().map_err(Error::io("write", &version))
+}
+
+/// A mistyped `--root` must not strew a store over somebody's folder.
+fn refuse_other_files(root: &Path) -> Result<()> {
+    for entry in fs::read_dir(root).map_err(Error::io("read", root))? {
+        let name = entry.map_err(Error::io("read", root))?.file_name().to_string_lossy().into_owned();
+        let ours = FOLDERS.contains(&&*name) || NEIGHBOURS.contains(&&*name);
+        if !ours && name != "meta.db-shm" && name != "version" {
+            return Err(Error::NotAStore { root: root.to_owned(), other: name });
+        }
+    }
+    Ok(())
+}
+
+fn open_lock(root: &Path) -> Result<File> {
+    let path = root.join("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    file.map_err(Error::io("open", &path))
+}
+
+/// Asks ext4 to place each folder inside apart from the others (`TOPDIR`): new layers then fill fresh
+/// block groups instead of crowding one. Elsewhere this does nothing.
+fn spread(folder: &Path) {
+    if let Ok(file) = File::open(folder)
+        && let Ok(flags) = ioctl_getflags(&file)
+    {
+        let _ = ioctl_setflags(&file, flags | IFlags::TOPDIR);
+    }
+}
+
+/// Sets aside room for the day when the disk is full; without room there is no reserve.
+pub(crate) fn make_reserve(root: &Path) -> Result<()> {
+    let path = root.join("reserve");
+    if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == RESERVE_BYTES) {
+        return Ok(());
+    }
+    let make = || -> io::Result<()> {
+        let file = File::create(&path)?;
+        let none = rustix::fs::FallocateFlags::empty();
+        match rustix::fs::fallocate(&file, none, 0, RESERVE_BYTES) {
+            Err(rustix::io::Errno::OPNOTSUPP) => (&file).write_all(&vec![1; 1 << 20]),
+            other => Ok(other?),
+        }
+    };
+    make().or_else(|error| {
+        let _ = fs::remove_file(&path);
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Ok(()),
+            _ => Err(Error::io("reserve room in", &path)(error)),
+        }
+    })
+}
+
+/// Frees the reserve; false when there was none.
+pub(crate) fn give_up_reserve(root: &Path) -> Result<bool> {
+    let path = root.join("reserve");
+    match fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("remove", &path)(error)),
+    }
+}
+
+/// Returns whether the disk that holds `path` has next to no room left.
+pub(crate) fn is_full(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) < 64 * 1024)
+}
