@@ -300,25 +300,25 @@ impl Error {
 
     /// Sorts what reqwest says into kinds that a person can act on.
     pub(super) fn from_http(registry: &str, error: reqwest::Error) -> Self {
+        let https = error.url().is_some_and(|url| url.scheme() == "https");
         // A redirected blob's address carries a signature, which is as good as a password.
         let error = error.without_url();
-        let mut innermost = error.to_string();
-        let mut reason = if error.is_timeout() { Unreachable::Timeout } else { Unreachable::Other };
-        if reason == Unreachable::Other && (error.is_body() || error.is_request() || error.is_decode()) {
-            reason = Unreachable::Broken;
-        }
-        if error.is_connect() {
-            reason = Unreachable::Other;
-        }
+        let (mut found, mut innermost) = (None, error.to_string());
         let mut source = error.source();
         while let Some(cause) = source {
             innermost = cause.to_string();
-            reason = classify(cause).unwrap_or(reason);
+            found = classify(cause).or(found);
             source = cause.source();
         }
-        if error.is_timeout() {
-            reason = Unreachable::Timeout;
-        }
+        let reason = match found {
+            _ if error.is_timeout() => Unreachable::Timeout,
+            // A peer that hangs up in the handshake speaks no TLS, or none that suits.
+            Some(Unreachable::Broken) if error.is_connect() && https => Unreachable::Tls,
+            Some(reason) => reason,
+            None if error.is_connect() || error.is_builder() => Unreachable::Other,
+            // What hyper says of an answer that ends too soon has no public type.
+            None => Unreachable::Broken,
+        };
         Self::Unreachable { registry: registry.to_owned(), reason, source: Cause(innermost) }
     }
 }
@@ -329,9 +329,9 @@ fn classify(cause: &(dyn StdError + 'static)) -> Option<Unreachable> {
         return Some(Unreachable::Tls);
     }
     if let Some(io) = cause.downcast_ref::<io::Error>() {
-        let tls = io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-        return match io.kind() {
-            _ if tls => Some(Unreachable::Tls),
+        // An io error's `source` skips what it wraps, so that has to be looked at here.
+        let inner = io.get_ref().and_then(|inner| classify(inner));
+        return inner.or(match io.kind() {
             io::ErrorKind::ConnectionRefused => Some(Unreachable::Refused),
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
@@ -339,7 +339,7 @@ fn classify(cause: &(dyn StdError + 'static)) -> Option<Unreachable> {
             | io::ErrorKind::UnexpectedEof => Some(Unreachable::Broken),
             io::ErrorKind::TimedOut => Some(Unreachable::Timeout),
             _ => None,
-        };
+        });
     }
     // hyper-util's connector has no type for it.
     cause.to_string().starts_with("dns error").then_some(Unreachable::Dns)

@@ -156,6 +156,7 @@ impl Client {
         let Ok(url) = session(call, response) else { return };
         let mut delete = Call::new(endpoint, reference, Action::Push, Method::DELETE, "");
         delete.url = url;
+        delete.from = call.from;
         delete.retry = false;
         let _ = self.0.transport.send(&delete).await;
     }

@@ -10,4 +10,5 @@
 )]
 
 mod network;
+mod registry;
 mod support;

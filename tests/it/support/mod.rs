@@ -1,5 +1,7 @@
 //! What the integration tests share.
 
+pub(crate) mod registry;
+
 /// Tells whether this test may run as root; prints that `name` is skipped when it may not.
 ///
 /// With `KILN_TEST_NO_SKIP=1`, as in `.ci/run`, a skip is a failure.
