@@ -43,6 +43,7 @@ mod lock;
 mod meta;
 mod record;
 mod snapshot;
+mod stat_cache;
 mod store;
 mod trash;
 
@@ -56,4 +57,5 @@ pub use lease::Lease;
 pub use lock::KeyLock;
 pub use record::Record;
 pub use snapshot::{Diff, LayerBlob, Mounts, Snapshot, Staged};
+pub use stat_cache::{FileStat, StatCache};
 pub use store::{Scratch, Store};

@@ -1,0 +1,144 @@
+//! The stat cache: the content digests of a directory's files, as long as their inodes stay untouched.
+//!
+//! One flat file per context directory, read whole and looked up by hash. Whatever is odd about it (cut,
+//! changed, of another format or boot) makes it empty: files are then read again, nothing else happens.
+//! It is thrown away with a boot because a power loss may undo the content of files and keep their times.
+//!
+//! What it can't see: a program that changes a file through a shared mapping (mmap) after the first
+//! page fault changes neither mtime nor ctime.
+
+mod format;
+mod trust;
+
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use self::format::{Entry, Table};
+use self::trust::Trust;
+use crate::lock::Claim;
+use crate::{Digest, Error, Result, Store};
+
+/// Saves that an entry survives without having been asked for: other builds of the same context, with
+/// other Dockerfiles, keep theirs.
+const MAX_AGE: u32 = 8;
+
+/// What tells that a file is untouched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStat {
+    /// The device of its filesystem.
+    pub dev: u64,
+    /// Its inode.
+    pub ino: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its type and permissions.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// When its content last changed, in nanoseconds since 1970.
+    pub mtime_ns: i128,
+    /// When its inode last changed, in nanoseconds since 1970.
+    pub ctime_ns: i128,
+}
+
+impl From<&Metadata> for FileStat {
+    fn from(metadata: &Metadata) -> Self {
+        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        Self {
+            dev: metadata.dev(),
+            ino: metadata.ino(),
+            size: metadata.size(),
+            mode: metadata.mode(),
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+            mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// The digests of one context directory's files; threads may share it.
+#[derive(Debug)]
+pub struct StatCache {
+    path: PathBuf,
+    scratch: PathBuf,
+    boot: String,
+    trust: Trust,
+    saved: Table,
+    /// Which of `saved` was asked for and still holds.
+    used: Vec<AtomicBool>,
+    new: Mutex<HashMap<Vec<u8>, (FileStat, Digest)>>,
+}
+
+impl StatCache {
+    /// Loads what is known about `directory` (an absolute path): call it before its files are looked at.
+    ///
+    /// A missing or damaged file is an empty cache.
+    pub fn load(store: &Store, directory: &Path) -> Self {
+        let name = Digest::of(directory.as_os_str().as_bytes()).hex();
+        let path = store.path("stat").join(&name[..32]);
+        let trust = Trust::of(directory);
+        let bytes = if trust == Trust::Never { None } else { fs::read(&path).ok() };
+        let saved = bytes.and_then(|bytes| Table::decode(bytes, store.boot())).unwrap_or_default();
+        let used = (0..saved.len()).map(|_| AtomicBool::new(false)).collect();
+        let (scratch, boot) = (store.path("tmp"), store.boot().to_owned());
+        Self { path, scratch, boot, trust, saved, used, new: Mutex::default() }
+    }
+
+    /// Returns the digest of the file at `path` (relative to the directory), if it is surely unchanged.
+    pub fn get(&self, path: &Path, stat: &FileStat) -> Option<Digest> {
+        let index = self.saved.find(path.as_os_str().as_bytes())?;
+        let (known, digest) = self.saved.stat(index)?;
+        if known != *stat || !self.trust.covers(stat) {
+            return None;
+        }
+        self.used.get(index)?.store(true, Ordering::Relaxed);
+        Some(digest)
+    }
+
+    /// Keeps the digest of the file at `path`.
+    ///
+    /// `stat` must be what fstat said both before and after the file was read. A file that changed so
+    /// recently that a further change could go unseen isn't kept.
+    pub fn put(&self, path: &Path, stat: &FileStat, digest: Digest) {
+        if self.trust.covers(stat) {
+            let mut new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
+            new.insert(path.as_os_str().as_bytes().to_owned(), (*stat, digest));
+        }
+    }
+
+    /// Writes the cache, if something was put; a reader sees the old file or the new one.
+    pub fn save(&self) -> Result<()> {
+        let new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut entries: Vec<Entry<'_>> = new
+            .iter()
+            .map(|(path, (stat, digest))| Entry { path, stat: *stat, digest: *digest, age: 0 })
+            .collect();
+        for (index, used) in self.used.iter().enumerate() {
+            let Some(entry) = self.saved.entry(index) else { continue };
+            let age = if used.load(Ordering::Relaxed) { 0 } else { entry.age + 1 };
+            if age <= MAX_AGE && !new.contains_key(entry.path) {
+                entries.push(Entry { age, ..entry });
+            }
+        }
+        entries.sort_by_key(|entry| entry.path);
+        let claim = Claim::new_file(&self.scratch)?;
+        let bytes = format::encode(&entries, &self.boot);
+        claim.file().write_all(&bytes).map_err(Error::io("write", claim.path()))?;
+        fs::rename(claim.path(), &self.path).map_err(Error::io("create", &self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests;
