@@ -8,12 +8,16 @@ mod config;
 mod layer_id;
 pub mod media_type;
 mod platform;
+mod port;
 mod reference;
+mod signal;
 
 pub use config::{Empty, Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
 pub use layer_id::{ChainId, DiffId, chain_id};
 pub use platform::{Platform, PlatformError, choose, is_attestation};
+pub use port::parse_ports;
 pub use reference::{Reference, ReferenceError};
+pub use signal::parse_signal;
 
 pub use oci_spec::image::{
     Descriptor, DescriptorBuilder, ImageIndex, ImageIndexBuilder, ImageManifest, ImageManifestBuilder,

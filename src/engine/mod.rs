@@ -1,0 +1,57 @@
+//! One method per user verb.
+//!
+//! An [`Engine`] is cheap to make: the store is opened at the first verb that needs it, the async
+//! runtime at the first await. A no-op build never gets that far. Every public method blocks and
+//! gives an [`api::Failure`](crate::api::Failure) when it can't do what it was asked.
+
+use std::future::Future;
+use std::sync::OnceLock;
+
+use kiln_cache::Store;
+
+use crate::api::{Failure, FailureKind, Settings};
+
+/// The parts behind every verb, made when first needed.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    store: OnceLock<Store>,
+    runtime: OnceLock<tokio::runtime::Runtime>,
+}
+
+impl Engine {
+    /// Returns an engine that has opened nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, store: OnceLock::new(), runtime: OnceLock::new() }
+    }
+
+    /// Returns where this engine keeps its state.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Returns the store, opened at the first call.
+    pub(crate) fn store(&self) -> Result<&Store, Failure> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let store = Store::open(&self.settings.root)
+            .map_err(|error| Failure::from_error(FailureKind::System, &error))?;
+        Ok(self.store.get_or_init(|| store))
+    }
+
+    /// Waits for `future` on the engine's runtime, which is started at the first call.
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> Result<F::Output, Failure> {
+        let runtime = match self.runtime.get() {
+            Some(runtime) => runtime,
+            None => {
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .enable_all()
+                    .build()
+                    .map_err(|error| Failure::from_error(FailureKind::System, &error))?;
+                self.runtime.get_or_init(|| runtime)
+            }
+        };
+        Ok(runtime.block_on(future))
+    }
+}

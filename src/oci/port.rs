@@ -1,0 +1,36 @@
+//! Ports as EXPOSE writes them.
+
+/// Reads `port`, `first-last`, each with `/tcp`, `/udp` or `/sctp`, into docker's spelling `80/tcp`.
+///
+/// The error is a sentence for the user. Source: docker's nat port specification.
+pub fn parse_ports(text: &str) -> Result<Vec<String>, String> {
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = protocol.to_ascii_lowercase();
+    if !["tcp", "udp", "sctp"].contains(&protocol.as_str()) {
+        return Err(format!("invalid protocol `{protocol}` in port `{text}`"));
+    }
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let number =
+        |text: &str| text.parse::<u16>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => {
+            Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
+        }
+        _ => Err(format!("invalid containerPort: `{text}`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_spelled_as_docker_stores_them() {
+        assert_eq!(parse_ports("80").unwrap(), ["80/tcp"]);
+        assert_eq!(parse_ports("53/UDP").unwrap(), ["53/udp"]);
+        assert_eq!(parse_ports("8000-8002").unwrap(), ["8000/tcp", "8001/tcp", "8002/tcp"]);
+        for bad in ["", "x", "80/foo", "9-8", "70000", "127.0.0.1:80:80", "+80", "1-"] {
+            assert!(parse_ports(bad).is_err(), "{bad}");
+        }
+    }
+}
