@@ -1,0 +1,312 @@
+//! Layer 1: physical lines to instructions.
+//!
+//! A grammar can't do this part well: `# escape=` changes the lexer, a comment inside a continuation
+//! vanishes, and several heredocs on a line close first in, first out. So it is a hand scanner:
+//!
+//! 1. the byte order mark and the parser directives at the top ([`directives`]);
+//! 2. lines joined at a trailing escape character, comments and blank lines between them dropped;
+//! 3. the bodies of heredocs cut off ([`heredoc`]).
+//!
+//! What comes out is one [`Line`] per instruction, with a map from its bytes back to the source.
+
+mod directives;
+pub(crate) mod heredoc;
+
+use std::borrow::Cow;
+
+use crate::ast::{Directives, Heredoc, Span};
+use crate::diagnostic::Diagnostic;
+use crate::source::BYTE_ORDER_MARK;
+
+/// The longest physical line in bytes, as in BuildKit.
+const MAX_LINE_BYTES: usize = 65_535;
+
+/// The longest instruction in bytes, continuations joined. A program's argument holds 128 KiB, so
+/// nothing that could run is refused.
+const MAX_INSTRUCTION_BYTES: usize = 1 << 20;
+
+/// One instruction's text with its place in the source.
+#[derive(Debug)]
+pub(crate) struct Line<'a> {
+    /// The text: continuations joined, outer blanks trimmed.
+    pub(crate) text: Cow<'a, str>,
+    /// Where pieces of `text` come from: (offset in `text`, offset in the source), ascending.
+    map: Vec<(usize, usize)>,
+    /// All physical lines of the instruction, heredocs included, without the last line end.
+    pub(crate) span: Span,
+    /// The heredocs, in order.
+    pub(crate) heredocs: Vec<Cut>,
+}
+
+/// A heredoc whose body was cut off.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    /// Offset of its `<<` word in the instruction's text.
+    pub(crate) at: usize,
+    /// Offset one past that word.
+    pub(crate) end: usize,
+    /// The body as written.
+    pub(crate) raw: String,
+    /// The heredoc.
+    pub(crate) heredoc: Heredoc,
+}
+
+impl Line<'_> {
+    /// The place in the source of the bytes `start..end` of the text.
+    pub(crate) fn span(&self, start: usize, end: usize) -> Span {
+        let first = self.source_offset(start);
+        if end <= start {
+            return Span { start: first, end: first };
+        }
+        Span { start: first, end: self.source_offset(end - 1) + 1 }
+    }
+
+    fn source_offset(&self, at: usize) -> usize {
+        let index = self.map.partition_point(|(from, _)| *from <= at).saturating_sub(1);
+        let (from, to) = self.map.get(index).copied().unwrap_or((0, self.span.start));
+        to + at.saturating_sub(from)
+    }
+
+    /// The instruction's first word and its end, as written.
+    pub(crate) fn keyword(&self) -> &str {
+        first_word(&self.text)
+    }
+}
+
+/// The text up to the first blank.
+pub(crate) fn first_word(text: &str) -> &str {
+    text.split(is_blank).next().unwrap_or("")
+}
+
+/// What separates words; a no-break space, for instance, does not.
+pub(crate) fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\u{b}' | '\u{c}' | '\r' | '\n')
+}
+
+/// What layer 1 finds in a file.
+pub(crate) struct Scanned<'a> {
+    pub(crate) directives: Directives,
+    pub(crate) lines: Vec<Line<'a>>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
+}
+
+/// Splits a whole file.
+pub(crate) fn scan(text: &str) -> Scanned<'_> {
+    let start = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 };
+    let mut diagnostics = Vec::new();
+    let directives = directives::scan(text, start, &mut diagnostics);
+    let mut scanner = Scanner { text, at: start, escape: directives.escape, diagnostics };
+    let lines = scanner.lines();
+    Scanned { directives, lines, diagnostics: scanner.diagnostics }
+}
+
+/// Splits a text without directives: an ONBUILD trigger.
+pub(crate) fn scan_plain(text: &str, escape: char) -> (Vec<Line<'_>>, Vec<Diagnostic>) {
+    let mut scanner = Scanner { text, at: 0, escape, diagnostics: Vec::new() };
+    let lines = scanner.lines();
+    (lines, scanner.diagnostics)
+}
+
+/// A physical line: its bytes without the line end, and where the next one starts.
+#[derive(Debug, Clone, Copy)]
+struct Physical {
+    start: usize,
+    end: usize,
+    next: usize,
+}
+
+/// The physical line at `at`; `None` at the end of the text. Trailing carriage returns belong to the
+/// line end.
+fn physical(text: &str, at: usize) -> Option<Physical> {
+    if at >= text.len() {
+        return None;
+    }
+    let (stop, next) = match text[at..].find('\n') {
+        Some(found) => (at + found, at + found + 1),
+        None => (text.len(), text.len()),
+    };
+    let end = at + text[at..stop].trim_end_matches('\r').len();
+    Some(Physical { start: at, end, next })
+}
+
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+    escape: char,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// The pieces of an instruction while its lines are joined.
+struct Joined<'a> {
+    text: Cow<'a, str>,
+    map: Vec<(usize, usize)>,
+    /// One past the last line that belongs to the instruction.
+    end: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn lines(&mut self) -> Vec<Line<'a>> {
+        let mut lines = Vec::new();
+        while let Some(first) = self.next_physical() {
+            let content = self.text[first.start..first.end].trim_start();
+            if content.is_empty() || content.starts_with('#') {
+                continue;
+            }
+            let joined = self.join(first);
+            let Some(line) = self.trimmed(joined, first) else { continue };
+            lines.push(self.with_heredocs(line));
+        }
+        lines
+    }
+
+    /// Takes a physical line, reporting one that is too long.
+    fn next_physical(&mut self) -> Option<Physical> {
+        let line = physical(self.text, self.at)?;
+        self.at = line.next;
+        if line.end - line.start > MAX_LINE_BYTES {
+            let message = format!("dockerfile line greater than max allowed size of {MAX_LINE_BYTES}");
+            let span = Span { start: line.start, end: line.start };
+            self.diagnostics.push(Diagnostic::error("line-too-long", span, message));
+        }
+        Some(line)
+    }
+
+    /// Joins the lines of the instruction that starts with `first`.
+    fn join(&mut self, first: Physical) -> Joined<'a> {
+        let start = first.end - self.text[first.start..first.end].trim_start().len();
+        let text = self.text;
+        let (kept, mut continues) = self.cut_continuation(&text[start..first.end]);
+        let mut joined = Joined { text: Cow::Borrowed(kept), map: vec![(0, start)], end: first.end };
+        let mut blank: Option<Span> = None;
+        while continues {
+            let Some(line) = self.next_physical() else { break };
+            let content = &self.text[line.start..line.end];
+            if content.trim_start().starts_with('#') {
+                continue;
+            }
+            if content.trim_start().is_empty() {
+                blank = blank.or(Some(Span { start: line.start, end: line.end }));
+                continue;
+            }
+            let (kept, more) = self.cut_continuation(content);
+            joined.map.push((joined.text.len(), line.start));
+            joined.text.to_mut().push_str(kept);
+            joined.end = line.end;
+            continues = more;
+        }
+        if let Some(span) = blank {
+            let message = "empty continuation line: it will become an error in a future release";
+            let hint = "remove the blank line, or the escape character at the end of the line before it";
+            self.diagnostics.push(Diagnostic::warning("no-empty-continuation", span, message).hint(hint));
+        }
+        joined
+    }
+
+    /// Takes the escape character off the end of a line, and tells whether there was one.
+    ///
+    /// Blanks may follow it; a doubled one is no continuation.
+    fn cut_continuation(&self, line: &'a str) -> (&'a str, bool) {
+        let content = line.trim_end_matches([' ', '\t']);
+        match content.strip_suffix(self.escape) {
+            Some(kept) if !kept.ends_with(self.escape) => (kept, true),
+            _ => (line, false),
+        }
+    }
+
+    /// The joined text without outer blanks; `None` when nothing is left or there is too much of it.
+    fn trimmed(&mut self, joined: Joined<'a>, first: Physical) -> Option<Line<'a>> {
+        let lead = joined.text.len() - joined.text.trim_start().len();
+        let text = match joined.text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+            Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+        };
+        if text.is_empty() {
+            return None;
+        }
+        let whole = Line {
+            text,
+            map: joined.map,
+            span: Span { start: first.start, end: joined.end },
+            heredocs: vec![],
+        };
+        let start = whole.source_offset(lead);
+        let map = whole.map.iter().map(|(from, to)| {
+            let cut = lead.saturating_sub(*from);
+            (from.saturating_sub(lead), to + cut)
+        });
+        let mut map: Vec<(usize, usize)> = map.collect();
+        // Pieces that lay wholly in the trimmed blanks would map offset 0 twice; the last one is right.
+        map.reverse();
+        map.dedup_by_key(|(from, _)| *from);
+        map.reverse();
+        let line = Line { map, span: Span { start, ..whole.span }, ..whole };
+        if line.text.len() > MAX_INSTRUCTION_BYTES {
+            let message = format!("instruction greater than max allowed size of {MAX_INSTRUCTION_BYTES}");
+            let span = line.span(0, line.keyword().len());
+            self.diagnostics.push(Diagnostic::error("instruction-too-long", span, message));
+            return None;
+        }
+        Some(line)
+    }
+
+    /// Cuts the bodies of the line's heredocs off the text that follows.
+    fn with_heredocs(&mut self, mut line: Line<'a>) -> Line<'a> {
+        for opening in heredoc::openings(&line.text) {
+            let token = line.span(opening.start, opening.end);
+            let Some(cut) = self.body(&opening, token, &line.text) else { break };
+            line.span.end = line.span.end.max(cut.heredoc.span.end);
+            line.heredocs.push(cut);
+        }
+        line
+    }
+
+    /// Reads one heredoc's body up to its terminator; `None` when there is none.
+    fn body(&mut self, opening: &heredoc::Opening, token: Span, text: &str) -> Option<Cut> {
+        let start = self.at;
+        let mut near_miss = None;
+        while let Some(line) = self.next_physical() {
+            let content = &self.text[line.start..line.end];
+            let content = if opening.strip_tabs { content.trim_start_matches('\t') } else { content };
+            if content == opening.name {
+                let raw = &self.text[start..line.start];
+                let body = if opening.strip_tabs { heredoc::without_tabs(raw) } else { raw.to_owned() };
+                let heredoc = Heredoc {
+                    name: opening.name.clone(),
+                    body,
+                    expand: opening.expand,
+                    strip_tabs: opening.strip_tabs,
+                    fd: opening.fd,
+                    token: text[opening.start..opening.end].to_owned(),
+                    span: Span { start, end: line.end },
+                };
+                return Some(Cut { at: opening.start, end: opening.end, raw: raw.to_owned(), heredoc });
+            }
+            if near_miss.is_none() && content.trim() == opening.name {
+                near_miss = Some(line);
+            }
+        }
+        self.unterminated(opening, token, near_miss);
+        None
+    }
+
+    /// Reports a heredoc without an end; goes on after a line that looks like the end it should have.
+    fn unterminated(&mut self, opening: &heredoc::Opening, token: Span, near_miss: Option<Physical>) {
+        let name = crate::diagnostic::quote(&opening.name);
+        let hint = match near_miss {
+            Some(line) => {
+                let number = self.text[..line.start].bytes().filter(|byte| *byte == b'\n').count() + 1;
+                let tabs = if opening.strip_tabs { "" } else { " (`<<-` allows leading tabs)" };
+                format!("line {number} has blanks around {name}: the end must stand alone on its line{tabs}")
+            }
+            None => format!("end it with a line that is exactly {name}"),
+        };
+        if let Some(line) = near_miss {
+            self.at = line.next;
+        }
+        let message = format!("unterminated heredoc: no line {name} follows");
+        self.diagnostics.push(Diagnostic::error("unterminated-heredoc", token, message).hint(hint));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! The parser directives `# key=value` at the top of a file.
+
+use super::{Physical, physical};
+use crate::ast::{Directives, Span, Word};
+use crate::diagnostic::{Diagnostic, quote};
+
+/// Reads the directives; the scan ends at the first line that isn't one.
+///
+/// After a `#!` first line only `syntax` counts, as BuildKit reads it for choosing a frontend.
+pub(super) fn scan(text: &str, start: usize, diagnostics: &mut Vec<Diagnostic>) -> Directives {
+    let mut found = Directives { syntax: None, escape: '\\', check: None };
+    let shebang = text[start..].starts_with("#!");
+    let mut seen: Vec<&'static str> = Vec::new();
+    let mut at = start;
+    while let Some(line) = physical(text, at) {
+        at = line.next;
+        if shebang && line.start == start {
+            continue;
+        }
+        let Some((key, value)) = directive(text, line) else { break };
+        if shebang && key != "syntax" {
+            break;
+        }
+        if seen.contains(&key) {
+            let message = format!("only one {key} parser directive can be used");
+            diagnostics.push(Diagnostic::error("duplicate-directive", value.span, message));
+            continue;
+        }
+        seen.push(key);
+        match key {
+            "syntax" => found.syntax = Some(value),
+            "check" => found.check = Some(value),
+            _ => escape(&value, &mut found, diagnostics),
+        }
+    }
+    found
+}
+
+fn escape(value: &Word, found: &mut Directives, diagnostics: &mut Vec<Diagnostic>) {
+    match value.text.as_str() {
+        "\\" => found.escape = '\\',
+        "`" => found.escape = '`',
+        other => {
+            let message = format!("invalid escape token {}", quote(other));
+            let hint = "the escape character is \\ or `";
+            diagnostics.push(Diagnostic::error("invalid-escape", value.span, message).hint(hint));
+        }
+    }
+}
+
+/// The known key and the value of a directive-shaped comment.
+fn directive(text: &str, line: Physical) -> Option<(&'static str, Word)> {
+    let after_hash = text[line.start..line.end].trim_start().strip_prefix('#')?.trim_start();
+    let (key, value) = after_hash.split_once('=')?;
+    let known = ["syntax", "escape", "check"];
+    let key = known.into_iter().find(|name| name.eq_ignore_ascii_case(key.trim_end()))?;
+    let start = line.end - value.trim_start().len();
+    let value = value.trim();
+    if value.is_empty() {
+        return None;
+    }
+    let span = Span { start, end: start + value.len() };
+    Some((key, Word { text: value.to_owned(), span }))
+}
