@@ -1,3 +1,31 @@
 //! Images at rest: between registry, archive, store and snapshots.
+//!
+//! ```text
+//! registry ──pull──┐                       ┌──push──▶ registry
+//! archive  ──load──┼─▶ ingest ─▶ store ─▶ packed ──save──▶ archive
+//! rootfs   ─import─┘      snapshots + config ◀── assemble ── build
+//! ```
+//!
+//! An image's id is the digest of its config, as for docker. The store keeps each layer as files
+//! (a snapshot) and, when it came from outside, as the very blob it came in; what was pulled is pushed
+//! and saved unchanged. Everything from outside is hostile: sizes are bounded, digests verified, and a
+//! name appears only when all that it needs is in the store. Nothing here runs a process or mounts.
 
+mod assemble;
+mod error;
+mod find;
+mod history;
+mod ingest;
+mod inspect;
 pub mod layer;
+mod packed;
+mod pull;
+mod push;
+
+pub use assemble::{Assembly, assemble, compute_diff, diffs};
+pub use error::{Error, Result};
+pub use find::{by_reference, config, find, lookup};
+pub use history::history;
+pub use inspect::{familiar, inspect};
+pub use pull::{PullStatus, Pulled, Sink, pull};
+pub use push::{Pushed, push};

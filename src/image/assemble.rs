@@ -1,0 +1,115 @@
+//! From a chain of snapshots and a configuration to an image. The same input gives the same bytes.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use kiln_cache::{Diff, Image, Lease, NewImage, SnapshotId, Store};
+
+use super::error::{Error, Result};
+use super::layer;
+use crate::oci::{ImageConfig, RootFs};
+
+/// What an image is made of.
+#[derive(Debug, Clone)]
+pub struct Assembly {
+    /// Its configuration with its history; `rootfs` is filled in here.
+    pub config: ImageConfig,
+    /// Its layers' snapshots, base first.
+    pub chain: Vec<SnapshotId>,
+}
+
+/// Makes the image and puts it into the store, where `lease` keeps it until it has a name.
+///
+/// An image that is there already, such as one that was pulled, stays as it is.
+pub fn assemble(store: &Store, lease: &Lease, assembly: Assembly) -> Result<Image> {
+    let diffs = diffs(store, &assembly.chain)?;
+    let mut config = assembly.config;
+    config.rootfs = RootFs { diff_ids: diffs.iter().map(|diff| diff.id).collect(), ..RootFs::default() };
+    check_history(&config)?;
+    let bytes = serde_json::to_vec(&config).map_err(|error| Error::Document {
+        what: "the config",
+        image: "the new image".to_owned(),
+        reason: error.to_string(),
+    })?;
+    let id = kiln_cache::Digest::of(&bytes);
+    if let Some(image) = store.image(&id)?
+        && lease.hold(&image.chain)?
+    {
+        return Ok(image);
+    }
+    store.put_blob(&bytes, lease)?;
+    let size = size(store, &assembly.chain)?;
+    let created = config.created.as_deref().and_then(unix_seconds).unwrap_or(0);
+    store.put_image(&NewImage { id, manifest: None, chain: assembly.chain, size, created })?;
+    store.image(&id)?.ok_or_else(|| Error::NotFound { name: id.to_string(), closest: None })
+}
+
+/// Returns the diffs of a chain; those that nobody computed yet are computed now, on all processors.
+pub fn diffs(store: &Store, chain: &[SnapshotId]) -> Result<Vec<Diff>> {
+    let known: Vec<Option<Diff>> = chain.iter().map(|id| store.diff(id)).collect::<Result<_, _>>()?;
+    let missing: Vec<SnapshotId> =
+        chain.iter().zip(&known).filter(|(_, diff)| diff.is_none()).map(|(id, _)| *id).collect();
+    if !missing.is_empty() {
+        compute(store, &missing)?;
+    }
+    let mut diffs = Vec::with_capacity(chain.len());
+    for (id, known) in chain.iter().zip(known) {
+        let diff = if known.is_some() { known } else { store.diff(id)? };
+        diffs.push(diff.ok_or(kiln_cache::Error::NoSnapshot { id: *id })?);
+    }
+    Ok(diffs)
+}
+
+/// Computes and keeps the diff of one snapshot.
+pub fn compute_diff(store: &Store, id: &SnapshotId) -> Result<Diff> {
+    let (digest, tar_bytes) = layer::diff_id(&store.snapshot_dir(id), None)
+        .map_err(|source| Error::Layer { action: "pack", layer: id.to_string(), source })?;
+    let diff = Diff { id: digest, tar_bytes };
+    store.set_diff(id, &diff)?;
+    Ok(diff)
+}
+
+fn compute(store: &Store, missing: &[SnapshotId]) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(None);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(id) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = compute_diff(store, id) {
+                        *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    match failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Each layer needs its line: readers pair them by counting.
+fn check_history(config: &ImageConfig) -> Result<()> {
+    let lines = config.history.iter().filter(|entry| !entry.empty_layer).count();
+    let layers = config.rootfs.diff_ids.len();
+    if !config.history.is_empty() && lines != layers {
+        return Err(Error::Document {
+            what: "the history",
+            image: "the new image".to_owned(),
+            reason: format!("{lines} lines made a layer, and there are {layers} layers"),
+        });
+    }
+    Ok(())
+}
+
+pub(crate) fn size(store: &Store, chain: &[SnapshotId]) -> Result<u64> {
+    chain.iter().try_fold(0, |sum, id| Ok(sum + store.snapshot_bytes(id)?))
+}
+
+/// Reads RFC 3339.
+pub(crate) fn unix_seconds(time: &str) -> Option<i64> {
+    time.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+}
