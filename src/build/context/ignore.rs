@@ -179,3 +179,79 @@ impl Filter for Ignore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ignore(lines: &str) -> Ignore {
+        Ignore::parse(lines.as_bytes()).unwrap()
+    }
+
+    /// Hidden, itself or with a directory above it; after moby's tests and docker's documentation.
+    #[test]
+    fn patterns_hide_what_docker_hides() {
+        for (lines, path, hidden) in [
+            ("", "a", false),
+            ("*.go", "main.go", true),
+            ("*.go", "cmd/main.go", false),
+            ("**/*.go", "cmd/main.go", true),
+            ("!main.go\n*.go", "main.go", true),
+            ("*.go\n!main.go", "main.go", false),
+            ("docs\n!docs/README.md", "docs/README.md", false),
+            ("docs\n!docs/README.md", "docs/other", true),
+            ("docs/\n!docs/README.md", "docs/README.md", false),
+            ("docs/*\n!docs/README.md", "docs/README.md", false),
+            ("docs/*", "docs", false),
+            ("docs", "docs/a/b/c", true),
+            ("/docs", "docs/a", true),
+            ("./docs", "docs/a", true),
+            ("docs/../src", "src/x", true),
+            ("../docs", "docs/x", false),
+            ("**/dir", "dir/file", true),
+            ("**/dir2/*", "dir/dir2/file/deep", true),
+            ("**\n!util/docker/web", "util/docker/web/foo", false),
+            ("**\n!util/docker/web\nutil/docker/web/foo", "util/docker/web/foo", true),
+            ("**\n!dist/*.whl", "dist/proxy.py-2.4.0rc3.dev36+g08acad9-py3-none-any.whl", false),
+            ("*\n!src", "src/main.c", false),
+            ("*\n!src/*.c", "src/main.c", false),
+            ("*\n!src/*.c", "src/main.h", true),
+            ("# *.go\n#x", "main.go", false),
+            ("  *.go  \r\n", "main.go", true),
+            (" # x", "# x", true),
+            ("! main.go", "main.go", false),
+            ("\u{feff}*.go", "main.go", true),
+            ("[a-c]*", "beta", true),
+            ("*/temp*", "a/temporary", true),
+            ("*/temp*", "temporary", false),
+            ("temp?", "tempa", true),
+            ("temp?", "temp", false),
+        ] {
+            assert_eq!(ignore(lines).matches(path.as_bytes()), hidden, "{lines:?} {path}");
+        }
+    }
+
+    #[test]
+    fn a_lone_exclamation_mark_and_a_bad_pattern_are_errors() {
+        let error = Ignore::parse(b"a\n!\n").unwrap_err();
+        assert_eq!(error.to_string(), "illegal exclusion pattern: \"!\"");
+        let error = Ignore::parse(b"a\n[").unwrap_err();
+        assert_eq!(error.to_string(), "syntax error in pattern `[`");
+    }
+
+    #[test]
+    fn a_hidden_directory_is_entered_only_if_a_pattern_could_show_something_in_it() {
+        for (lines, dir, enters) in [
+            ("*\n!src/keep", "src", true),
+            ("*\n!src/keep", "other", false),
+            ("*\n!src/keep", "src/keep", false),
+            ("*\n!src/*/x", "src/a", true),
+            ("*\n!src/*/x", "src/a/x", false),
+            ("*\n!**/x", "any/where", true),
+            ("*\n!s[a-z]c/x", "src", true),
+            ("*", "src", false),
+        ] {
+            assert_eq!(ignore(lines).may_show_below(dir.as_bytes()), enters, "{lines:?} {dir}");
+        }
+    }
+}

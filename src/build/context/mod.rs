@@ -3,34 +3,29 @@
 //! 1. [`ignore_for`] finds the ignore file that belongs to a Dockerfile.
 //! 2. [`Context::open`] opens the directory. Nothing is walked yet.
 //! 3. Ops read it as a [`Tree`]: only what they ask for is looked at.
-//! 4. Digests of files come from the [`Digests`] of earlier builds, keyed by what stat says; what isn't
-//!    known there is read.
+//! 4. Digests of files come from the [`StatCache`] that earlier builds left, keyed by what stat says; what
+//!    isn't known there is read. [`Context::save`] keeps what was learnt.
 //!
-//! A context that arrives as a tar archive is unpacked into a scratch folder first ([`unpack`]).
+//! A context that arrives as a tar archive is unpacked into a scratch folder first ([`unpack`]), and is then
+//! read like any other, without digests from earlier builds.
 
 mod ignore;
 pub mod pattern;
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use kiln_cache::Digest;
+use kiln_cache::{Digest, FileStat, StatCache};
 
 pub use ignore::{Ignore, IgnoreError, Matched};
 
-use super::tree::{self, Entry, Filter, Tree, Xattrs};
-
-/// What is known of files from earlier builds.
-pub trait Digests: Send + Sync {
-    /// Returns the digest of the file at `path` if stat still says the same of it.
-    fn get(&self, entry: &Entry) -> Option<Digest>;
-    /// Remembers it.
-    fn put(&self, entry: &Entry, digest: Digest);
-}
+use super::tree::{self, Entry, Filter, LayerWriter, Merged, Owner, Tree, Xattrs, archive};
 
 /// A context can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +57,16 @@ pub enum Error {
         #[source]
         source: IgnoreError,
     },
+    /// Standard input isn't a tar archive.
+    #[error("the build context is not a tar archive")]
+    NoArchive,
+    /// The archive can't be unpacked.
+    #[error("cannot unpack the build context")]
+    Unpack {
+        /// Why.
+        #[source]
+        source: archive::Error,
+    },
 }
 
 /// Reads the ignore file of a build: `<Dockerfile>.dockerignore` if it exists, else the context's
@@ -82,20 +87,46 @@ pub fn ignore_for(dockerfile: Option<&Path>, context: &Path) -> Result<Ignore, E
     Ok(Ignore::default())
 }
 
+/// Unpacks the archive `archive` (tar; plain, gzip or zstd), which a user sent as a context, into the empty
+/// folder `folder`.
+///
+/// Nothing in it leads out of the folder. Everything belongs to root in there; devices are refused.
+pub fn unpack(archive: &File, folder: &Path) -> Result<(), Error> {
+    let fail = |source| Error::Unpack { source };
+    let format = archive::sniff(archive).map_err(fail)?.ok_or(Error::NoArchive)?;
+    let mut from_start = archive;
+    from_start.rewind().map_err(|source| fail(archive::Error::Read(source)))?;
+    let write = || -> Result<(), archive::Error> {
+        let nothing = Merged::open(&[] as &[&Path])?;
+        let mut writer = LayerWriter::new(folder, &nothing, Owner::default())?;
+        let options = archive::Options { owner: Some(Owner::default()), devices: false };
+        archive::unpack(from_start, format, &mut writer, b"", options)?;
+        Ok(writer.finish()?)
+    };
+    write().map_err(fail)
+}
+
 /// A build context that is a directory.
 pub struct Context {
     root: OwnedFd,
     ignore: Ignore,
-    digests: Option<Box<dyn Digests>>,
+    digests: Option<StatCache>,
     /// What [`Ignore`] knows of directories that were looked at.
     matched: Mutex<HashMap<Vec<u8>, Matched>>,
 }
 
 impl Context {
-    /// Opens the directory `dir`; `digests` may know its files from earlier builds.
-    pub fn open(dir: &Path, ignore: Ignore, digests: Option<Box<dyn Digests>>) -> Result<Self, Error> {
+    /// Opens the directory `dir`.
+    ///
+    /// `digests` may know its files from earlier builds; without it every file that is asked for is read.
+    pub fn open(dir: &Path, ignore: Ignore, digests: Option<StatCache>) -> Result<Self, Error> {
         let root = tree::open_root(dir).map_err(|source| Error::Open { path: dir.to_path_buf(), source })?;
         Ok(Self { root, ignore, digests, matched: Mutex::default() })
+    }
+
+    /// Keeps the digests that were learnt for later builds; writes nothing if there are none.
+    pub fn save(&self) -> kiln_cache::Result<()> {
+        self.digests.as_ref().map_or(Ok(()), StatCache::save)
     }
 
     /// Tells whether `path` is hidden, and what its children need to know.
@@ -168,12 +199,12 @@ impl Tree for Context {
     }
 
     fn known_digest(&self, entry: &Entry) -> Option<Digest> {
-        self.digests.as_ref()?.get(entry)
+        self.digests.as_ref()?.get(as_path(entry), &file_stat(entry))
     }
 
     fn remember_digest(&self, entry: &Entry, digest: Digest) {
         if let Some(digests) = &self.digests {
-            digests.put(entry, digest);
+            digests.put(as_path(entry), &file_stat(entry), digest);
         }
     }
 
@@ -181,3 +212,28 @@ impl Tree for Context {
         self.check(path).0 && matches!(tree::stat_beneath(self.root.as_fd(), path, 0), Ok(Some(_)))
     }
 }
+
+fn as_path(entry: &Entry) -> &Path {
+    Path::new(OsStr::from_bytes(&entry.path))
+}
+
+/// Only regular files have digests.
+fn file_stat(entry: &Entry) -> FileStat {
+    /// `S_IFREG`.
+    const REGULAR: u32 = 0o100_000;
+    const SECOND: i128 = 1_000_000_000;
+    let nanoseconds = |(seconds, rest): tree::Time| i128::from(seconds) * SECOND + i128::from(rest);
+    FileStat {
+        dev: entry.dev,
+        ino: entry.ino,
+        size: entry.size,
+        mode: REGULAR | entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        mtime_ns: nanoseconds(entry.mtime),
+        ctime_ns: nanoseconds(entry.ctime),
+    }
+}
+
+#[cfg(test)]
+mod tests;

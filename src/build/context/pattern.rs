@@ -264,3 +264,133 @@ fn pass_empty(tokens: &[Token], states: &mut [bool]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Go's own table for `filepath.Match`.
+    #[test]
+    fn globs_match_as_go_does() {
+        for (pattern, name, matches) in [
+            ("abc", "abc", true),
+            ("*", "abc", true),
+            ("*c", "abc", true),
+            ("a*", "a", true),
+            ("a*", "ab/c", false),
+            ("a*/b", "abc/b", true),
+            ("a*/b", "a/c/b", false),
+            ("a*b*c*d*e*/f", "axbxcxdxexxx/f", true),
+            ("a*b*c*d*e*/f", "axbxcxdxexxx/fff", false),
+            ("a*b?c*x", "abxbbxdbxebxczzx", true),
+            ("a*b?c*x", "abxbbxdbxebxczzy", false),
+            ("ab[c]", "abc", true),
+            ("ab[b-d]", "abc", true),
+            ("ab[e-g]", "abc", false),
+            ("ab[^c]", "abc", false),
+            ("ab[^e-g]", "abc", true),
+            ("a\\*b", "a*b", true),
+            ("a\\*b", "ab", false),
+            ("a?b", "a☺b", true),
+            ("a???b", "a☺b", false),
+            ("a[^a][^a][^a]b", "a☺b", false),
+            ("[a-ζ]*", "α", true),
+            ("*[a-ζ]", "A", false),
+            ("a?b", "a/b", false),
+            ("a*b", "a/b", false),
+            ("[\\]a]", "]", true),
+            ("[\\-]", "-", true),
+            ("[x\\-]", "-", true),
+            ("[x\\-]", "z", false),
+            ("[\\-x]", "a", false),
+            ("*x", "xxx", true),
+            ("[[]x", "[x", true),
+            ("", "", true),
+            ("", "a", false),
+        ] {
+            let glob = Glob::new(pattern.as_bytes()).unwrap();
+            assert_eq!(glob.matches(name.as_bytes()), matches, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn malformed_patterns_are_named() {
+        for pattern in
+            ["[]a]", "[-]", "[x-]", "[-x]", "\\", "[a-b-c]", "[", "[^", "[^bc", "a[", "a\\", "[a-", "[a\\"]
+        {
+            let error = Glob::new(pattern.as_bytes()).unwrap_err();
+            assert_eq!(error.to_string(), format!("syntax error in pattern `{pattern}`"));
+        }
+    }
+
+    /// moby's table; the last column tells whether the path itself matches.
+    #[test]
+    fn ignore_patterns_match_as_mobys_do() {
+        for (pattern, path, matches) in [
+            ("**", "file", true),
+            ("**", "dir/file", true),
+            ("**/**", "dir/file", true),
+            ("dir/**", "dir/file", true),
+            ("dir/**", "dir/dir2/file", true),
+            ("**/dir", "dir", true),
+            ("**/dir", "dir/file", false),
+            ("**/dir2/*", "dir/dir2/file", true),
+            ("**/dir2/**", "dir/dir2/dir3/file", true),
+            ("**file", "file", true),
+            ("**file", "dir/file", true),
+            ("**file", "dir/afile", true),
+            ("**/file", "dir/dir/file", true),
+            ("**/file", "dir/afile", false),
+            ("**/file*", "dir/dir/file.txt", true),
+            ("**/file*txt", "dir/dir/file.txt", true),
+            ("**/file*.txt*", "dir/dir/file.txt", true),
+            ("**/**/*.txt", "dir/dir/file.txt", true),
+            ("**/**/*.txt2", "dir/dir/file.txt", false),
+            ("**/*.txt", "file.txt", true),
+            ("a**/*.txt", "a/file.txt", true),
+            ("a**/*.txt", "a/dir/dir/file.txt", true),
+            ("a/*.txt", "a/dir/file.txt", false),
+            ("a/*.txt", "a/file.txt", true),
+            ("a/*.txt**", "a/file.txt", true),
+            ("a[b-d]e", "ae", false),
+            ("a[b-d]e", "ace", true),
+            ("a[^b-d]e", "aze", true),
+            (".*", ".foo", true),
+            (".*", "foo", false),
+            ("abc.def", "abcZdef", false),
+            ("abc?def", "abcZdef", true),
+            ("abc?def", "abcdef", false),
+            ("**/foo/bar", "foo/bar", true),
+            ("**/foo/bar", "dir/dir2/foo/bar", true),
+            ("abc/**", "abc", false),
+            ("abc/**", "abc/def/ghi", true),
+            ("**/.foo", "bar.foo", false),
+            ("a(b)c/def", "a(b)c/def", true),
+            ("a.|)$(}+{bc", "a.|)$(}+{bc", true),
+            ("a\\\\", "a\\", true),
+            ("a\\*b", "a*b", true),
+        ] {
+            let compiled = IgnorePattern::new(pattern.as_bytes()).unwrap();
+            assert_eq!(compiled.matches(path.as_bytes()), matches, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf8_match_themselves_and_one_question_mark() {
+        let glob = Glob::new(b"a\xff?").unwrap();
+        assert!(glob.matches(b"a\xff\xfe"));
+        assert!(!glob.matches(b"a\xfe\xfe"));
+    }
+
+    #[test]
+    fn a_hostile_pattern_takes_no_exponential_time() {
+        let pattern = "a*".repeat(200) + "b";
+        assert!(!Glob::new(pattern.as_bytes()).unwrap().matches("a".repeat(2000).as_bytes()));
+    }
+
+    #[test]
+    fn escaped_characters_are_no_wildcards() {
+        assert!(has_wildcards(b"a*") && has_wildcards(b"[a]") && has_wildcards(b"?"));
+        assert!(!has_wildcards(b"a\\*b") && !has_wildcards(b"plain") && !has_wildcards(b"a\\"));
+    }
+}

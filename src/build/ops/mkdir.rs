@@ -35,3 +35,42 @@ pub fn execute(spec: &MkdirSpec, chain: &[PathBuf], layer: &Path) -> Result<bool
     writer.finish()?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::build::tree::merged_tests::{is_root, layer};
+
+    #[test]
+    fn missing_directories_belong_to_the_user_and_existing_ones_stay() {
+        if !is_root("missing_directories_belong_to_the_user_and_existing_ones_stay") {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let chain = [layer(&folder.path().join("base"), &["home/", "link->home", "file"])];
+        let spec = |path: &str| MkdirSpec { path: path.into(), user: "12:13".into() };
+        let run = |path: &str, name: &str| {
+            let out = folder.path().join(name);
+            fs::create_dir(&out).unwrap();
+            execute(&spec(path), &chain, &out).map(|made| (made, out))
+        };
+        let (made, out) = run("/link/app/src", "one").unwrap();
+        let stat = |name: &str| {
+            let stat = fs::metadata(out.join(name)).unwrap();
+            (stat.uid(), stat.gid(), stat.mode() & 0o7777)
+        };
+        assert!(made);
+        assert_eq!(stat("home/app"), (12, 13, 0o755));
+        assert_eq!(stat("home/app/src"), (12, 13, 0o755));
+        assert_eq!(stat("home").0, 0);
+
+        let (made, out) = run("/link", "two").unwrap();
+        assert!(!made && fs::read_dir(out).unwrap().next().is_none());
+        assert!(exists(&spec("/"), &chain).unwrap());
+        assert_eq!(run("/file", "three").unwrap_err().to_string(), "`/file` is not a directory");
+        assert_eq!(run("/file/x", "four").unwrap_err().to_string(), "`/file` is not a directory");
+    }
+}

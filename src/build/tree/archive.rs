@@ -61,6 +61,15 @@ pub enum Format {
     Zstd,
 }
 
+/// How an archive is unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Who owns what is made; `None` leaves the archive's owners.
+    pub owner: Option<Owner>,
+    /// Whether devices are made; an error else.
+    pub devices: bool,
+}
+
 /// What was unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Unpacked {
@@ -75,7 +84,8 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// Tells what kind of archive `file` is, by its first bytes; `None` for something else.
 ///
-/// A compressed file is an archive only if a tar is in it, as with docker's ADD.
+/// A compressed file is an archive only if a tar is in it, as with docker's ADD. Leaves the file's position
+/// anywhere.
 pub fn sniff(mut file: &File) -> Result<Option<Format>> {
     let mut head = Vec::new();
     file.take(512).read_to_end(&mut head).map_err(Error::Read)?;
@@ -119,13 +129,13 @@ fn decompress<'r>(reader: impl Read + 'r, format: Format) -> io::Result<Box<dyn 
 
 /// Unpacks `archive` at the directory `target` of a layer.
 ///
-/// Owners are the archive's unless `owner` is given. What stands in the way of an entry is replaced.
+/// What stands in the way of an entry is replaced.
 pub fn unpack(
     archive: impl Read,
     format: Format,
     writer: &mut LayerWriter<'_>,
     target: &[u8],
-    owner: Option<Owner>,
+    options: Options,
 ) -> Result<Unpacked> {
     let reader = decompress(archive, format).map_err(Error::Read)?;
     let mut unpacked = Unpacked::default();
@@ -143,7 +153,11 @@ pub fn unpack(
         }
         let (above, last) = split_last(&name);
         let place = join(&writer.resolve(&join(target, above))?.path, last);
-        let attributes = attributes(&mut entry, owner)?;
+        let attributes = attributes(&mut entry, options.owner)?;
+        let kind = entry.header().entry_type();
+        if !options.devices && (kind.is_character_special() || kind.is_block_special()) {
+            return Err(super::Error::Device { path: show(&name) }.into());
+        }
         unpacked.bytes += write_entry(&mut entry, writer, target, &place, &attributes)?;
         unpacked.entries += 1;
     }
@@ -152,13 +166,14 @@ pub fn unpack(
 
 fn attributes(entry: &mut tar::Entry<'_, impl Read>, owner: Option<Owner>) -> Result<Attributes> {
     let header = entry.header();
-    let id = |id: u64| {
-        u32::try_from(id).map_err(|_| Error::Read(io::Error::other("an owner's number is too large")))
+    let old = header.as_old();
+    let owner = match owner {
+        Some(owner) => owner,
+        None => Owner { uid: id(&old.uid, header.uid())?, gid: id(&old.gid, header.gid())? },
     };
-    let own =
-        Owner { uid: id(header.uid().map_err(Error::Read)?)?, gid: id(header.gid().map_err(Error::Read)?)? };
-    let mode = header.mode().map_err(Error::Read)? & 0o7777;
-    let mtime = i64::try_from(header.mtime().map_err(Error::Read)?).unwrap_or(0);
+    let mode = if is_blank(&old.mode) { 0 } else { header.mode().map_err(Error::Read)? & 0o7777 };
+    let mtime = if is_blank(&old.mtime) { 0 } else { header.mtime().map_err(Error::Read)? };
+    let mtime = i64::try_from(mtime).unwrap_or(0);
     let mut xattrs = Vec::new();
     for extension in entry.pax_extensions().map_err(Error::Read)?.into_iter().flatten() {
         let extension = extension.map_err(Error::Read)?;
@@ -167,7 +182,20 @@ fn attributes(entry: &mut tar::Entry<'_, impl Read>, owner: Option<Owner>) -> Re
             xattrs.push((name.to_vec(), extension.value_bytes().to_vec()));
         }
     }
-    Ok(Attributes { mode, owner: owner.unwrap_or(own), mtime: Some((mtime, 0)), xattrs })
+    Ok(Attributes { mode, owner, mtime: Some((mtime, 0)), xattrs })
+}
+
+fn id(field: &[u8], value: io::Result<u64>) -> Result<u32> {
+    if is_blank(field) {
+        return Ok(0);
+    }
+    let too_large = |_| Error::Read(io::Error::other("an owner's number is too large"));
+    u32::try_from(value.map_err(Error::Read)?).map_err(too_large)
+}
+
+/// Some writers leave fields empty that they don't use; Go's reader takes that for zero.
+fn is_blank(field: &[u8]) -> bool {
+    field.iter().all(|byte| matches!(byte, 0 | b' '))
 }
 
 fn write_entry(

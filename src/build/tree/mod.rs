@@ -147,3 +147,6 @@ pub trait Tree: Sync {
 pub fn is_copied_xattr(name: &[u8]) -> bool {
     name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
+
+#[cfg(test)]
+pub(crate) mod merged_tests;

@@ -123,7 +123,7 @@ impl<'a> LayerWriter<'a> {
             Some(entry) if !entry.is_dir() => return Err(Error::OverwriteFile { path: show(path) }),
             Some(entry) if !overwrite => return self.copy_up(&entry),
             Some(entry) => self.copy_up(&entry)?,
-            None => self.make_dir(path)?,
+            None => self.make_dir(path, false)?,
         }
         self.set_dir_attributes(path, attributes)
     }
@@ -140,21 +140,21 @@ impl<'a> LayerWriter<'a> {
             return Ok(());
         }
         let attributes = Attributes::of(entry, self.below.xattrs(entry)?);
-        self.make_dir(&entry.path)?;
+        self.make_dir(&entry.path, true)?;
         self.set_dir_attributes(&entry.path, &attributes)
     }
 
-    fn make_dir(&mut self, path: &[u8]) -> Result<()> {
+    /// `over_chain`: the directory is there below this layer, and shows through.
+    fn make_dir(&mut self, path: &[u8], over_chain: bool) -> Result<()> {
         let (above, name) = split_last(path);
         refuse_whiteout_name(path, name)?;
         if !self.made.contains_key(above) {
             self.parents(above)?;
         }
-        let cleared = matches!(self.made.get(path), Some(Made::Cleared));
-        let over_chain = !cleared && self.shows_chain(path);
         let dir = self.open_dir(above)?;
         rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700))
             .map_err(|source| Error::io("make the directory", path, source))?;
+        let cleared = matches!(self.made.get(path), Some(Made::Cleared));
         if cleared && self.below.entry(path)?.is_some_and(|entry| entry.is_dir()) {
             self.make_opaque(path)?;
         }

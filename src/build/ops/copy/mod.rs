@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 
 use kiln_cache::Digest;
 
-use super::super::tree::{self, Tree};
 use crate::build::context::IgnoreError;
 use crate::build::context::pattern::BadPattern;
 use crate::build::graph::CopySpec;
+use crate::build::tree::{self, Tree};
 
 pub use select::{Match, Selected, select};
 
@@ -94,8 +94,18 @@ pub fn digest_selected(spec: &CopySpec, source: &dyn Tree, selected: &Selected) 
 
 /// Copies into the empty folder `layer`, a fresh layer on top of `chain` (folders in overlay form, base first).
 pub fn execute(spec: &CopySpec, source: &dyn Tree, chain: &[PathBuf], layer: &Path) -> Result<Written> {
-    let selected = select(spec, source)?;
-    write::execute(spec, source, &selected, chain, layer)
+    execute_selected(spec, source, &select(spec, source)?, chain, layer)
+}
+
+/// Like [`execute`] of what was selected already: one walk serves the key and the copy.
+pub fn execute_selected(
+    spec: &CopySpec,
+    source: &dyn Tree,
+    selected: &Selected,
+    chain: &[PathBuf],
+    layer: &Path,
+) -> Result<Written> {
+    write::execute(spec, source, selected, chain, layer)
 }
 
 #[cfg(test)]

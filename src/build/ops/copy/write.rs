@@ -199,7 +199,8 @@ impl<'a> Copy<'a> {
         let target = self.target()?.path;
         self.writer.parents(&target)?;
         let file = self.source.open(entry)?;
-        let unpacked = archive::unpack(file, format, &mut self.writer, &target, self.owner).map_err(fail)?;
+        let options = archive::Options { owner: self.owner, devices: true };
+        let unpacked = archive::unpack(file, format, &mut self.writer, &target, options).map_err(fail)?;
         self.bytes += unpacked.bytes;
         self.entries += unpacked.entries;
         // Hashed apart from unpacking: a change in between only costs a hit.
