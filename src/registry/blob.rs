@@ -8,9 +8,10 @@ use kiln_cache::Digest;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Method, Response, StatusCode};
 
+use super::call::{Action, Call};
 use super::error::{Error, Result};
 use super::hosts::Endpoint;
-use super::transport::{Action, Call};
+use super::reply::refusal;
 use super::{Client, Tried};
 use crate::oci::{self, Descriptor, Reference};
 
@@ -96,7 +97,7 @@ impl Download {
             match response.chunk().await {
                 Ok(Some(chunk)) if chunk.is_empty() => {}
                 Ok(Some(chunk)) => {
-                    self.offset += chunk.len() as u64;
+                    self.offset = self.offset.saturating_add(chunk.len() as u64);
                     if self.offset > self.size {
                         return Err(self.wrong_size(self.offset));
                     }
@@ -194,14 +195,16 @@ impl Download {
             }),
             StatusCode::RANGE_NOT_SATISFIABLE => Err(self.wrong_size(self.offset)),
             status if status.is_success() => Err(call.protocol(format!("it answered {status} for a blob"))),
-            _ => Err(transport.refusal(&call, response).await),
+            _ => Err(refusal(&call, response).await),
         }
     }
 
     /// Refuses a length that can't be right before a byte of it is taken.
     fn check_length(&self, response: &Response, expected: u64) -> Result<()> {
         match response.content_length() {
-            Some(length) if length != expected => Err(self.wrong_size(self.size - expected + length)),
+            Some(length) if length != expected => {
+                Err(self.wrong_size((self.size - expected).saturating_add(length)))
+            }
             _ => Ok(()),
         }
     }

@@ -144,14 +144,14 @@ pub enum Error {
         digest: Digest,
     },
     /// Any other refusal.
-    #[error("registry `{registry}` answered {status} for {reference}{}", said(.message))]
+    #[error("registry `{registry}` answered {} for {reference}{}", named(*status), said(.message))]
     Status {
         /// Who answered.
         registry: String,
         /// The image.
         reference: String,
-        /// The HTTP status, with its name.
-        status: String,
+        /// The HTTP status.
+        status: u16,
         /// The registry's own code and words.
         message: String,
     },
@@ -242,6 +242,11 @@ impl fmt::Display for Cause {
 
 impl StdError for Cause {}
 
+/// Returns an HTTP status with its name: `503 Service Unavailable`.
+fn named(status: u16) -> String {
+    reqwest::StatusCode::from_u16(status).map_or_else(|_| status.to_string(), |status| status.to_string())
+}
+
 /// Appends a registry's words, if it said any.
 fn said(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
@@ -279,6 +284,14 @@ impl Error {
             Self::Unreachable { reason: Unreachable::Dns, .. } => {
                 "check the registry's name and this machine's DNS".to_owned()
             }
+            // webpki refuses what `openssl req -x509` makes by default, though other clients don't.
+            Self::Unreachable { reason: Unreachable::Tls, source, .. }
+                if source.0.contains("CaUsedAsEndEntity") =>
+            {
+                "the registry's certificate is an authority's own; make it with `basicConstraints=CA:FALSE`, \
+                 or have one signed by that authority"
+                    .to_owned()
+            }
             Self::Unreachable { registry, reason: Unreachable::Tls, .. } => format!(
                 "install the registry's CA, name it as `ca` in `certs.d/{registry}/hosts.toml`, or, \
                  for a registry without TLS, write `server = \"http://{registry}\"` there"
@@ -295,7 +308,17 @@ impl Error {
 
     /// Tells whether the same request may succeed a moment later.
     pub(super) fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { reason: Unreachable::Timeout | Unreachable::Broken, .. })
+        match self {
+            Self::Unreachable { reason, .. } => matches!(reason, Unreachable::Timeout | Unreachable::Broken),
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502..=504),
+            _ => false,
+        }
+    }
+
+    /// Says that nothing moved for too long.
+    pub(super) fn timeout(registry: &str) -> Self {
+        let source = Cause("nothing moved for too long".to_owned());
+        Self::Unreachable { registry: registry.to_owned(), reason: Unreachable::Timeout, source }
     }
 
     /// Sorts what reqwest says into kinds that a person can act on.

@@ -31,6 +31,8 @@ pub(super) struct Endpoint {
     pub(super) can: Capabilities,
     /// How its TLS is checked.
     pub(super) tls: Tls,
+    /// How long a connection to it may take, if not as long as any.
+    pub(super) dial_timeout: Option<Duration>,
     /// Sent with each request to it.
     pub(super) headers: HeaderMap,
     /// The registry that it mirrors, told in the query `ns`; `None` for the registry itself.
@@ -57,7 +59,6 @@ pub(super) struct Tls {
     pub(super) ca: Vec<PathBuf>,
     /// PEM files of the client's certificate, and of its key if that is apart.
     pub(super) client: Option<(PathBuf, Option<PathBuf>)>,
-    pub(super) dial_timeout: Option<Duration>,
 }
 
 /// Returns the endpoints of `registry`, in the order in which they are to be asked.
@@ -100,6 +101,7 @@ fn upstream(registry: &str, tls: Tls) -> Result<Endpoint> {
         base,
         can: Capabilities::ALL,
         tls,
+        dial_timeout: None,
         headers: HeaderMap::new(),
         mirrors: None,
     })
@@ -170,6 +172,9 @@ struct HostTable {
     #[serde(default)]
     header: BTreeMap<String, OneOrMany>,
     dial_timeout: Option<String>,
+    /// What containerd of another version may know.
+    #[serde(flatten)]
+    unknown: BTreeMap<String, toml::Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -230,13 +235,16 @@ fn from_file(registry: &str, folder: &Path, text: &str) -> Result<Vec<Endpoint>>
         endpoint(server.unwrap_or(default_server(registry)), &file.root, folder).map_err(invalid)?;
     registry.clone_into(&mut own.label);
     // A mirror that is named as the server too would only fail twice.
-    if endpoints.iter().all(|other| other.base != own.base) {
+    if endpoints.iter().all(|other| (&other.base, other.can) != (&own.base, own.can)) {
         endpoints.push(own);
     }
     Ok(endpoints)
 }
 
 fn endpoint(server: &str, table: &HostTable, folder: &Path) -> Result<Endpoint, String> {
+    for key in table.unknown.keys() {
+        tracing::warn!(key, folder = %folder.display(), "unknown key in hosts.toml");
+    }
     let files = |list: &OneOrMany| list.list().iter().map(|file| folder.join(file)).collect();
     Ok(Endpoint {
         label: String::new(),
@@ -250,8 +258,8 @@ fn endpoint(server: &str, table: &HostTable, folder: &Path) -> Result<Endpoint, 
                 .as_ref()
                 .and_then(Client::first)
                 .map(|(certificate, key)| (folder.join(certificate), key.map(|key| folder.join(key)))),
-            dial_timeout: table.dial_timeout.as_deref().map(duration).transpose()?,
         },
+        dial_timeout: table.dial_timeout.as_deref().map(duration).transpose()?,
         headers: headers(&table.header)?,
         mirrors: None,
     })

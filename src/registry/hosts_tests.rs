@@ -82,7 +82,7 @@ fn certificates_and_headers_are_read() {
     let [own] = &found[..] else { panic!("{found:?}") };
     assert!(own.tls.ca[0].ends_with("r.example_8443_/own.pem"));
     assert!(own.tls.client.as_ref().unwrap().1.as_ref().unwrap().ends_with("c.key"));
-    assert_eq!(own.tls.dial_timeout, Some(Duration::from_millis(500)));
+    assert_eq!(own.dial_timeout, Some(Duration::from_millis(500)));
     assert_eq!(own.headers.get_all("x-many").iter().count(), 2);
     assert!(!format!("{own:?}").contains("secret"));
 }

@@ -6,9 +6,10 @@ use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use reqwest::{Method, Response};
 use serde::Deserialize;
 
+use super::call::{Action, Call};
 use super::error::{Error, Result};
 use super::hosts::Endpoint;
-use super::transport::{Action, Call, read_bounded};
+use super::reply::{read_bounded, refusal};
 use super::{Client, Tried};
 use crate::oci::{Reference, media_type};
 
@@ -110,7 +111,7 @@ impl Client {
             return Ok(None);
         }
         if !status.is_success() {
-            return Err(self.0.transport.refusal(&call, response).await);
+            return Err(refusal(&call, response).await);
         }
         let Some(digest) = announced(&call, &response)? else { return Ok(None) };
         if let Some(expected) = reference.digest.filter(|expected| *expected != digest) {
@@ -126,7 +127,7 @@ impl Client {
         let response = self.0.transport.send(&call).await?;
         let status = response.status();
         if !status.is_success() {
-            let error = self.0.transport.refusal(&call, response).await;
+            let error = refusal(&call, response).await;
             return Err(match error {
                 Error::Status { registry, reference, message, .. } if status.as_u16() == 404 => {
                     Error::ManifestUnknown { reference, registry, message }

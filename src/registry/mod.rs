@@ -4,8 +4,8 @@
 //!
 //! 1. [`Client`] turns a reference's registry into endpoints: the mirrors of `hosts.toml`, then the
 //!    registry itself (`hosts`). Each verb asks them in order until one answers.
-//! 2. `transport` sends one request to one endpoint: TLS settings, anonymous tokens (`auth`),
-//!    redirects without leaking credentials, retries with back-off.
+//! 2. `transport` sends one request (`call`) to one endpoint: connections (`http`), anonymous tokens
+//!    (`auth`), redirects without leaking credentials, retries with back-off; `reply` reads answers.
 //! 3. `manifest` resolves and verifies manifests; `blob` streams blobs and goes on after a break;
 //!    `push` writes.
 //!
@@ -17,10 +17,13 @@
 
 mod auth;
 mod blob;
+mod call;
 mod error;
 mod hosts;
+mod http;
 mod manifest;
 mod push;
+mod reply;
 mod transport;
 
 use std::collections::HashMap;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -12,10 +13,11 @@ use reqwest::{Body, Method, Response, StatusCode, Url};
 use tokio::io::AsyncReadExt;
 
 use super::Client;
+use super::call::{Action, Call};
 use super::error::{Error, Result};
 use super::hosts::Endpoint;
 use super::manifest::CONTENT_DIGEST;
-use super::transport::{Action, Call};
+use super::reply::refusal;
 use crate::oci::Reference;
 
 const CHUNK_BYTES: usize = 128 << 10;
@@ -33,7 +35,7 @@ impl Client {
         match response.status() {
             StatusCode::NOT_FOUND => Ok(false),
             status if status.is_success() => Ok(true),
-            _ => Err(self.0.transport.refusal(&call, response).await),
+            _ => Err(refusal(&call, response).await),
         }
     }
 
@@ -55,7 +57,7 @@ impl Client {
             }
             // The other repository may be hidden from us; pushing still can work.
             status if status.is_client_error() => Ok(false),
-            _ => Err(self.0.transport.refusal(&call, response).await),
+            _ => Err(refusal(&call, response).await),
         }
     }
 
@@ -73,8 +75,9 @@ impl Client {
         let endpoint = self.push_endpoint(reference)?;
         let mut attempt = 0;
         loop {
-            let result = self.upload(&endpoint, reference, digest, size, open, progress).await;
-            match result {
+            let mut url = self.open_session(&endpoint, reference).await?;
+            url.query_pairs_mut().append_pair("digest", &digest.to_string());
+            match self.upload(&endpoint, reference, url, digest, size, open, progress).await {
                 Err(error) if attempt < self.0.transport.tuning.retries && is_worth_another(&error) => {
                     tracing::debug!(%digest, %error, attempt, "upload broke, starting anew");
                     tokio::time::sleep(self.0.transport.backoff(attempt)).await;
@@ -119,30 +122,41 @@ impl Client {
         Ok(able.swap_remove(0))
     }
 
-    /// Pushes a blob in one session: `POST` opens it, `PUT` gives it whole.
+    /// Opens an upload session and returns its address.
+    async fn open_session(&self, endpoint: &Endpoint, reference: &Reference) -> Result<Url> {
+        let call = Call::new(endpoint, reference, Action::Push, Method::POST, "blobs/uploads/");
+        let call = call.header(CONTENT_LENGTH, "0")?;
+        let response = self.0.transport.send_ok(&call).await?;
+        session(&call, &response)
+    }
+
+    /// Gives a session its whole blob at once.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one upload, used in one place")]
     async fn upload(
         &self,
         endpoint: &Endpoint,
         reference: &Reference,
+        url: Url,
         digest: &Digest,
         size: u64,
         open: &(dyn Fn() -> io::Result<File> + Send + Sync),
         progress: &Progress,
     ) -> Result<()> {
-        let start = Call::new(endpoint, reference, Action::Push, Method::POST, "blobs/uploads/");
-        let start = start.header(CONTENT_LENGTH, "0")?;
-        let response = self.0.transport.send_ok(&start).await?;
-        let mut url = session(&start, &response)?;
-        url.query_pairs_mut().append_pair("digest", &digest.to_string());
-
         let digest = *digest;
+        let moved = Arc::new(AtomicU64::new(0));
         let body = || {
             let file = open().map_err(|source| Error::ReadBlob { digest, source })?;
-            Ok(file_body(file, size, Arc::clone(progress)))
+            let (moved, progress) = (Arc::clone(&moved), Arc::clone(progress));
+            let progress = move |sent| {
+                moved.store(sent, Ordering::Relaxed);
+                progress(sent);
+            };
+            Ok(file_body(file, size, Arc::new(progress)))
         };
         let mut put = Call::new(endpoint, reference, Action::Push, Method::PUT, "");
         put.url = url;
         put.body = Some(&body);
+        put.moved = Some(&moved);
         // The session may be spoilt by a half-sent body, so that a retry begins with a new one.
         put.retry = false;
         let put = put
@@ -162,9 +176,9 @@ impl Client {
     }
 }
 
+/// Tells whether a new session may do better: the server failed, or lost the session.
 fn is_worth_another(error: &Error) -> bool {
-    let server_failed = matches!(error, Error::Status { status, .. } if status.starts_with(['5', '4']) && !status.starts_with("40"));
-    error.is_transient() || server_failed
+    error.is_transient() || matches!(error, Error::Status { status: 404 | 416, .. })
 }
 
 /// Returns the address of an upload session.

@@ -533,3 +533,96 @@ fn a_small_image_goes_to_debians_registry_and_comes_back() {
     let error = run(client.resolve(&registry.reference("team/app:2"))).unwrap_err();
     assert!(error.is_not_found() && error.to_string().contains("manifest unknown"), "{error}");
 }
+
+/// A certificate for 127.0.0.1 and its key; `None` where openssl isn't installed.
+fn certificate(folder: &Path, authority: bool) -> Option<(PathBuf, PathBuf)> {
+    let (key, certificate) = (folder.join("key.pem"), folder.join("ca.pem"));
+    let basic = format!("basicConstraints=critical,CA:{}", if authority { "TRUE" } else { "FALSE" });
+    let words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=kiln \
+                 -addext subjectAltName=IP:127.0.0.1 -addext";
+    let status = std::process::Command::new("openssl")
+        .args(words.split_whitespace())
+        .args([&basic, "-keyout"])
+        .args([key.as_os_str(), "-out".as_ref(), certificate.as_os_str()])
+        .stderr(std::process::Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success()).then_some((certificate, key))
+}
+
+#[test]
+fn a_registry_with_its_own_authority_is_trusted_when_told_so() {
+    let test = "a_registry_with_its_own_authority_is_trusted_when_told_so";
+    let folder = tempfile::tempdir().unwrap();
+    let Some((ca, key)) = certificate(folder.path(), false) else {
+        assert!(std::env::var_os("KILN_TEST_NO_SKIP").is_none(), "{test} needs openssl");
+        return println!("skipped {test}: needs openssl");
+    };
+    let Some(registry) = DebianRegistry::start_tls(test, &ca, &key) else { return };
+    let reference = registry.reference("app:1");
+    let resolve = |settings: &str| {
+        let root = tempfile::tempdir().unwrap();
+        let text = format!("server = \"https://{}\"\n{settings}", registry.host());
+        hosts_file(root.path(), &registry.host(), &text);
+        run(client_with(&[root.path().to_owned()]).resolve(&reference)).unwrap_err()
+    };
+    let untrusted = resolve("");
+    assert!(matches!(untrusted, Error::Unreachable { reason: Unreachable::Tls, .. }), "{untrusted:?}");
+    assert!(untrusted.hint().unwrap().contains("hosts.toml"));
+    for settings in [format!("ca = \"{}\"", ca.display()), "skip_verify = true".to_owned()] {
+        let error = resolve(&settings);
+        assert!(matches!(error, Error::ManifestUnknown { .. }), "{error:?}");
+    }
+    let missing = resolve("ca = \"missing.pem\"");
+    assert!(matches!(missing, Error::ReadConfig { .. }), "{missing:?}");
+    let wrong = resolve(&format!("ca = \"{}\"", key.display()));
+    assert!(!wrong.is_not_found(), "{wrong:?}");
+    // Plain http to a port that speaks TLS: the error tells what to write.
+    let plain = Reference { digest: Some(Digest::of("x")), ..reference.clone() };
+    let error = run(client().resolve(&plain)).unwrap_err();
+    assert!(error.to_string().contains("it speaks https where http was expected"), "{error}");
+}
+
+#[test]
+fn an_upload_that_stands_still_times_out() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let reference = format!("{}/app:1", listener.local_addr().unwrap()).parse().unwrap();
+    let tuning = Tuning { idle: Duration::from_millis(30), retries: 0, ..Tuning::default() };
+    let push = Client::with_tuning(&[], tuning);
+    let error = run(push.push_manifest(&reference, media_type::OCI_MANIFEST, Bytes::from("{}"))).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { reason: Unreachable::Timeout, .. }), "{error:?}");
+}
+
+#[test]
+fn a_token_server_that_is_busy_is_asked_again() {
+    let registry = FakeRegistry::start();
+    let digest = app(&registry);
+    registry.require_tokens();
+    registry.fault("/token", 1, Fault::Status(503, vec![], String::new()));
+    assert_eq!(run(client().resolve(&registry.reference("app:1"))).unwrap().digest, digest);
+    assert_eq!(registry.count("/token"), 2);
+}
+
+#[test]
+fn a_lost_session_is_opened_anew() {
+    let registry = FakeRegistry::start();
+    let lost =
+        json!({ "errors": [{ "code": "BLOB_UPLOAD_UNKNOWN", "message": "unknown upload" }] }).to_string();
+    registry.fault("PUT", 1, Fault::Status(404, vec![], lost));
+    push_file(&client(), &registry.reference("app"), b"x").unwrap();
+    assert_eq!(registry.count("POST"), 2);
+}
+
+#[test]
+fn an_authority_used_as_a_servers_certificate_is_explained() {
+    let test = "an_authority_used_as_a_servers_certificate_is_explained";
+    let folder = tempfile::tempdir().unwrap();
+    let Some((ca, key)) = certificate(folder.path(), true) else {
+        return println!("skipped {test}: needs openssl");
+    };
+    let Some(registry) = DebianRegistry::start_tls(test, &ca, &key) else { return };
+    let text = format!("server = \"https://{}\"\nca = \"{}\"", registry.host(), ca.display());
+    hosts_file(folder.path(), &registry.host(), &text);
+    let error =
+        run(client_with(&[folder.path().to_owned()]).resolve(&registry.reference("app:1"))).unwrap_err();
+    assert!(error.hint().unwrap().contains("CA:FALSE"), "{error:?}");
+}

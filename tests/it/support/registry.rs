@@ -423,6 +423,16 @@ pub(crate) struct DebianRegistry {
 impl DebianRegistry {
     /// Starts one on a free port; prints that `test` is skipped where the package isn't installed.
     pub(crate) fn start(test: &str) -> Option<Self> {
+        Self::start_with(test, "")
+    }
+
+    /// The same with TLS by the certificate and key of these PEM files.
+    pub(crate) fn start_tls(test: &str, certificate: &Path, key: &Path) -> Option<Self> {
+        let files = format!("certificate: {}, key: {}", certificate.display(), key.display());
+        Self::start_with(test, &format!("  tls: {{{files}}}\n"))
+    }
+
+    fn start_with(test: &str, http: &str) -> Option<Self> {
         let installed = std::env::split_paths(&std::env::var_os("PATH")?)
             .chain(["/usr/bin".into()])
             .any(|folder| folder.join("docker-registry").is_file());
@@ -433,14 +443,16 @@ impl DebianRegistry {
             return None;
         }
         // Between finding a port and using it, somebody else may take it.
-        (0..5).find_map(|_| Self::try_start())
+        let started = (0..5).find_map(|_| Self::try_start(http));
+        assert!(started.is_some(), "{test}: docker-registry doesn't start");
+        started
     }
 
-    fn try_start() -> Option<Self> {
+    fn try_start(http: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = folder.path().join("config.yml");
-        std::fs::write(&config, registry_config(folder.path(), port)).unwrap();
+        std::fs::write(&config, registry_config(folder.path(), port, http)).unwrap();
         let child = Command::new("docker-registry")
             .arg("serve")
             .arg(&config)
@@ -478,10 +490,10 @@ impl Drop for DebianRegistry {
     }
 }
 
-fn registry_config(folder: &Path, port: u16) -> String {
+fn registry_config(folder: &Path, port: u16, http: &str) -> String {
     format!(
         "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\n\
-         http:\n  addr: 127.0.0.1:{port}\n",
+         http:\n  addr: 127.0.0.1:{port}\n{http}",
         folder.join("data").display()
     )
 }
