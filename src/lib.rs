@@ -6,6 +6,7 @@
 pub mod api;
 pub mod blocking;
 pub mod build;
+pub mod cli;
 pub mod engine;
 pub mod image;
 pub mod network;

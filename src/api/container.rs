@@ -158,3 +158,12 @@ pub struct ContainerInfo {
     /// Its folder in the store.
     pub folder: PathBuf,
 }
+
+/// What `kiln run` gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunOutcome {
+    /// The container's id, 64 hex digits.
+    pub id: String,
+    /// The program's exit code; `None` for one that runs in the background.
+    pub exit_code: Option<i32>,
+}

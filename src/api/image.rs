@@ -68,3 +68,21 @@ pub struct PruneReport {
     /// Bytes freed.
     pub bytes: u64,
 }
+
+/// What `kiln pull` gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// `sha256:…` of what the registry has under the name.
+    pub digest: String,
+    /// Whether anything was new.
+    pub updated: bool,
+}
+
+/// What `kiln push` gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// `sha256:…` of the manifest.
+    pub digest: String,
+    /// Bytes of the manifest.
+    pub size: u64,
+}

@@ -13,11 +13,11 @@ pub use build::{
     PullPolicy,
 };
 pub use container::{
-    ContainerInfo, ContainerState, CreateRequest, ExecRequest, LogsRequest, Stdio, VolumeRequest,
+    ContainerInfo, ContainerState, CreateRequest, ExecRequest, LogsRequest, RunOutcome, Stdio, VolumeRequest,
 };
 pub use event::{Event, Events, StepId, StepOutcome, Stream};
 pub use failure::{Excerpt, Failure, FailureKind};
-pub use image::{HistoryRow, ImageInfo, PruneReport, PruneRequest, Removed};
+pub use image::{HistoryRow, ImageInfo, PruneReport, PruneRequest, Pulled, Pushed, Removed};
 
 use std::path::PathBuf;
 

@@ -9,6 +9,7 @@
     reason = "tests talk to their reader and read their own environment"
 )]
 
+mod cli;
 mod network;
 mod registry;
 mod support;

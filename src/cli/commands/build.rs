@@ -1,0 +1,187 @@
+//! `kiln build`
+
+use std::path::{Path, PathBuf};
+
+use super::{build_context, build_output, pairs};
+use crate::api::{BuildRequest, OutputKind, Progress, PullPolicy};
+use crate::cli::error::Error;
+use crate::cli::exit;
+use crate::cli::flags;
+use crate::cli::progress::{self, Shown};
+use crate::cli::session::{Invocation, Session, print_line};
+use crate::cli::settings::Environment;
+#[allow(unused_imports, reason = "until the engine has the verb")]
+use crate::cli::verbs::Verbs as _;
+use crate::oci::Platform;
+
+/// Flags of `docker build` and `docker buildx build` that are still to come.
+#[rustfmt::skip]
+pub(crate) const NOT_YET: &[&str] = &[
+    "--allow", "--annotation", "--attest", "--build-context", "--builder", "--cache-from", "--cache-to", "--call",
+    "--cgroup-parent", "--check", "--compress", "--cpu-period", "--cpu-quota", "-c", "--cpu-shares",
+    "--cpuset-cpus", "--cpuset-mems", "--debug", "--disable-content-trust", "--isolation", "-m", "--memory",
+    "--memory-swap", "--metadata-file", "--no-cache-filter", "--policy", "--provenance", "--push", "--resource",
+    "--sbom", "--secret", "--security-opt", "--shm-size", "--squash", "--ssh", "--ulimit",
+];
+
+/// Last lines of a running step that a terminal shows.
+const DEFAULT_LOG_LINES: usize = 6;
+
+/// `kiln build`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Build {
+    /// Add an entry to /etc/hosts of RUN steps (NAME:ADDRESS)
+    #[arg(long, value_name = "HOST")]
+    pub(crate) add_host: Vec<String>,
+    /// Set a build argument (KEY=VALUE, or KEY to take the environment's)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) build_arg: Vec<String>,
+    /// Name of the Dockerfile (default: PATH/Dockerfile; `-` reads it from standard input)
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Remove what failed steps leave; kiln never leaves anything
+    #[arg(long, hide = true)]
+    pub(crate) force_rm: bool,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Set a label of the image (KEY=VALUE)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// Store the result as an image, as is the default
+    #[arg(long)]
+    pub(crate) load: bool,
+    /// Network of RUN steps: bridge, none or host
+    #[arg(long, value_name = "MODE", default_value = "default", hide_default_value = true)]
+    pub(crate) network: String,
+    /// Run every step anew
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Where the result goes: type=image|oci|docker|tar|local[,dest=PATH], a directory, or `-`
+    #[arg(long, short, value_name = "OUTPUT")]
+    pub(crate) output: Vec<String>,
+    /// Platform of the result (OS/ARCH)
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    /// How progress is shown: auto, plain, tty or quiet
+    #[arg(long, value_name = "KIND")]
+    pub(crate) progress: Option<String>,
+    /// Ask the registry for newer base images
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// Show nothing but the image's id
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// Remove what steps leave; kiln never leaves anything
+    #[arg(long, hide = true)]
+    pub(crate) rm: bool,
+    /// Name of the image, and optionally a tag (NAME[:TAG])
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) tag: Vec<String>,
+    /// Stage to build
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Directory of the context, or `-` for a tar archive or a Dockerfile on standard input
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Vec<String>,
+}
+
+/// Builds an image and prints its id.
+pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let build: Build = flags::parse(invocation)?;
+    let session = invocation.session;
+    let environment = &session.environment;
+    let progress = match build.quiet {
+        true => Progress::Quiet,
+        false => progress::chosen(build.progress.as_deref(), environment)?,
+    };
+    // Keeps the spooled context of standard input alive until the build is over.
+    let (request, _spooled) = request(&build, environment)?;
+    let engine = session.root_engine()?;
+    let shown = Shown::steps(progress, session.style, log_lines(environment))?;
+    let result = engine.build(&request, &shown.events);
+    shown.finish();
+    let outcome = result?;
+    if let Some(id) = &outcome.image {
+        if let Some(path) = &build.iidfile {
+            write_id(path, id)?;
+        }
+        if !request
+            .outputs
+            .iter()
+            .any(|output| output.destination.is_none() && output.kind != OutputKind::Image)
+        {
+            print_line(id)?;
+        }
+    } else if let Some(path) = &build.iidfile {
+        let message = format!("cannot write `{}`: this output makes no image and so no id", path.display());
+        return Err(Error::usage(message));
+    }
+    told(session, &outcome.tags, progress);
+    Ok(exit::SUCCESS)
+}
+
+/// Says the names that the image now has, as docker's last line does.
+fn told(session: &Session, tags: &[String], progress: Progress) {
+    if progress != Progress::Quiet {
+        for tag in tags {
+            crate::cli::tell(&format!("{}\n", session.style.blue(&format!("named {tag}"))));
+        }
+    }
+}
+
+/// Reads the flags; also the file that standard input was spooled to, to be kept as long as the request.
+fn request(build: &Build, environment: &Environment) -> Result<(BuildRequest, Option<std::fs::File>), Error> {
+    let mut build_args = Vec::new();
+    for text in &build.build_arg {
+        build_args.extend(pairs::variable(text, environment)?);
+    }
+    let platform = match build.platform.as_deref() {
+        None => Platform::host(),
+        Some(text) if text.contains(',') => {
+            return Err(Error::usage("several platforms in one build are not supported yet"));
+        }
+        Some(text) => {
+            text.parse().map_err(|error| Error::usage(format!("invalid platform `{text}`: {error}")))?
+        }
+    };
+    let tags = build.tag.iter().map(|name| pairs::new_name(name)).collect::<Result<_, _>>()?;
+    let labels = build.label.iter().map(|text| pairs::label(text)).collect::<Result<_, _>>()?;
+    let add_hosts = build.add_host.iter().map(|text| pairs::host(text)).collect::<Result<_, _>>()?;
+    let network = pairs::network(&build.network)?;
+    let outputs = build_output::parse_all(&build.output, build.load)?;
+    let found = build_context::find(&build.path, build.file.as_deref())?;
+    let request = BuildRequest {
+        context: found.context,
+        dockerfile: found.dockerfile,
+        tags,
+        build_args,
+        labels,
+        target: build.target.clone().filter(|target| !target.is_empty()),
+        platform,
+        no_cache: build.no_cache,
+        pull: if build.pull { PullPolicy::Always } else { PullPolicy::Missing },
+        network,
+        outputs,
+        add_hosts,
+    };
+    Ok((request, found.spooled))
+}
+
+fn log_lines(environment: &Environment) -> usize {
+    let set = environment.filled("BUILDKIT_TTY_LOG_LINES").and_then(|lines| lines.parse().ok());
+    set.unwrap_or(DEFAULT_LOG_LINES).min(100)
+}
+
+/// Writes the id so that a reader never sees half of it.
+fn write_id(path: &Path, id: &str) -> Result<(), Error> {
+    let bad = |error| Error::usage(format!("cannot write the image's id to `{}`: {error}", path.display()));
+    if path.exists() && !path.is_file() {
+        // A device or a pipe can't be replaced by a rename.
+        return std::fs::write(path, id).map_err(bad);
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let beside = path.with_file_name(name);
+    std::fs::write(&beside, id).and_then(|()| std::fs::rename(&beside, path)).map_err(bad)
+}

@@ -1,0 +1,86 @@
+//! `kiln logs`
+
+use std::io;
+
+use crate::api::LogsRequest;
+use crate::cli::error::Error;
+use crate::cli::session::Invocation;
+#[allow(unused_imports, reason = "until the engine has the verb")]
+use crate::cli::verbs::Verbs as _;
+use crate::cli::{exit, flags, time};
+
+/// `kiln logs`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Logs {
+    /// Go on with what comes
+    #[arg(long, short)]
+    follow: bool,
+    /// Only lines since this time (2026-11-21T10:00:00Z) or this long ago (42m)
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Number of lines from the end, or `all`
+    #[arg(long, short = 'n', value_name = "LINES", default_value = "all", hide_default_value = true)]
+    tail: String,
+    /// Show the time of each line
+    #[arg(long, short)]
+    timestamps: bool,
+    /// Only lines before this time, or before this long ago
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// The container
+    #[arg(value_name = "CONTAINER", required = true)]
+    container: String,
+}
+
+/// Prints what a container's program has written, to the stream that it wrote to.
+pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let flags: Logs = flags::parse(invocation)?;
+    let now = time::now();
+    let moment = |flag: &str, text: &Option<String>| match text.as_deref().filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => time::parse_moment(text, now).map(Some).ok_or_else(|| {
+            Error::usage(format!("invalid time `{text}` for `{flag}`"))
+                .hint("write it as `2026-11-21T10:00:00Z`, unix seconds, or `42m`")
+        }),
+    };
+    let request = LogsRequest {
+        container: flags.container.clone(),
+        follow: flags.follow,
+        timestamps: flags.timestamps,
+        tail: tail(&flags.tail)?,
+        since: moment("--since", &flags.since)?,
+        until: moment("--until", &flags.until)?,
+    };
+    let engine = invocation.session.engine()?;
+    engine.logs(&request, &mut io::stdout(), &mut io::stderr())?;
+    Ok(exit::SUCCESS)
+}
+
+/// `all`, or a number; docker takes a negative one for all.
+fn tail(text: &str) -> Result<Option<usize>, Error> {
+    match text.parse::<i64>() {
+        Ok(lines) => Ok(usize::try_from(lines).ok()),
+        Err(_) if text == "all" => Ok(None),
+        Err(_) => {
+            Err(Error::usage(format!("invalid number of lines `{text}`")).hint("it may be a number or `all`"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tail;
+
+    #[test]
+    fn tails_are_read() {
+        for (text, expected) in [
+            ("all", Some(None)),
+            ("10", Some(Some(10))),
+            ("0", Some(Some(0))),
+            ("-1", Some(None)),
+            ("x", None),
+        ] {
+            assert_eq!(tail(text).ok(), expected, "{text}");
+        }
+    }
+}

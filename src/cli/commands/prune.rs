@@ -1,0 +1,93 @@
+//! `kiln prune`, `kiln system prune`, and their parts: `image prune`, `container prune`, `builder prune`
+
+use std::io::{self, BufRead};
+
+use super::rmi;
+use crate::api::PruneRequest;
+use crate::cli::error::Error;
+use crate::cli::session::{Invocation, print};
+#[allow(unused_imports, reason = "until the engine has the verb")]
+use crate::cli::verbs::Verbs as _;
+use crate::cli::{exit, flags, tell, units};
+
+/// `kiln prune`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Prune {
+    /// Remove also what has a name but no container that uses it, and all build cache
+    #[arg(long, short)]
+    all: bool,
+    #[command(flatten)]
+    some: PruneSome,
+}
+
+/// `kiln container prune`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct PruneSome {
+    /// Don't ask
+    #[arg(long, short)]
+    force: bool,
+}
+
+/// Containers, images and build cache.
+pub(crate) fn everything(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let flags: Prune = flags::parse(invocation)?;
+    let images = if flags.all { "all images that no container uses" } else { "all images without a name" };
+    let request = PruneRequest { containers: true, images: true, cache: true, all: flags.all };
+    let what = format!("  - all stopped containers\n  - {images}\n  - unused build cache\n");
+    prune(invocation, &request, &what, flags.some.force)
+}
+
+/// Images.
+pub(crate) fn images(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let flags: Prune = flags::parse(invocation)?;
+    let request = PruneRequest { images: true, all: flags.all, ..PruneRequest::default() };
+    let what =
+        if flags.all { "  - all images that no container uses\n" } else { "  - all images without a name\n" };
+    prune(invocation, &request, what, flags.some.force)
+}
+
+/// Stopped containers.
+pub(crate) fn containers(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let flags: PruneSome = flags::parse(invocation)?;
+    let request = PruneRequest { containers: true, ..PruneRequest::default() };
+    prune(invocation, &request, "  - all stopped containers\n", flags.force)
+}
+
+/// Build cache.
+pub(crate) fn cache(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let flags: Prune = flags::parse(invocation)?;
+    let request = PruneRequest { cache: true, all: flags.all, ..PruneRequest::default() };
+    let what = if flags.all { "  - all build cache\n" } else { "  - unused build cache\n" };
+    prune(invocation, &request, what, flags.some.force)
+}
+
+fn prune(invocation: &Invocation<'_>, request: &PruneRequest, what: &str, force: bool) -> Result<i32, Error> {
+    if !force && !confirmed(what)? {
+        return Ok(exit::SUCCESS);
+    }
+    let report = invocation.session.engine()?.prune(request)?;
+    let mut out = String::new();
+    if !report.containers.is_empty() {
+        out += &format!("Deleted Containers:\n{}\n\n", report.containers.join("\n"));
+    }
+    if !report.images.is_empty() {
+        out += &format!("Deleted Images:\n{}\n", rmi::lines(&report.images));
+    }
+    if report.records > 0 {
+        out += &format!("Deleted build cache records: {}\n\n", report.records);
+    }
+    out += &format!("Total reclaimed space: {}\n", units::size(report.bytes, 4));
+    print(&out)?;
+    Ok(exit::SUCCESS)
+}
+
+/// Asks the user; no answer is a no.
+fn confirmed(what: &str) -> Result<bool, Error> {
+    tell(&format!("WARNING! This will remove:\n{what}\nAre you sure you want to continue? [y/N] "));
+    let mut answer = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(|error| Error::usage(format!("cannot read the answer: {error}")).hint("use `--force`"))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

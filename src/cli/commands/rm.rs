@@ -1,0 +1,39 @@
+//! `kiln rm`
+
+use super::pairs::is_not_found;
+use crate::cli::error::Error;
+use crate::cli::flags;
+use crate::cli::session::{Invocation, print_line};
+#[allow(unused_imports, reason = "until the engine has the verb")]
+use crate::cli::verbs::Verbs as _;
+
+/// `kiln rm`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Rm {
+    /// Kill a running container first; one that doesn't exist is no failure
+    #[arg(long, short)]
+    force: bool,
+    /// Remove the container's anonymous volumes too
+    #[arg(long, short)]
+    volumes: bool,
+    /// The containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+/// Removes containers and prints their names.
+pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let flags: Rm = flags::parse(invocation)?;
+    let engine = invocation.session.root_engine()?;
+    invocation.session.each(&flags.containers, |name| {
+        match engine.rm(name, flags.force, flags.volumes).map_err(Error::from) {
+            // As docker since 20.10: the wanted state is there already.
+            Err(error) if flags.force && is_not_found(&error) => {
+                crate::cli::tell(&format!("no such container: `{name}`\n"));
+                return Ok(());
+            }
+            other => other?,
+        }
+        print_line(name)
+    })
+}

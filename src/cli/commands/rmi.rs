@@ -1,0 +1,38 @@
+//! `kiln rmi`
+
+use crate::api::Removed;
+use crate::cli::error::Error;
+use crate::cli::flags;
+use crate::cli::session::{Invocation, print};
+#[allow(unused_imports, reason = "until the engine has the verb")]
+use crate::cli::verbs::Verbs as _;
+
+/// `kiln rmi`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Rmi {
+    /// Remove an image even when it has several names or a stopped container uses it
+    #[arg(long, short)]
+    force: bool,
+    /// The images
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+}
+
+/// Takes names away, and images that have none left.
+pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let flags: Rmi = flags::parse(invocation)?;
+    let engine = invocation.session.engine()?;
+    invocation.session.each(&flags.images, |name| {
+        let removed = engine.rmi(name, flags.force)?;
+        print(&lines(&removed))
+    })
+}
+
+/// Docker's words, a line each.
+pub(super) fn lines(removed: &[Removed]) -> String {
+    let line = |removed: &Removed| match removed {
+        Removed::Untagged(name) => format!("Untagged: {name}\n"),
+        Removed::Deleted(id) => format!("Deleted: {id}\n"),
+    };
+    removed.iter().map(line).collect()
+}

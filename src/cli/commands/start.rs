@@ -1,0 +1,43 @@
+//! `kiln start`
+
+use crate::api::Stdio;
+use crate::cli::error::Error;
+use crate::cli::session::{Invocation, print_line};
+#[allow(unused_imports, reason = "until the engine has the verb")]
+use crate::cli::verbs::Verbs as _;
+use crate::cli::{exit, flags, stdio};
+
+/// `kiln start`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Start {
+    /// Show the program's output, and return its exit code
+    #[arg(long, short)]
+    attach: bool,
+    /// Forward standard input too
+    #[arg(long, short)]
+    interactive: bool,
+    /// The containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+/// Starts containers and prints their names.
+pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let flags: Start = flags::parse(invocation)?;
+    let session = invocation.session;
+    let engine = session.root_engine()?;
+    if !flags.attach && !flags.interactive {
+        return session.each(&flags.containers, |name| {
+            engine.start(name, Stdio::default())?;
+            print_line(name)
+        });
+    }
+    let [container] = flags.containers.as_slice() else {
+        return Err(Error::usage("only one container can be attached to"));
+    };
+    let value = engine.inspect_container(container)?;
+    let tty = value.pointer("/Config/Tty").and_then(serde_json::Value::as_bool).unwrap_or(false);
+    let attached = stdio::attach(tty, flags.interactive, true)?;
+    let _raw = attached.raw_mode()?;
+    Ok(engine.start(container, attached.stdio)?.unwrap_or(exit::SUCCESS))
+}

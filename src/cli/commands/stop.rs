@@ -1,0 +1,35 @@
+//! `kiln stop`
+
+use std::time::Duration;
+
+use crate::cli::error::Error;
+use crate::cli::flags;
+use crate::cli::session::{Invocation, print_line};
+#[allow(unused_imports, reason = "until the engine has the verb")]
+use crate::cli::verbs::Verbs as _;
+
+/// `kiln stop`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Stop {
+    /// Signal to send first
+    #[arg(long, short, value_name = "SIGNAL")]
+    signal: Option<String>,
+    /// Seconds to wait before killing it (default 10; -1: for ever)
+    #[arg(long, short, visible_alias = "time", value_name = "SECONDS")]
+    timeout: Option<i64>,
+    /// The containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+/// Stops containers and prints their names.
+pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let flags: Stop = flags::parse(invocation)?;
+    let engine = invocation.session.root_engine()?;
+    let timeout =
+        flags.timeout.map(|seconds| u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs));
+    invocation.session.each(&flags.containers, |name| {
+        engine.stop(name, timeout, flags.signal.as_deref())?;
+        print_line(name)
+    })
+}

@@ -1,0 +1,22 @@
+//! `kiln wait`
+
+use crate::cli::error::Error;
+use crate::cli::flags;
+use crate::cli::session::{Invocation, print_line};
+#[allow(unused_imports, reason = "until the engine has the verb")]
+use crate::cli::verbs::Verbs as _;
+
+/// `kiln wait`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Wait {
+    /// The containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+/// Waits for containers to end and prints their exit codes.
+pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let flags: Wait = flags::parse(invocation)?;
+    let engine = invocation.session.engine()?;
+    invocation.session.each(&flags.containers, |name| print_line(&engine.wait(name)?.to_string()))
+}

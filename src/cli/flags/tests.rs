@@ -1,0 +1,95 @@
+use super::*;
+use crate::cli::commands::create::Create;
+use crate::cli::commands::images::Images;
+use crate::cli::commands::ps::Ps;
+use crate::cli::session::Session;
+use crate::cli::settings::Environment;
+use crate::cli::style::Style;
+use crate::cli::table_of_commands;
+
+/// Parses `words` as the flags of `name`.
+fn parsed<T: clap::FromArgMatches>(name: &str, words: &[&str]) -> Result<T, String> {
+    let session = Session::new(Globals::default(), Environment::default(), Style::plain());
+    let entry = table_of_commands::entry(name).expect("the test names a command");
+    let arguments = words.iter().map(OsString::from).collect();
+    let invocation = Invocation { session: &session, entry, name: name.into(), arguments };
+    parse(&invocation).map_err(|error| match error {
+        Error::Failure(failure) => format!("{} | {}", failure.message, failure.hints.join(" | ")),
+        Error::Help(_) => "help".into(),
+        Error::Output(error) => error.to_string(),
+    })
+}
+
+#[test]
+fn words_after_the_image_belong_to_the_program() {
+    let create: Create =
+        parsed("create", &["--name=x", "-it", "busybox", "-l", "--rm", "-e", "--", "a"]).unwrap();
+    assert_eq!(create.rest, ["busybox", "-l", "--rm", "-e", "--", "a"]);
+    assert_eq!(create.options.name.as_deref(), Some("x"));
+    assert!(create.options.interactive && create.options.tty && !create.options.rm);
+}
+
+#[test]
+fn joined_and_spelled_out_flags_are_read() {
+    let ps: Ps = parsed("ps", &["-aq", "-n=3"]).unwrap();
+    assert!(ps.all && ps.quiet);
+    assert_eq!(ps.last, Some(3));
+    let ps: Ps = parsed("ps", &["--all=false", "-q=true", "-n", "-1"]).unwrap();
+    assert!(!ps.all && ps.quiet);
+    assert_eq!(ps.last, Some(-1));
+    let images: Images = parsed("images", &["-f=dangling=true", "--filter", "label=a", "debian"]).unwrap();
+    assert_eq!(images.filter, ["dangling=true", "label=a"]);
+    assert_eq!(images.name.as_deref(), Some("debian"));
+}
+
+#[test]
+fn values_may_begin_with_a_dash_and_the_last_one_wins() {
+    let words = ["--entrypoint", "-x", "-e", "A=1", "-e", "-B=2", "--name", "a", "--name", "b", "img"];
+    let create: Create = parsed("create", &words).unwrap();
+    assert_eq!(create.options.entrypoint.as_deref(), Some("-x"));
+    assert_eq!(create.options.env, ["A=1", "-B=2"]);
+    assert_eq!(create.options.name.as_deref(), Some("b"));
+}
+
+#[test]
+fn a_hostname_is_not_a_call_for_help() {
+    let create: Create = parsed("create", &["-h", "box", "img"]).unwrap();
+    assert_eq!(create.options.hostname.as_deref(), Some("box"));
+    assert_eq!(parsed::<Ps>("ps", &["-h"]).unwrap_err(), "help");
+    assert_eq!(parsed::<Ps>("ps", &["-help"]).unwrap_err(), "help");
+}
+
+#[test]
+fn mistakes_are_named_with_what_to_do() {
+    for (words, expected) in [
+        (
+            &["--nmae", "x", "img"][..],
+            "unknown flag: `--nmae` | did you mean `--name`? | see `kiln create --help`",
+        ),
+        (&["--xyzzyx", "img"], "unknown flag: `--xyzzyx` | see `kiln create --help`"),
+        (&["-name=x", "img"], "unknown flag: `-n` | did you mean `--name`? | see `kiln create --help`"),
+        (&["-p", "80:80", "img"], "`-p` is not supported yet | see `kiln create --help`"),
+        (&["--publish=80", "img"], "`--publish` is not supported yet | see `kiln create --help`"),
+        (&["--name"], "`--name` needs a value | see `kiln create --help`"),
+        (
+            &["--rm=maybe", "img"],
+            "invalid value `maybe` for `--rm`: must be true or false | see `kiln create --help`",
+        ),
+    ] {
+        assert_eq!(parsed::<Create>("create", words).map(drop), Err(expected.to_owned()), "{words:?}");
+    }
+}
+
+#[test]
+fn global_flags_stand_before_the_command() {
+    let read = |words: &[&str]| globals(&mut words.iter().map(OsString::from));
+    let Ok(Start::Command(flags, name)) = read(&["--root", "/x", "--config=/y", "ps", "-a"]) else {
+        panic!("a command was given");
+    };
+    assert_eq!((flags.root, flags.config, name.as_str()), (Some("/x".into()), Some("/y".into()), "ps"));
+    assert!(matches!(read(&["-v"]), Ok(Start::Version)));
+    assert!(matches!(read(&["-help"]), Ok(Start::Help)));
+    assert!(matches!(read(&[]), Ok(Start::Help)));
+    assert!(read(&["--root"]).is_err());
+    assert!(read(&["-H", "tcp://x", "ps"]).is_err());
+}

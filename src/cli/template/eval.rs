@@ -1,0 +1,214 @@
+//! Nodes and a value to text.
+
+use serde_json::Value;
+
+use super::functions::{call, show, truth};
+use super::{Node, Pipe, Start, TemplateError, Term};
+use crate::cli::suggest;
+
+/// Renders `nodes` with `value` as the dot.
+pub(super) fn render(nodes: &[Node], value: &Value) -> Result<String, TemplateError> {
+    let mut scope = Scope { variables: vec![(String::new(), value.clone())], out: String::new() };
+    scope.nodes(nodes, value)?;
+    Ok(scope.out)
+}
+
+/// How a run of nodes ended.
+#[derive(PartialEq, Eq)]
+enum Flow {
+    Next,
+    Break,
+    Continue,
+}
+
+struct Scope {
+    /// Innermost last; the empty name is `$`.
+    variables: Vec<(String, Value)>,
+    out: String,
+}
+
+impl Scope {
+    /// Renders `nodes`; variables that they declare end with them.
+    fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, TemplateError> {
+        let outer = self.variables.len();
+        let mut flow = Flow::Next;
+        for node in nodes {
+            flow = self.node(node, dot)?;
+            if flow != Flow::Next {
+                break;
+            }
+        }
+        self.variables.truncate(outer);
+        Ok(flow)
+    }
+
+    fn node(&mut self, node: &Node, dot: &Value) -> Result<Flow, TemplateError> {
+        match node {
+            Node::Text(text) => self.out.push_str(text),
+            Node::Print(pipe) => {
+                let value = self.pipe(pipe, dot)?;
+                self.out.push_str(&show(&value));
+            }
+            Node::Set { name, declare: true, pipe } => {
+                let value = self.pipe(pipe, dot)?;
+                self.variables.push((name.clone(), value));
+            }
+            Node::Set { name, declare: false, pipe } => {
+                let value = self.pipe(pipe, dot)?;
+                let known = self.variables.iter_mut().rev().find(|(known, _)| known == name);
+                known.ok_or_else(|| undefined(name))?.1 = value;
+            }
+            Node::If { pipe, then, otherwise } => {
+                let value = self.pipe(pipe, dot)?;
+                return self.nodes(if truth(&value) { then } else { otherwise }, dot);
+            }
+            Node::With { variable, pipe, body, otherwise } => {
+                let value = self.pipe(pipe, dot)?;
+                if !truth(&value) {
+                    return self.nodes(otherwise, dot);
+                }
+                return self.inside(variable.iter().map(|name| (name.clone(), value.clone())), body, &value);
+            }
+            Node::Range { variables, pipe, body, otherwise } => {
+                let value = self.pipe(pipe, dot)?;
+                return self.range(variables, &value, body, otherwise, dot);
+            }
+            Node::Break => return Ok(Flow::Break),
+            Node::Continue => return Ok(Flow::Continue),
+        }
+        Ok(Flow::Next)
+    }
+
+    fn inside(
+        &mut self,
+        variables: impl Iterator<Item = (String, Value)>,
+        body: &[Node],
+        dot: &Value,
+    ) -> Result<Flow, TemplateError> {
+        let outer = self.variables.len();
+        self.variables.extend(variables);
+        let flow = self.nodes(body, dot);
+        self.variables.truncate(outer);
+        flow
+    }
+
+    fn range(
+        &mut self,
+        variables: &[String],
+        value: &Value,
+        body: &[Node],
+        otherwise: &[Node],
+        dot: &Value,
+    ) -> Result<Flow, TemplateError> {
+        let items: Vec<(Value, Value)> = match value {
+            Value::Array(items) => {
+                items.iter().enumerate().map(|(at, item)| (Value::from(at), item.clone())).collect()
+            }
+            Value::Object(fields) => {
+                fields.iter().map(|(key, item)| (Value::from(key.clone()), item.clone())).collect()
+            }
+            Value::Null => Vec::new(),
+            other => return Err(TemplateError(format!("`range` can't go through `{}`", show(other)))),
+        };
+        if items.is_empty() {
+            return self.nodes(otherwise, dot);
+        }
+        for (key, item) in items {
+            let bound: Vec<(String, Value)> = match variables {
+                [one] => vec![(one.clone(), item.clone())],
+                [first, second] => vec![(first.clone(), key), (second.clone(), item.clone())],
+                _ => Vec::new(),
+            };
+            if self.inside(bound.into_iter(), body, &item)? == Flow::Break {
+                break;
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    /// The value of a pipe.
+    fn pipe(&self, pipe: &Pipe, dot: &Value) -> Result<Value, TemplateError> {
+        let mut last = None;
+        for command in &pipe.0 {
+            last = Some(self.command(command, last, dot)?);
+        }
+        last.ok_or_else(|| TemplateError("empty pipe".into()))
+    }
+
+    fn command(&self, command: &[Term], last: Option<Value>, dot: &Value) -> Result<Value, TemplateError> {
+        let Term::Function(name) = &command[0] else { return self.term(&command[0], dot) };
+        let mut arguments = Vec::with_capacity(command.len());
+        for term in &command[1..] {
+            arguments.push(self.term(term, dot)?);
+            // Go stops at the first argument that decides.
+            if deciding(name, &arguments) {
+                return Ok(arguments.pop().unwrap_or(Value::Null));
+            }
+        }
+        arguments.extend(last);
+        call(name, &arguments)
+    }
+
+    fn term(&self, term: &Term, dot: &Value) -> Result<Value, TemplateError> {
+        match term {
+            Term::Literal(value) => Ok(value.clone()),
+            Term::Function(name) => call(name, &[]),
+            Term::Path(start, fields) => {
+                let start = match start {
+                    Start::Dot => dot.clone(),
+                    Start::Variable(name) => self.variable(name)?,
+                    Start::Pipe(pipe) => self.pipe(pipe, dot)?,
+                };
+                below(&start, fields)
+            }
+        }
+    }
+
+    fn variable(&self, name: &str) -> Result<Value, TemplateError> {
+        let found = self.variables.iter().rev().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.clone()).ok_or_else(|| undefined(name))
+    }
+}
+
+fn undefined(name: &str) -> TemplateError {
+    TemplateError(format!("undefined variable `${name}`"))
+}
+
+/// Tells whether the last argument settles an `and` or an `or`.
+fn deciding(name: &str, arguments: &[Value]) -> bool {
+    let Some(last) = arguments.last() else { return false };
+    match name {
+        "and" => !truth(last),
+        "or" => truth(last),
+        _ => false,
+    }
+}
+
+/// Follows `fields` down from `value`.
+fn below(value: &Value, fields: &[String]) -> Result<Value, TemplateError> {
+    let mut at = value;
+    for field in fields {
+        at = match at {
+            Value::Object(known) => known.get(field).ok_or_else(|| no_field(field, known))?,
+            // As Go: a field of nothing is nothing.
+            Value::Null => return Ok(Value::Null),
+            other => {
+                let message = format!("can't take field `{field}` of `{}`", show(other));
+                return Err(TemplateError(message));
+            }
+        };
+    }
+    Ok(at.clone())
+}
+
+fn no_field(field: &str, known: &serde_json::Map<String, Value>) -> TemplateError {
+    let mut message = format!("no field `{field}`");
+    match suggest::closest(field, known.keys().map(String::as_str)) {
+        Some(close) => message += &format!("; did you mean `.{close}`?"),
+        None => {
+            let names: Vec<&str> = known.keys().map(String::as_str).take(30).collect();
+            message += &format!("; there are: {}", names.join(", "));
+        }
+    }
+    TemplateError(message)
+}

@@ -1,0 +1,162 @@
+//! The command line as its user meets it: help, mistakes, exit codes, and progress on a real terminal.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Output, Stdio};
+
+/// A kiln with a store of its own and nothing of the caller's environment.
+fn kiln(root: &std::path::Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("KILN_ROOT", root).args(words);
+    command
+}
+
+/// Runs kiln in an empty store without standard input.
+fn run(words: &[&str]) -> (i32, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let Output { status, stdout, stderr } =
+        kiln(&folder.path().join("root"), words).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+#[test]
+fn the_overview_groups_the_commands() {
+    let (code, out, error) = run(&["--help"]);
+    assert_eq!((code, error.as_str()), (0, ""));
+    let at = |text: &str| out.find(text).unwrap_or_else(|| panic!("`{text}` is missing in:\n{out}"));
+    assert!(at("Usage:  kiln [OPTIONS] COMMAND") < at("Common Commands:"));
+    assert!(at("Common Commands:") < at("  run         Create and run a new container from an image"));
+    assert!(at("  run  ") < at("  build       Build an image from a Dockerfile"));
+    assert!(at("Management Commands:") < at("  image       Manage images"));
+    assert!(at("\nCommands:") < at("  rmi         Remove one or more images"));
+    for words in [&["help"][..], &["-h"], &["-help"], &[]] {
+        assert_eq!(run(words).1, out, "{words:?}");
+    }
+}
+
+#[test]
+fn every_command_explains_itself() {
+    for name in [
+        "run", "exec", "ps", "build", "pull", "push", "images", "history", "version", "create", "import",
+        "inspect", "kill", "load", "logs", "prune", "rm", "rmi", "save", "start", "stop", "tag", "wait",
+    ] {
+        let (code, out, error) = run(&[name, "--help"]);
+        assert_eq!((code, error.as_str()), (0, ""), "{name}");
+        assert!(out.starts_with(&format!("Usage:  kiln {name}")) && out.contains("Options:"), "{out}");
+        assert_eq!(run(&["help", name]).1, out);
+    }
+    let (code, out, _) = run(&["image", "ls", "--help"]);
+    assert!(code == 0 && out.starts_with("Usage:  kiln image ls"), "{out}");
+    let (code, out, _) = run(&["container"]);
+    assert!(code == 0 && out.contains("  ls          List containers"), "{out}");
+}
+
+#[test]
+fn mistakes_name_the_word_and_what_to_do() {
+    for (words, code, expected) in [
+        (&["biuld"][..], 1, "error: unknown command: `kiln biuld`\nhint: did you mean `kiln build`?\n"),
+        (&["frobnicate"], 1, "error: unknown command: `kiln frobnicate`\nhint: see `kiln --help`\n"),
+        (&["login"], 1, "error: `kiln login` is not supported yet\n"),
+        (&["image", "lss"], 1, "hint: did you mean `kiln image ls`?\n"),
+        (&["--rot", "x", "ps"], 1, "error: unknown flag: `--rot`\n"),
+        (
+            &["images", "--fitler", "x"],
+            1,
+            "error: unknown flag: `--fitler`\nhint: did you mean `--filter`?\n",
+        ),
+        (&["run", "--nmae=x", "busybox"], 125, "hint: did you mean `--name`?\n"),
+        (&["run", "-p", "80:80", "busybox"], 125, "error: `-p` is not supported yet\n"),
+        (&["run"], 125, "error: missing <IMAGE>\n"),
+        (&["create"], 125, "error: missing <IMAGE>\n"),
+        (&["exec", "--foo", "c", "ls"], 125, "error: unknown flag: `--foo`\n"),
+        (&["exec", "c"], 125, "error: missing <COMMAND>\n"),
+        (&["run", "--network", "mynet", "busybox"], 125, "error: `--network mynet` is not supported yet\n"),
+        (&["run", "UPPER"], 125, "hint: did you mean `upper`?\n"),
+        (&["build"], 1, "hint: did you forget the `.` at the end?\n"),
+        (&["build", "/nonexistent"], 1, "error: the context `/nonexistent` doesn't exist\n"),
+        (&["build", "--cache-to", "x", "."], 1, "error: `--cache-to` is not supported yet\n"),
+        (&["build", "-o", "type=zip", "."], 1, "error: unknown output type `zip`\n"),
+        (&["build", "-t", "Up", "."], 1, "hint: did you mean `up`?\n"),
+        (&["build", "--progress", "fancy", "."], 1, "error: unknown progress `fancy`\n"),
+        (&["tag", "a"], 1, "error: missing <TARGET_IMAGE>\n"),
+        (&["rmi"], 1, "error: missing <IMAGE>"),
+        (&["save", "x", "-o"], 1, "error: `--output` needs a value\n"),
+        (&["logs", "--since", "yesterday", "c"], 1, "error: invalid time `yesterday` for `--since`\n"),
+        (&["version", "--format", "{{.Nope}}"], 1, "error: bad --format template: no field `Nope`"),
+    ] {
+        let (found, out, error) = run(words);
+        assert_eq!((found, out.as_str()), (code, ""), "{words:?}: {error}");
+        assert!(error.contains(expected), "{words:?} says:\n{error}");
+    }
+}
+
+#[test]
+fn versions_are_data() {
+    let number = env!("CARGO_PKG_VERSION");
+    assert_eq!(run(&["--version"]), (0, format!("kiln version {number}\n"), String::new()));
+    assert_eq!(run(&["version", "-f", "{{.Server.Version}}"]).1, format!("{number}\n"));
+    assert!(run(&["version"]).1.contains(number));
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child =
+        kiln(folder.path(), &["--help"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut error = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+    child.wait().unwrap();
+    assert_eq!(error, "");
+}
+
+/// Runs kiln with a terminal as its standard streams; what it wrote there.
+fn on_terminal(words: &[&str], rows: u16, columns: u16) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let (master, slave) = pseudo_terminal(rows, columns);
+    let stdio = || Stdio::from(slave.try_clone().unwrap());
+    let mut command = kiln(&folder.path().join("root"), words);
+    command.env("TERM", "xterm");
+    let mut child = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
+    drop(command);
+    drop(slave);
+    let mut out = Vec::new();
+    let mut master = std::fs::File::from(master);
+    let mut piece = [0; 4096];
+    // The read fails with EIO when the last holder of the other end is gone.
+    while let Ok(count) = master.read(&mut piece) {
+        if count == 0 {
+            break;
+        }
+        out.extend_from_slice(&piece[..count]);
+    }
+    child.wait().unwrap();
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn pseudo_terminal(rows: u16, columns: u16) -> (OwnedFd, OwnedFd) {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let slave =
+        rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&master, size).unwrap();
+    (master, slave)
+}
+
+#[test]
+fn failures_are_coloured_on_a_terminal_only() {
+    assert!(on_terminal(&["biuld"], 24, 80).contains("\x1b[31merror:\x1b[0m unknown command"));
+    assert!(!run(&["biuld"]).2.contains('\x1b'));
+}
+
+#[test]
+fn archives_are_not_written_to_a_terminal() {
+    assert!(on_terminal(&["save", "x"], 24, 80).contains("an archive is not written to a terminal"));
+    assert!(on_terminal(&["build", "-"], 24, 80).contains("that is a terminal"));
+}
