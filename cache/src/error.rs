@@ -3,8 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::meta::Fault;
-use crate::{Digest, SnapshotId};
+use crate::{DatabaseError, Digest, SnapshotId};
 
 /// The result of an operation on the store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -39,7 +38,7 @@ pub enum Error {
         /// Which database.
         path: PathBuf,
         /// What it said.
-        source: Fault,
+        source: DatabaseError,
     },
     /// The store has a format that this program doesn't know.
     #[error("the store `{}` has the format `{found}`, and this kiln knows `{known}` only", root.display())]
@@ -58,6 +57,15 @@ pub enum Error {
         root: PathBuf,
         /// One of the files.
         other: String,
+    },
+    /// The folder lies where locks and shared memory don't work between processes.
+    #[error("the store `{}` would lie on a {filesystem} filesystem, where several processes can't share it safely",
+        root.display())]
+    UnsafeFilesystem {
+        /// Which folder.
+        root: PathBuf,
+        /// What the filesystem is called.
+        filesystem: &'static str,
     },
     /// The bytes that were written are not those that were expected.
     #[error("the content has the digest `{actual}` where `{expected}` was expected")]

@@ -49,3 +49,71 @@ impl Store {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Digest, NewImage, Record, Snapshot, Sweep};
+
+    const KEY: &[u8] = b"key";
+
+    fn open(folder: &tempfile::TempDir, boot: &str) -> Store {
+        Store::open_in_boot(&folder.path().join("store"), boot.to_owned()).unwrap()
+    }
+
+    /// Commits a snapshot with a record, an image with a name, and a pin on it.
+    fn build(store: &Store, name: &str, base: &[SnapshotId]) -> SnapshotId {
+        let lease = store.lease();
+        let id = store.stage(&lease).unwrap().commit(Snapshot::default()).unwrap();
+        let chain = [base, &[id]].concat();
+        let record = Record { result: Digest::of(name), chain: chain.clone(), created: 0, parts: vec![] };
+        store.put_record(&[Digest::of([KEY, name.as_bytes()].concat())], &record).unwrap();
+        let config = store.put_blob(name.as_bytes(), &lease).unwrap();
+        store.put_image(&NewImage { id: config, manifest: None, chain, size: 0, created: 0 }).unwrap();
+        store.tag(name, &config).unwrap();
+        store.pin(name, &[id]).unwrap();
+        id
+    }
+
+    fn is_found(store: &Store, name: &str) -> (bool, bool) {
+        let record = store.record(&Digest::of([KEY, name.as_bytes()].concat())).unwrap();
+        (record.is_some(), store.image_by_name(name).unwrap().is_some())
+    }
+
+    #[test]
+    fn after_a_power_loss_unflushed_snapshots_go_with_all_that_names_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder, "monday");
+        let base = build(&store, "base", &[]);
+        store.flush().unwrap();
+        let top = build(&store, "top", &[base]);
+        drop(store);
+        let store = open(&folder, "tuesday");
+        assert_eq!(is_found(&store, "base"), (true, true));
+        assert_eq!(is_found(&store, "top"), (false, false));
+        assert!(!store.lease().hold(&[top]).unwrap() && store.lease().hold(&[base]).unwrap());
+        let swept = store.gc(&Sweep::default()).unwrap();
+        assert_eq!((swept.snapshots, swept.blobs), (1, 1));
+        assert!(!store.snapshot_dir(&top).exists() && store.snapshot_dir(&base).exists());
+    }
+
+    #[test]
+    fn an_image_on_a_lost_base_goes_although_its_own_layer_was_flushed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder, "monday");
+        let base = build(&store, "base", &[]);
+        build(&store, "top", &[base]);
+        store.flush().unwrap();
+        store.meta().write(|tx| tx.finish_snapshot(base, &Snapshot::default(), "monday")).unwrap();
+        drop(store);
+        let store = open(&folder, "tuesday");
+        assert_eq!((is_found(&store, "base"), is_found(&store, "top")), ((false, false), (false, false)));
+    }
+
+    #[test]
+    fn in_the_same_boot_nothing_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        build(&open(&folder, "monday"), "image", &[]);
+        assert_eq!(is_found(&open(&folder, "monday"), "image"), (true, true));
+    }
+}

@@ -64,11 +64,7 @@ impl Store {
     /// Marks what nothing reaches; the number of records that went.
     fn condemn(&self, sweep: &Sweep) -> Result<u64> {
         self.meta().write(|tx| {
-            for lease in tx.leases()? {
-                if !self.is_alive(&lease)? {
-                    tx.drop_lease(&lease)?;
-                }
-            }
+            self.drop_dead_leases(tx, usize::MAX)?;
             let images: Vec<Chain> = tx.images()?.into_iter().map(|image| Chain(image.chain)).collect();
             let mut dropped = 0;
             if sweep.records {
@@ -163,4 +159,99 @@ fn drop_unneeded_records(tx: &Tx<'_>, images: &[Chain]) -> Result<u64> {
         }
     }
     Ok(dropped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Digest, Snapshot};
+
+    /// The lease of a process that was killed: named by rows, and its file is gone.
+    const DEAD: &str = "00000000000000dd";
+
+    fn new_store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        (folder, store)
+    }
+
+    #[test]
+    fn a_snapshot_renamed_but_not_ready_is_invisible_and_collected() {
+        let (_folder, store) = new_store();
+        let id = SnapshotId::fresh();
+        store
+            .meta()
+            .write(|tx| {
+                assert!(tx.stage_snapshot(id)? && !tx.stage_snapshot(id)?, "a name is used once");
+                tx.lease_snapshot(DEAD, id)
+            })
+            .unwrap();
+        fs::create_dir_all(store.snapshot_dir(&id)).unwrap();
+        assert!(!store.lease().hold(&[id]).unwrap());
+        assert_eq!(store.gc(&Sweep::default()).unwrap().snapshots, 1);
+        assert!(!store.snapshot_dir(&id).exists());
+    }
+
+    #[test]
+    fn a_blob_renamed_but_not_ready_is_invisible_and_finished_by_the_next_writer() {
+        let (_folder, store) = new_store();
+        let digest = Digest::of("blob");
+        let stage = || {
+            fs::write(store.blob_path(&digest), "blob").unwrap();
+            store.meta().write(|tx| tx.stage_blob(&digest, 4).and(tx.lease_blob(DEAD, &digest))).unwrap();
+        };
+        stage();
+        assert_eq!(store.blob_size(&digest).unwrap(), None);
+        assert_eq!(store.gc(&Sweep::default()).unwrap().blobs, 1);
+        assert!(!store.blob_path(&digest).exists());
+        stage();
+        let lease = store.lease();
+        store.put_blob(b"blob", &lease).unwrap();
+        store.gc(&Sweep::default()).unwrap();
+        assert_eq!(store.read_blob(&digest).unwrap(), b"blob");
+    }
+
+    #[test]
+    fn a_collector_killed_between_condemning_and_burying_is_completed() {
+        let (_folder, store) = new_store();
+        let lease = store.lease();
+        let id = store.stage(&lease).unwrap().commit(Snapshot::default()).unwrap();
+        let (kept, gone) =
+            (store.put_blob(b"kept", &lease).unwrap(), store.put_blob(b"gone", &lease).unwrap());
+        drop(lease);
+        store.condemn(&Sweep::default()).unwrap();
+        let lease = store.lease();
+        assert!(
+            !lease.hold(&[id]).unwrap() && !lease.hold_blobs(&[kept]).unwrap(),
+            "the condemned aren't found"
+        );
+        store.put_blob(b"kept", &lease).unwrap();
+        let swept = store.gc(&Sweep::default()).unwrap();
+        assert_eq!((swept.snapshots, swept.blobs), (1, 1));
+        assert_eq!(store.read_blob(&kept).unwrap(), b"kept", "it was born again under its name");
+        assert!(!store.blob_path(&gone).exists());
+    }
+
+    #[test]
+    fn a_collector_killed_while_burying_is_completed() {
+        let (_folder, store) = new_store();
+        let digest = store.put_blob(b"blob", &store.lease()).unwrap();
+        store.condemn(&Sweep::default()).unwrap();
+        store.discard(&store.blob_path(&digest)).unwrap();
+        assert_eq!(store.gc(&Sweep::default()).unwrap().blobs, 1);
+        assert_eq!(fs::read_dir(store.path("trash")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn rows_of_dead_leases_go_with_the_next_first_write() {
+        let (_folder, store) = new_store();
+        for number in 0..5 {
+            store.put_blob(&[number], &store.lease()).unwrap();
+        }
+        let leases = || store.meta().read(|tx| tx.leases(100)).unwrap().len();
+        assert_eq!(leases(), 1);
+        let lease = store.lease();
+        store.put_blob(b"more", &lease).unwrap();
+        assert_eq!(leases(), 1);
+    }
 }

@@ -114,3 +114,100 @@ fn shown(value: &[u8]) -> String {
         Err(_) => format!("({} bytes, {})", value.len(), Digest::of(value).short()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+    enum Part {
+        Field(String, Vec<u8>),
+        Missing(String),
+        List(String, Vec<Vec<u8>>),
+    }
+
+    type Key = (String, u32, Vec<Part>);
+
+    fn build((op, version, parts): &Key) -> KeyBuilder {
+        parts.iter().fold(KeyBuilder::new(op, *version), |builder, part| match part {
+            Part::Field(name, value) => builder.field(name, value),
+            Part::Missing(name) => builder.optional(name, None::<&str>),
+            Part::List(name, values) => builder.list(name, values),
+        })
+    }
+
+    /// Few and short texts, so that equal and nearly equal keys come up.
+    fn any_key() -> impl Strategy<Value = Key> {
+        let text = "[ab\0]{0,2}";
+        let bytes = || proptest::collection::vec(0..3u8, 0..3);
+        let part = prop_oneof![
+            (text, bytes()).prop_map(|(name, value)| Part::Field(name, value)),
+            text.prop_map(Part::Missing),
+            (text, proptest::collection::vec(bytes(), 0..3))
+                .prop_map(|(name, values)| Part::List(name, values)),
+        ];
+        (text, 0..2u32, proptest::collection::vec(part, 0..4))
+    }
+
+    proptest! {
+        #[test]
+        fn two_keys_are_equal_only_if_all_parts_are(one in any_key(), other in any_key()) {
+            prop_assert_eq!(build(&one).digest() == build(&other).digest(), one == other);
+        }
+
+        #[test]
+        fn moving_a_boundary_changes_the_key(text in "[a-z]{2,12}", at in 1..12usize) {
+            let (left, right) = text.split_at(at.min(text.len() - 1));
+            let keys = [
+                KeyBuilder::new("op", 1).field(&text, ""),
+                KeyBuilder::new("op", 1).field(left, right),
+                KeyBuilder::new("op", 1).field("", &text),
+                KeyBuilder::new("op", 1).field(left, "").field(right, ""),
+                KeyBuilder::new("op", 1).list(left, [right]),
+                KeyBuilder::new("op", 1).list("", [left, right]),
+                KeyBuilder::new("op", 1).list("", [&text]),
+                KeyBuilder::new("op", 1).list("", [left]).list("", [right]),
+            ];
+            let encoded: HashSet<_> = keys.iter().map(KeyBuilder::digest).collect();
+            prop_assert_eq!(encoded.len(), keys.len());
+        }
+    }
+
+    #[test]
+    fn missing_and_empty_differ() {
+        let (missing, empty) = (
+            KeyBuilder::new("op", 1).optional("mode", None::<&str>),
+            KeyBuilder::new("op", 1).optional("mode", Some("")),
+        );
+        assert_ne!(missing.digest(), empty.digest());
+        assert_ne!(missing.parts(), empty.parts());
+        assert_eq!(empty.digest(), KeyBuilder::new("op", 1).field("mode", "").digest());
+        assert_ne!(
+            KeyBuilder::new("op", 1).list("l", [""; 0]).digest(),
+            KeyBuilder::new("op", 1).list("l", [""]).digest()
+        );
+    }
+
+    #[test]
+    fn parts_are_short_and_tell_builds_apart() {
+        let long = |end: &str| KeyBuilder::new("exec", 1).field("script", "echo ".repeat(1000) + end);
+        let (one, other) = (long("1"), long("2"));
+        assert_ne!(one.parts(), other.parts());
+        assert!(one.parts().iter().all(|(_, value)| value.len() < 2 * SHOWN_BYTES));
+        let key = KeyBuilder::new("exec", 1).list("args", ["sh", "-c", "true"]).field("cwd", "/");
+        let expected = [("op", "exec 1"), ("args", r#"["sh","-c","true"]"#), ("cwd", "/")];
+        assert_eq!(key.parts(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let binary = KeyBuilder::new("exec", 1).field("file", [0xff, 0]).parts();
+        assert_eq!(binary[1].1, format!("(2 bytes, {})", Digest::of([0xff, 0]).short()));
+    }
+
+    #[test]
+    fn a_key_stays_the_same_across_versions_of_kiln() {
+        let key = KeyBuilder::new("copy", 1).field("rootfs", "r").list("sources", ["a", "b"]);
+        assert_eq!(key.digest().short(), "2804fec11556");
+    }
+}

@@ -108,14 +108,16 @@ impl Lease {
     fn change<T>(&self, change: impl FnOnce(&Tx<'_>, &str, &mut Held) -> Result<T>) -> Result<T> {
         let store = &self.inner.store;
         let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = match &held.claim {
-            Some(claim) => claim.name(),
-            None => {
-                store.sweep_leftovers(SWEEP_LIMIT)?;
-                held.claim.insert(Claim::new_file(&store.path("leases"))?).name()
-            }
-        };
-        store.meta().write(|tx| change(tx, &name, &mut held))
+        if let Some(claim) = &held.claim {
+            let name = claim.name();
+            return store.meta().write(|tx| change(tx, &name, &mut held));
+        }
+        store.sweep_leftovers(SWEEP_LIMIT)?;
+        let name = held.claim.insert(Claim::new_file(&store.path("leases"))?).name();
+        store.meta().write(|tx| {
+            store.drop_dead_leases(tx, SWEEP_LIMIT)?;
+            change(tx, &name, &mut held)
+        })
     }
 }
 
@@ -138,8 +140,18 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets what processes needed that no longer run; looks at `limit` leases.
+    pub(crate) fn drop_dead_leases(&self, tx: &Tx<'_>, limit: usize) -> Result<()> {
+        for lease in tx.leases(limit)? {
+            if !self.is_alive(&lease)? {
+                tx.drop_lease(&lease)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns whether the process of `lease` still runs.
-    pub(crate) fn is_alive(&self, lease: &str) -> Result<bool> {
+    fn is_alive(&self, lease: &str) -> Result<bool> {
         let path = self.path("leases").join(lease);
         // An abandoned file is unlinked while its lock is held, so that nobody takes it for alive.
         match abandoned(&path)? {

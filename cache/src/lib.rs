@@ -55,6 +55,7 @@ pub use id::{ParseSnapshotIdError, SnapshotId};
 pub use image::{Image, NewImage};
 pub use lease::Lease;
 pub use lock::KeyLock;
+pub use meta::DatabaseError;
 pub use record::Record;
 pub use snapshot::{Diff, LayerBlob, Mounts, Snapshot, Staged};
 pub use stat_cache::{FileStat, StatCache};

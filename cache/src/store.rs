@@ -19,15 +19,14 @@ const VERSION: &str = "kiln store 1";
 const FOLDERS: [&str; 9] =
     ["blobs", "blobs/sha256", "snapshots", "empty", "leases", "inflight", "stat", "tmp", "trash"];
 
-/// What else may lie in a root whose store isn't finished yet: our own files, and the folders of other
-/// modules and of filesystems.
-const NEIGHBOURS: [&str; 10] = [
+/// What else may lie in a root whose store isn't finished yet: our own files (and all that begin with
+/// `meta.db`), and the folders of other modules and of filesystems.
+const NEIGHBOURS: [&str; 9] = [
+    "version",
+    "version.new",
     "lock",
     "gc.lock",
     "reserve",
-    "version.new",
-    "meta.db",
-    "meta.db-wal",
     "containers",
     "volumes",
     "networks",
@@ -57,19 +56,24 @@ impl Store {
     ///
     /// An existing store is only read. Several processes may call this for the same new root at once.
     pub fn open(root: &Path) -> Result<Self> {
+        let path = Path::new("/proc/sys/kernel/random/boot_id");
+        let boot = fs::read_to_string(path).map_err(Error::io("read", path))?;
+        Self::open_in_boot(root, boot.trim().to_owned())
+    }
+
+    /// Opens the store as if the kernel called this boot `boot`.
+    pub(crate) fn open_in_boot(root: &Path, boot: String) -> Result<Self> {
         if !is_made(root)? {
             create(root)?;
         }
         let lock = open_lock(root)?;
         lock.lock_shared().map_err(Error::io("lock", &root.join("lock")))?;
-        let boot_file = Path::new("/proc/sys/kernel/random/boot_id");
-        let boot = fs::read_to_string(boot_file).map_err(Error::io("read", boot_file))?;
         let meta = match Meta::open(&root.join("meta.db")) {
             // Even a reader needs a few pages of shared memory beside the database.
             Err(error) if error.is_disk_full() && give_up_reserve(root)? => Meta::open(&root.join("meta.db")),
             other => other,
         }?;
-        let inner = Inner { root: root.to_owned(), meta, boot: boot.trim().to_owned(), _in_use: lock };
+        let inner = Inner { root: root.to_owned(), meta, boot, _in_use: lock };
         let store = Self { inner: Arc::new(inner) };
         store.drop_lost_snapshots()?;
         Ok(store)
@@ -147,6 +151,7 @@ fn is_made(root: &Path) -> Result<bool> {
 fn create(root: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(Error::io("create", root))?;
     refuse_other_files(root)?;
+    refuse_shared_filesystem(root)?;
     let lock = open_lock(root)?;
     lock.lock().map_err(Error::io("lock", &root.join("lock")))?;
     if is_made(root)? {
@@ -161,10 +166,6 @@ fn create(root: &Path) -> Result<()> {
     }
     for name in ["snapshots", "tmp"] {
         spread(&root.join(name));
-    }
-    // A database that an interrupted creation left behind may lack tables.
-    for name in ["meta.db", "meta.db-wal", "meta.db-shm"] {
-        let _ = fs::remove_file(root.join(name));
     }
     Meta::create(&root.join("meta.db"))?;
     make_reserve(root)?;
@@ -183,12 +184,29 @@ fn create(root: &Path) -> Result<()> {
 fn refuse_other_files(root: &Path) -> Result<()> {
     for entry in fs::read_dir(root).map_err(Error::io("read", root))? {
         let name = entry.map_err(Error::io("read", root))?.file_name().to_string_lossy().into_owned();
-        let ours = FOLDERS.contains(&&*name) || NEIGHBOURS.contains(&&*name);
-        if !ours && name != "meta.db-shm" && name != "version" {
+        let ours = FOLDERS.contains(&&*name) || NEIGHBOURS.contains(&&*name) || name.starts_with("meta.db");
+        if !ours {
             return Err(Error::NotAStore { root: root.to_owned(), other: name });
         }
     }
     Ok(())
+}
+
+/// SQLite's WAL and flock need one machine's memory and locks, which network filesystems lack.
+fn refuse_shared_filesystem(root: &Path) -> Result<()> {
+    let stat = rustix::fs::statfs(root).map_err(|errno| Error::io("examine", root)(errno.into()))?;
+    // Magic numbers of linux/magic.h.
+    let filesystem = match stat.f_type as u64 & 0xffff_ffff {
+        0x6969 => "NFS",
+        0xff53_4d42 | 0xfe53_4d42 | 0x517b => "SMB",
+        0x0102_1997 => "9p",
+        0x6573_5546 => "FUSE",
+        0x5346_414f => "AFS",
+        0x00c3_6400 => "Ceph",
+        0xf15f => "eCryptfs",
+        _ => return Ok(()),
+    };
+    Err(Error::UnsafeFilesystem { root: root.to_owned(), filesystem })
 }
 
 fn open_lock(root: &Path) -> Result<File> {

@@ -51,7 +51,7 @@ pub(crate) fn remove_tree(path: &Path, trash: &Path) -> io::Result<()> {
             if !unlink(&entry)? {
                 make_writable(&entry)?;
                 let up = trash.join(SnapshotId::fresh().to_string());
-                fs::rename(&entry, &up)?;
+                unless_gone(fs::rename(&entry, &up))?;
                 pending.push(up);
             }
         }
@@ -61,7 +61,12 @@ pub(crate) fn remove_tree(path: &Path, trash: &Path) -> io::Result<()> {
 
 /// Lets this user change the folder; only root may without.
 fn make_writable(folder: &Path) -> io::Result<()> {
-    fs::set_permissions(folder, Permissions::from_mode(0o700))
+    unless_gone(fs::set_permissions(folder, Permissions::from_mode(0o700)))
+}
+
+/// Another process may empty the same trash.
+fn unless_gone(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Removes a file or an empty folder; false for a folder that isn't empty.

@@ -10,10 +10,12 @@ impl Tx<'_> {
             .map(|size| size.map(unsigned))
     }
 
-    /// Enters a blob that is about to be renamed into place; one that was dying lives on.
+    /// Enters a blob that is about to be renamed into place; one that was dying lives on, and one that
+    /// another writer finished stays ready.
     pub(crate) fn stage_blob(&self, digest: &Digest, size: u64) -> Result<()> {
         self.run(
-            "INSERT OR REPLACE INTO blobs (digest, state, size) VALUES (?1, 'staging', ?2)",
+            "INSERT INTO blobs (digest, state, size) VALUES (?1, 'staging', ?2)
+             ON CONFLICT DO UPDATE SET state = 'staging', size = ?2 WHERE state = 'dying'",
             (digest, signed(size)),
         )
         .map(drop)

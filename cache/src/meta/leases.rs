@@ -1,6 +1,6 @@
 //! Rows of what running processes (leases) and containers (pins) need.
 
-use super::Tx;
+use super::{Tx, signed};
 use crate::{Digest, Result, SnapshotId};
 
 impl Tx<'_> {
@@ -15,11 +15,10 @@ impl Tx<'_> {
         self.run("INSERT OR IGNORE INTO lease_blobs (lease, blob) VALUES (?1, ?2)", (lease, digest)).map(drop)
     }
 
-    /// Returns the leases that need something.
-    pub(crate) fn leases(&self) -> Result<Vec<String>> {
-        self.all("SELECT lease FROM lease_snapshots UNION SELECT lease FROM lease_blobs", (), |row| {
-            row.get(0)
-        })
+    /// Returns up to `limit` leases that need something.
+    pub(crate) fn leases(&self, limit: usize) -> Result<Vec<String>> {
+        let all = "SELECT lease FROM lease_snapshots UNION SELECT lease FROM lease_blobs LIMIT ?1";
+        self.all(all, (signed(limit as u64),), |row| row.get(0))
     }
 
     /// Forgets what `lease` needed.

@@ -42,9 +42,9 @@ const BUSY_TRIES: i32 = 4010;
 /// What the database said.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct Fault(#[from] rusqlite::Error);
+pub struct DatabaseError(#[from] rusqlite::Error);
 
-impl Fault {
+impl DatabaseError {
     fn is_full(&self) -> bool {
         self.0.sqlite_error_code() == Some(ErrorCode::DiskFull)
     }
@@ -70,12 +70,15 @@ pub(crate) struct Tx<'a> {
 }
 
 impl Meta {
-    /// Makes the database. The caller holds the store's lock.
+    /// Makes the database, unless an interrupted creation made it already. The caller holds the store's lock.
     pub(crate) fn create(path: &Path) -> Result<()> {
         let create = || -> rusqlite::Result<()> {
             let connection = connect(path, OpenFlags::SQLITE_OPEN_CREATE)?;
-            connection.pragma_update(None, "journal_mode", "wal")?;
-            connection.execute_batch(schema::TABLES)
+            if connection.pragma_query_value(None, "user_version", |row| row.get(0)) == Ok(0) {
+                connection.pragma_update(None, "journal_mode", "wal")?;
+                connection.execute_batch(schema::TABLES)?;
+            }
+            Ok(())
         };
         create().map_err(|error| failure(path, error))
     }
@@ -184,7 +187,7 @@ fn connect(path: &Path, also: OpenFlags) -> rusqlite::Result<Connection> {
 
 fn failure(path: &Path, error: rusqlite::Error) -> Error {
     let path = path.to_owned();
-    let fault = Fault(error);
+    let fault = DatabaseError(error);
     if fault.is_full() || (fault.is_io() && crate::store::is_full(&path)) {
         return Error::DiskFull { action: "write", path, source: fault.into() };
     }

@@ -7,7 +7,7 @@
 /// base first, with blanks between. `boot` is the boot whose page cache may hold the only copy of a
 /// snapshot's files; NULL once they were flushed.
 pub(super) const TABLES: &str = "
-BEGIN;
+BEGIN IMMEDIATE;
 CREATE TABLE snapshots (
     id TEXT PRIMARY KEY, state TEXT NOT NULL, boot TEXT, diff TEXT, tar_bytes INTEGER,
     bytes INTEGER NOT NULL DEFAULT 0, created INTEGER NOT NULL DEFAULT 0
@@ -46,5 +46,6 @@ CREATE TABLE names (name TEXT PRIMARY KEY, image TEXT NOT NULL) STRICT, WITHOUT 
 CREATE INDEX names_by_image ON names (image);
 CREATE TABLE repo_digests (name TEXT PRIMARY KEY, image TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX repo_digests_by_image ON repo_digests (image);
+PRAGMA user_version = 1;
 COMMIT;
 ";
