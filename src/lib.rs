@@ -12,5 +12,6 @@ pub mod image;
 pub mod network;
 pub mod oci;
 pub mod registry;
+pub mod runtime;
 pub mod sys;
 pub mod volume;

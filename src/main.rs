@@ -1,8 +1,10 @@
-//! The doors of kiln.
+//! The doors of kiln, opened before any thread starts: the launcher of steps, and the command line.
 
-/// The command line.
 fn main() {
-    let code = kiln::cli::main(std::env::args_os().skip(1));
-    #[expect(clippy::disallowed_methods, reason = "the code comes from `cli`, and nothing is left to run")]
+    let code = match std::env::args_os().nth(1).as_deref().and_then(|door| door.to_str()) {
+        Some("_launcher") => kiln::runtime::launcher_main(),
+        _ => kiln::cli::main(std::env::args_os().skip(1)),
+    };
+    #[expect(clippy::disallowed_methods, reason = "the code comes from the door, and nothing is left to run")]
     std::process::exit(code)
 }

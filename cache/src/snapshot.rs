@@ -10,7 +10,7 @@ use crate::lock::Claim;
 use crate::{Digest, Error, Lease, Result, SnapshotId, Store, trash};
 
 /// The layers of an overlay mount.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Mounts {
     /// The read-only folders, topmost first; at least one.
     pub lowers: Vec<PathBuf>,

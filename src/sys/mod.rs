@@ -1,4 +1,20 @@
-//! The kernel's face: every raw syscall, typed.
+//! The kernel's one face: every `unsafe` block and raw syscall of kiln.
+//!
+//! Most calls have typed forms in `rustix` and are used from there; what stands here is what rustix lacks or
+//! marks unsafe. Functions take borrowed descriptors and give owned ones; errors are the kernel's numbers,
+//! named with their object by the caller.
+
 #![allow(unsafe_code, reason = "this is the one module that may")]
 
+pub mod clone;
+pub mod exec;
+pub mod fds;
+pub mod mount;
 pub mod netns;
+pub mod process;
+pub mod seccomp;
+
+/// Turns the result of a raw syscall into its value or the error number.
+pub(crate) fn checked(result: libc::c_long) -> std::io::Result<libc::c_long> {
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -12,4 +12,5 @@
 mod cli;
 mod network;
 mod registry;
+mod runtime;
 mod support;

@@ -1,0 +1,235 @@
+//! The child's side of a start: what runs between clone and exec, in a fixed order.
+//!
+//! 1. Close what isn't listed, not dumpable, signals default, umask 022, new keyring, new session.
+//! 2. Join the cgroups (v1), then make the cgroup namespace.
+//! 3. Mounts, then `/` becomes the root filesystem and the machine's is gone.
+//! 4. Groups, ids, capabilities, seccomp; READY; the program.
+//!
+//! The parent has one thread, so this copy of it may allocate. Nothing here reads the machine's environment.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::process::{DumpableBehavior, Signal};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use serde::{Deserialize, Serialize};
+
+use super::credentials::{self, Rights};
+use super::error::{At, StartError};
+use super::inroot::{Kind, Made, Root};
+use super::mounts::{Mounter, attach};
+use super::program::Program;
+use super::spec::{Net, Spec};
+use super::user::{self, User};
+use super::{pty, rootfs, wire};
+use crate::sys;
+
+/// What the child tells its parent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Message {
+    /// The next thing is execve. The pty's master comes along when there is one.
+    Ready {
+        /// Mount points that were made in the upper folder.
+        made: Vec<Made>,
+    },
+    /// It ends here.
+    Failed(StartError),
+}
+
+/// All that the child takes along.
+pub(super) struct Plan<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) rootfs: BorrowedFd<'a>,
+    /// None means a pty.
+    pub(super) stdio: Option<[BorrowedFd<'a>; 3]>,
+    pub(super) netns: Option<BorrowedFd<'a>>,
+    /// The v1 `tasks` files to join by.
+    pub(super) tasks: &'a [OwnedFd],
+    pub(super) channel: BorrowedFd<'a>,
+}
+
+/// Runs the child to its end.
+pub(super) fn main(plan: &Plan<'_>) -> ! {
+    end_with(plan.channel, || run(plan))
+}
+
+/// Runs `work`, which only returns when it fails, tells the failure, and ends the process.
+pub(super) fn end_with(channel: BorrowedFd<'_>, work: impl FnOnce() -> StartError) -> ! {
+    let error = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+        .unwrap_or_else(|_| StartError::new("start", "a bug in kiln ended the start"));
+    // When the parent is gone there is nobody to tell.
+    let _ = wire::send(channel, &Message::Failed(error), &[]);
+    sys::process::exit_now(125)
+}
+
+fn run(plan: &Plan<'_>) -> StartError {
+    match prepare(plan) {
+        Ok(program) => program.run(),
+        Err(error) => error,
+    }
+}
+
+fn prepare(plan: &Plan<'_>) -> Result<Program, StartError> {
+    let spec = plan.spec;
+    leave_parent_behind(&keep_list(plan))?;
+    join_namespaces(plan)?;
+    let root = attach_root(plan)?;
+    let user = user::look_up(&Root(root), &spec.user, &spec.groups)?;
+    let mut mounter = Mounter {
+        spec,
+        root,
+        made: Vec::new(),
+        root_dev: rustix::fs::fstat(root).at("mount", || "cannot look at the root filesystem")?.st_dev,
+    };
+    let master = mounter.mount_all()?;
+    let made = std::mem::take(&mut mounter.made);
+    enter_root(root)?;
+    enter_cwd(&spec.cwd, Some(&user))?;
+    if !spec.hostname.is_empty() {
+        rustix::system::sethostname(spec.hostname.as_bytes())
+            .at("hostname", || format!("cannot set the host name `{}`", spec.hostname))?;
+    }
+    connect_stdio(plan.stdio, master.as_ref().map(AsFd::as_fd), spec.tty, &user)?;
+    let program = Program::new(&spec.args, &spec.env, &user);
+    credentials::drop_rights(&user, Rights { privileged: spec.privileged, no_new: spec.no_new_privileges })?;
+    die_with_parent()?;
+    // Only the channel is open besides stdio when the first untrusted byte runs.
+    let fds: Vec<_> = master.iter().map(AsFd::as_fd).collect();
+    wire::send(plan.channel, &Message::Ready { made }, &fds)
+        .at("start", || "cannot tell that the start is ready")?;
+    drop(fds);
+    drop(master);
+    close_all_but(plan.channel)?;
+    Ok(program)
+}
+
+fn keep_list(plan: &Plan<'_>) -> Vec<i32> {
+    let mut keep = vec![plan.channel.as_raw_fd(), plan.rootfs.as_raw_fd()];
+    keep.extend(plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd));
+    keep.extend(plan.netns.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(plan.tasks.iter().map(AsRawFd::as_raw_fd));
+    keep
+}
+
+/// Step 1: nothing of the parent stays but the listed descriptors.
+pub(super) fn leave_parent_behind(keep: &[i32]) -> Result<(), StartError> {
+    sys::fds::close_all_except(0, keep).at("start", || "cannot close inherited descriptors")?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .at("start", || "cannot hide the process's memory")?;
+    sys::process::reset_signals().at("start", || "cannot reset signals")?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    // A kernel without keyrings has nothing to leave behind.
+    let _ = sys::process::new_session_keyring();
+    rustix::process::setsid().at("start", || "cannot make a session").map(drop)
+}
+
+/// Step 2, and the network: all before the mounts, which show both.
+fn join_namespaces(plan: &Plan<'_>) -> Result<(), StartError> {
+    for tasks in plan.tasks {
+        rustix::io::write(tasks, b"0").at("cgroup", || "cannot join the cgroup")?;
+    }
+    sys::process::unshare_namespaces(UnshareFlags::NEWCGROUP)
+        .at("cgroup", || "cannot make a cgroup namespace")?;
+    if let (Net::Namespace, Some(netns)) = (plan.spec.network, plan.netns) {
+        rustix::thread::move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))
+            .at("network", || "cannot enter the network namespace")?;
+    }
+    Ok(())
+}
+
+/// Attaches the root filesystem somewhere in this copy of the machine's tree.
+fn attach_root<'a>(plan: &Plan<'a>) -> Result<BorrowedFd<'a>, StartError> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .at("mount", || "cannot make the mounts private")?;
+    let place = rootfs::attach_point(&plan.spec.rootfs);
+    let place = rustix::fs::open(&place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .at("mount", || format!("cannot open `{}`", place.display()))?;
+    attach(plan.rootfs, &place).at("mount", || "cannot attach the root filesystem")?;
+    Ok(plan.rootfs)
+}
+
+/// Makes the root filesystem `/` and takes the machine's tree away.
+fn enter_root(root: BorrowedFd<'_>) -> Result<(), StartError> {
+    let fail = || "cannot change the root";
+    rustix::process::fchdir(root).at("pivot_root", fail)?;
+    rustix::process::pivot_root(".", ".").at("pivot_root", fail)?;
+    // The old root now lies over the new one.
+    unmount(".", UnmountFlags::DETACH).at("pivot_root", || "cannot take the old root away")?;
+    rustix::process::chdir("/").at("pivot_root", fail)
+}
+
+/// Enters the working directory; makes it for the user when `make` is given.
+///
+/// The descriptor comes from the kernel's walk inside the root, without magic links, and the kernel must know
+/// the result by a path: a directory of the machine has none here.
+pub(super) fn enter_cwd(cwd: &str, make: Option<&User>) -> Result<(), StartError> {
+    let cwd = if cwd.is_empty() { "/" } else { cwd };
+    if !cwd.starts_with('/') {
+        return Err(StartError::new("cwd", format!("the working directory `{cwd}` is not an absolute path")));
+    }
+    let fail = || format!("cannot enter the working directory `{cwd}`");
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at("cwd", fail)?;
+    let root = Root(root.as_fd());
+    let folder = match make {
+        // A folder that was asked for is no mount point: what is made here belongs to the layer.
+        Some(user) => {
+            root.ensure(cwd, Kind::Folder, (user.uid, user.gid), &mut Vec::new()).at("cwd", fail)?
+        }
+        None => root.open(cwd, OFlags::PATH | OFlags::DIRECTORY).at("cwd", fail)?,
+    };
+    rustix::process::fchdir(&folder).at("cwd", fail)?;
+    let path = rustix::process::getcwd(Vec::new()).at("cwd", fail)?;
+    if path.as_bytes().first() != Some(&b'/') {
+        return Err(StartError::new("cwd", format!("the working directory `{cwd}` is outside of the root")));
+    }
+    Ok(())
+}
+
+/// Puts stdio at 0, 1 and 2; a pty also becomes the controlling terminal.
+pub(super) fn connect_stdio(
+    stdio: Option<[BorrowedFd<'_>; 3]>,
+    master: Option<BorrowedFd<'_>>,
+    size: Option<(u16, u16)>,
+    user: &User,
+) -> Result<(), StartError> {
+    let fail = || "cannot connect stdin, stdout and stderr";
+    /// Above every number that stdio is put at.
+    const FIRST_FREE: i32 = 3;
+    let mut sources = Vec::new();
+    match (stdio, master) {
+        (Some(stdio), _) => {
+            for fd in stdio {
+                sources.push(rustix::io::fcntl_dupfd_cloexec(fd, FIRST_FREE).at("stdio", fail)?);
+            }
+        }
+        (None, Some(master)) => {
+            let slave = pty::slave(master)?;
+            for _ in 0..3 {
+                sources.push(rustix::io::fcntl_dupfd_cloexec(&slave, FIRST_FREE).at("stdio", fail)?);
+            }
+        }
+        (None, None) => return Err(StartError::new("stdio", "a terminal was asked for without a size")),
+    }
+    rustix::stdio::dup2_stdin(&sources[0]).at("stdio", fail)?;
+    rustix::stdio::dup2_stdout(&sources[1]).at("stdio", fail)?;
+    rustix::stdio::dup2_stderr(&sources[2]).at("stdio", fail)?;
+    if stdio.is_none() {
+        rustix::process::ioctl_tiocsctty(&sources[0]).at("pty", || "cannot take the terminal")?;
+        if let Some((rows, columns)) = size {
+            pty::resize(&sources[0], rows, columns).at("pty", || "cannot set the terminal's size")?;
+        }
+    }
+    credentials::own_stdio(&sources, user);
+    Ok(())
+}
+
+/// Asks to be killed when the parent ends; a parent that has ended already shows as a closed channel.
+pub(super) fn die_with_parent() -> Result<(), StartError> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .at("start", || "cannot ask to end with the parent")
+}
+
+pub(super) fn close_all_but(channel: BorrowedFd<'_>) -> Result<(), StartError> {
+    sys::fds::close_all_except(3, &[channel.as_raw_fd()]).at("start", || "cannot close descriptors")
+}

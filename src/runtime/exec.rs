@@ -1,0 +1,190 @@
+//! A further process in a running container.
+//!
+//! The caller forks a helper (stage 1) that enters the container's namespaces, and from there the process itself
+//! (stage 2), which is the caller's own child by CLONE_PARENT, so that its exit code comes home. Both leave all
+//! descriptors behind before the first namespace is entered, and neither can be looked into (not dumpable): a
+//! hostile container sees nothing of the machine in the moment between joining and execve.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
+use serde::{Deserialize, Serialize};
+
+use super::child::{self, Message};
+use super::credentials::{self, Rights};
+use super::error::{At, StartError};
+use super::inroot::Root;
+use super::process::{Process, Starting, Stdio, boot_id, start_time};
+use super::program::Program;
+use super::spec::{ExecSpec, Target};
+use super::{cgroup, pty, seccomp, user, wire};
+use crate::sys;
+use crate::sys::clone::{Cloned, clone_process};
+
+const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+
+/// Stage 1's report to the caller.
+#[derive(Debug, Serialize, Deserialize)]
+enum Report {
+    /// Stage 2 was cloned; its pidfd comes along. The pid is the caller's view.
+    Cloned {
+        pid: i32,
+    },
+    Failed(StartError),
+}
+
+/// What both stages take along.
+struct Join<'a> {
+    spec: &'a ExecSpec,
+    container: BorrowedFd<'a>,
+    stdio: Option<[BorrowedFd<'a>; 3]>,
+    tasks: &'a [OwnedFd],
+    cgroup: Option<BorrowedFd<'a>>,
+    report: BorrowedFd<'a>,
+    channel: BorrowedFd<'a>,
+}
+
+/// Starts a further process in the container whose first process is `target`; returns when its program runs.
+///
+/// For single-threaded processes only.
+pub fn exec(target: &Target, spec: &ExecSpec, stdio: Stdio) -> Result<Process, StartError> {
+    if spec.args.is_empty() {
+        return Err(StartError::new("exec", "no command specified"));
+    }
+    let container = open_target(target)?;
+    let fail = || "cannot enter the container";
+    let (tasks, v2) = cgroup::open_existing(&target.cgroup).at("cgroup", fail)?;
+    let (report, report_far) = wire::pair().at("exec", fail)?;
+    let (channel, channel_far) = wire::pair().at("exec", fail)?;
+    seccomp::default_program();
+    let helper = match clone_process(0, None).at("clone", fail)? {
+        Cloned::Parent { pidfd, .. } => pidfd,
+        Cloned::Child => join(&Join {
+            spec,
+            container: container.as_fd(),
+            stdio: match &stdio {
+                Stdio::Fds(fds) => Some(fds.each_ref().map(AsFd::as_fd)),
+                Stdio::Pty => None,
+            },
+            tasks: &tasks,
+            cgroup: v2.as_ref().map(AsFd::as_fd),
+            report: report_far.as_fd(),
+            channel: channel_far.as_fd(),
+        }),
+    };
+    drop((report_far, channel_far, stdio));
+    let reported = wire::receive::<Report>(&report).at("exec", fail);
+    let reaped = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(helper.as_fd()), WaitIdOptions::EXITED));
+    reaped.at("exec", || "cannot wait for the helper")?;
+    let (pid, pidfd) = match reported? {
+        Some((Report::Cloned { pid }, fds)) => (
+            pid,
+            fds.into_iter()
+                .next()
+                .ok_or_else(|| StartError::new("exec", "the new process has no descriptor"))?,
+        ),
+        Some((Report::Failed(error), _)) => return Err(error),
+        None => return Err(StartError::new("exec", "the container ended while a process was entering it")),
+    };
+    let mut starting = Starting::adopt(pid, pidfd, channel);
+    while !starting.advance()? {}
+    Ok(starting.process)
+}
+
+/// Opens the first process, and makes sure that it is the one of the record.
+fn open_target(target: &Target) -> Result<OwnedFd, StartError> {
+    let gone = || StartError::new("exec", "the container is not running");
+    let pid = rustix::process::Pid::from_raw(target.pid).ok_or_else(gone)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
+    // Read after the open: the descriptor's process is the one that these describe, or it has ended.
+    let same_start = start_time(target.pid).map_err(|_| gone())? == target.start_time;
+    let same_boot = target.boot_id.is_empty() || boot_id().map_err(|_| gone())? == target.boot_id;
+    if same_start && same_boot { Ok(pidfd) } else { Err(gone()) }
+}
+
+/// Stage 1.
+fn join(plan: &Join<'_>) -> ! {
+    let (message, fds) = match enter(plan) {
+        Ok(cloned) => match cloned {
+            Cloned::Child => child::end_with(plan.channel, || match prepare(plan) {
+                Ok(program) => program.run(),
+                Err(error) => error,
+            }),
+            Cloned::Parent { pid, pidfd } => (Report::Cloned { pid }, vec![pidfd]),
+        },
+        Err(error) => (Report::Failed(error), Vec::new()),
+    };
+    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    // Without a caller there is nobody to report to; stage 2 dies by its closed channel.
+    let sent = wire::send(plan.report, &message, &fds);
+    sys::process::exit_now(i32::from(sent.is_err()))
+}
+
+fn enter(plan: &Join<'_>) -> Result<Cloned, StartError> {
+    let mut keep = vec![plan.container.as_raw_fd(), plan.report.as_raw_fd(), plan.channel.as_raw_fd()];
+    keep.extend(plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd));
+    keep.extend(plan.tasks.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(plan.cgroup.iter().map(AsRawFd::as_raw_fd));
+    child::leave_parent_behind(&keep)?;
+    for tasks in plan.tasks {
+        rustix::io::write(tasks, b"0").at("cgroup", || "cannot join the container's cgroup")?;
+    }
+    let all = UnshareFlags::NEWNS
+        | UnshareFlags::NEWPID
+        | UnshareFlags::NEWIPC
+        | UnshareFlags::NEWUTS
+        | UnshareFlags::NEWNET
+        | UnshareFlags::NEWCGROUP;
+    let all = ThreadNameSpaceType::from_bits_retain(all.bits());
+    move_into_thread_name_spaces(plan.container, all)
+        .at("exec", || "cannot enter the container's namespaces")?;
+    clone_in_container(plan.cgroup)
+}
+
+fn clone_in_container(cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, StartError> {
+    clone_process(libc::CLONE_PARENT as u64, cgroup).at("clone", || "cannot make a process in the container")
+}
+
+/// Stage 2, up to the program. Root is the container's already: setns of a mount namespace sets it.
+fn prepare(plan: &Join<'_>) -> Result<Program, StartError> {
+    let spec = plan.spec;
+    let mut keep = vec![plan.channel.as_raw_fd()];
+    keep.extend(plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd));
+    sys::fds::close_all_except(0, &keep).at("exec", || "cannot close inherited descriptors")?;
+    rustix::process::setsid().at("exec", || "cannot make a session")?;
+    let root = open_path("/")?;
+    let user = user::look_up(&Root(root.as_fd()), &spec.user, &spec.groups)?;
+    child::enter_cwd(&spec.cwd, None)?;
+    let master = match plan.stdio {
+        Some(_) => None,
+        None => Some(open_pty()?),
+    };
+    child::connect_stdio(plan.stdio, master.as_ref().map(AsFd::as_fd), spec.tty, &user)?;
+    let program = Program::new(&spec.args, &spec.env, &user);
+    credentials::drop_rights(&user, Rights { privileged: spec.privileged, no_new: spec.no_new_privileges })?;
+    child::die_with_parent()?;
+    let fds: Vec<_> = master.iter().map(AsFd::as_fd).collect();
+    wire::send(plan.channel, &Message::Ready { made: Vec::new() }, &fds)
+        .at("exec", || "cannot tell that the start is ready")?;
+    drop(fds);
+    drop((master, root));
+    child::close_all_but(plan.channel)?;
+    Ok(program)
+}
+
+/// Opens a terminal in the container's own devpts; whatever the container put in its place is refused.
+fn open_pty() -> Result<OwnedFd, StartError> {
+    let devpts = open_path("/dev/pts")?;
+    let kind = rustix::fs::fstatfs(&devpts).at("pty", || "cannot look at the container's `/dev/pts`")?.f_type;
+    if kind != DEVPTS_SUPER_MAGIC {
+        return Err(StartError::new("pty", "the container's `/dev/pts` is no devpts filesystem"));
+    }
+    Ok(pty::open(devpts.as_fd())?.0)
+}
+
+fn open_path(path: &str) -> Result<OwnedFd, StartError> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .at("exec", || format!("cannot open the container's `{path}`"))
+}

@@ -1,0 +1,201 @@
+//! The launcher's own side: a poll loop over the control socket, and for each step its status socket and either
+//! the channel of its start or its first process.
+
+use std::fs::File;
+use std::io::{self, Seek};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::DumpableBehavior;
+
+use super::{Order, Reply, Request};
+use crate::runtime::error::{At, StartError};
+use crate::runtime::process::{Process, Starting, Stdio, kill};
+use crate::runtime::seccomp;
+use crate::runtime::spec::Spec;
+use crate::runtime::wire;
+use crate::sys;
+
+/// A step from its request to its end.
+#[derive(Debug)]
+struct Slot {
+    status: OwnedFd,
+    /// The engine has closed its side: the step is being killed.
+    abandoned: bool,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Starting(Starting),
+    Running(Process),
+}
+
+impl Slot {
+    fn process(&self) -> &Process {
+        match &self.stage {
+            Stage::Starting(starting) => &starting.process,
+            Stage::Running(process) => process,
+        }
+    }
+
+    fn kill(&self, signal: i32) {
+        // One that has ended is about to be reaped.
+        let _ = kill(self.process().pidfd(), signal);
+    }
+
+    fn tell(&self, reply: &Reply) {
+        // An engine that is gone needs no answer; its end is noticed by the control socket.
+        let _ = wire::send(&self.status, reply, &[]);
+    }
+}
+
+/// Serves requests on the socket that is stdin until it is closed, then kills all steps; returns the exit code.
+///
+/// The door of `kiln _launcher`, to be called before any thread starts.
+pub fn launcher_main() -> i32 {
+    match prepare().and_then(|control| serve(&control)) {
+        Ok(()) => 0,
+        Err(_) => 125,
+    }
+}
+
+fn prepare() -> io::Result<OwnedFd> {
+    let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    // Nothing but the three standard descriptors and the copy above is this process's own yet.
+    sys::fds::close_all_except(3, &[control.as_raw_fd()])?;
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    // A Ctrl-C at the terminal is for the engine alone.
+    rustix::process::setsid()?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    seccomp::default_program();
+    Ok(control)
+}
+
+fn serve(control: &OwnedFd) -> io::Result<()> {
+    let mut slots: Vec<Slot> = Vec::new();
+    loop {
+        let ready = wait(control, &slots)?;
+        // From the last one on, so that removal leaves the earlier indices right.
+        for index in (0..slots.len()).rev() {
+            let (status, stage) = (ready[1 + 2 * index], ready[2 + 2 * index]);
+            if status {
+                obey(&mut slots[index]);
+            }
+            if stage {
+                let slot = slots.swap_remove(index);
+                slots.extend(advance(slot));
+            }
+        }
+        if ready[0] {
+            match wire::receive::<Request>(control)? {
+                Some((request, fds)) => slots.extend(begin(&request, fds)),
+                None => break,
+            }
+        }
+    }
+    for slot in &slots {
+        slot.kill(libc::SIGKILL);
+    }
+    // The drops wait for each and clean up.
+    Ok(())
+}
+
+/// Waits for something to do; tells which descriptors are ready: control, then status and stage of each slot.
+fn wait(control: &OwnedFd, slots: &[Slot]) -> io::Result<Vec<bool>> {
+    let mut fds = vec![PollFd::new(control, PollFlags::IN)];
+    for slot in slots {
+        let interest = if slot.abandoned { PollFlags::empty() } else { PollFlags::IN };
+        fds.push(PollFd::new(&slot.status, interest));
+        fds.push(match &slot.stage {
+            Stage::Starting(starting) => PollFd::from_borrowed_fd(starting.channel(), PollFlags::IN),
+            Stage::Running(process) => PollFd::from_borrowed_fd(process.pidfd(), PollFlags::IN),
+        });
+    }
+    // An abandoned status socket hangs up for ever and must not keep the loop busy.
+    let abandoned: Vec<usize> = (slots.iter().enumerate())
+        .filter(|(_, slot)| slot.abandoned)
+        .map(|(index, _)| 1 + 2 * index)
+        .collect();
+    for index in abandoned {
+        fds[index] = PollFd::new(control, PollFlags::empty());
+    }
+    rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+    let mut ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+    for (index, slot) in slots.iter().enumerate() {
+        ready[1 + 2 * index] &= !slot.abandoned;
+    }
+    Ok(ready)
+}
+
+fn begin(request: &Request, fds: Vec<OwnedFd>) -> Option<Slot> {
+    let mut fds = fds.into_iter();
+    let (spec, status) = (fds.next()?, fds.next()?);
+    match start(request, spec, fds) {
+        Ok(starting) => Some(Slot { status, abandoned: false, stage: Stage::Starting(starting) }),
+        Err(error) => {
+            let _ = wire::send(&status, &Reply::Failed(error), &[]);
+            None
+        }
+    }
+}
+
+fn start(
+    request: &Request,
+    spec: OwnedFd,
+    mut fds: impl Iterator<Item = OwnedFd>,
+) -> Result<Starting, StartError> {
+    let missing = || StartError::new("launcher", "the request lacks a descriptor");
+    let mut spec = File::from(spec);
+    spec.rewind().at("launcher", || "cannot read the step")?;
+    let spec: Spec = serde_json::from_reader(io::BufReader::new(spec))
+        .map_err(|error| StartError::new("launcher", format!("cannot read the step: {error}")))?;
+    let (stdout, stderr) = (fds.next().ok_or_else(missing)?, fds.next().ok_or_else(missing)?);
+    let stdin = match request.stdin {
+        true => fds.next().ok_or_else(missing)?,
+        false => File::open("/dev/null").at("launcher", || "cannot open `/dev/null`")?.into(),
+    };
+    let netns = if request.netns { Some(fds.next().ok_or_else(missing)?) } else { None };
+    Starting::begin(&spec, Stdio::Fds([stdin, stdout, stderr]), netns)
+}
+
+fn obey(slot: &mut Slot) {
+    match wire::receive::<Order>(&slot.status) {
+        Ok(Some((Order::Kill(signal), _))) => slot.kill(signal),
+        Ok(None) | Err(_) => {
+            slot.abandoned = true;
+            slot.kill(libc::SIGKILL);
+        }
+    }
+}
+
+/// Takes one step of a slot whose channel or process is ready; `None` when it is over.
+fn advance(mut slot: Slot) -> Option<Slot> {
+    match slot.stage {
+        Stage::Starting(mut starting) => match starting.advance() {
+            Ok(false) => {
+                slot.stage = Stage::Starting(starting);
+                Some(slot)
+            }
+            Ok(true) => {
+                let pid = starting.process.pid();
+                slot.stage = Stage::Running(starting.process);
+                slot.tell(&Reply::Started { pid });
+                Some(slot)
+            }
+            Err(error) => {
+                // Killed, reaped and unmounted before the failure is told.
+                drop(starting);
+                let _ = wire::send(&slot.status, &Reply::Failed(error), &[]);
+                None
+            }
+        },
+        Stage::Running(process) => {
+            if let Ok(ended) = process.finish() {
+                let _ = wire::send(&slot.status, &Reply::Ended(ended), &[]);
+            }
+            None
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A process without threads that starts steps for one that has them.
+//!
+//! ```text
+//! engine (threads)            launcher (one thread)              step
+//!   control socket  ──────▶   Request + fds  ── clone ──▶  child … execve
+//!   status socket   ◀──────   Started | Failed
+//!                   ──────▶   Kill
+//!                   ◀──────   Ended   (mount, stubs and cgroup are gone by then)
+//! ```
+//!
+//! One status socket per step, so that steps don't wait for each other. The end of a status socket kills its
+//! step; the end of the control socket kills all steps and the launcher. When the launcher itself is killed, its
+//! steps get SIGKILL from the kernel (PDEATHSIG).
+
+mod door;
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::MemfdFlags;
+use rustix::net::Shutdown;
+use serde::{Deserialize, Serialize};
+
+pub use door::launcher_main;
+
+use super::error::{At, Exit, StartError};
+use super::process::Ended;
+use super::sealed;
+use super::spec::Spec;
+use super::wire;
+
+/// The first argument by which `main` finds [`launcher_main`].
+pub(super) const DOOR: &str = "_launcher";
+
+/// The engine's request: start what the first descriptor holds. The rest are the status socket, stdout, stderr,
+/// then stdin and the network namespace when told.
+#[derive(Debug, Serialize, Deserialize)]
+struct Request {
+    stdin: bool,
+    netns: bool,
+}
+
+/// The launcher's answers on a status socket.
+#[derive(Debug, Serialize, Deserialize)]
+enum Reply {
+    Started { pid: i32 },
+    Failed(StartError),
+    Ended(Ended),
+}
+
+/// The engine's orders on a status socket.
+#[derive(Debug, Serialize, Deserialize)]
+enum Order {
+    Kill(i32),
+}
+
+/// The stdio of a step.
+#[derive(Debug)]
+pub struct StepIo {
+    /// What the step reads; `/dev/null` when none.
+    pub stdin: Option<OwnedFd>,
+    /// Where it writes: the end of a pipe.
+    pub stdout: OwnedFd,
+    /// Where it writes errors: the end of a pipe.
+    pub stderr: OwnedFd,
+}
+
+/// A launcher process. Dropping it kills all its steps.
+#[derive(Debug)]
+pub struct Launcher {
+    /// `None` only while dropping.
+    control: Option<OwnedFd>,
+    child: Mutex<Child>,
+}
+
+impl Launcher {
+    /// Starts a launcher from the running program, whose `main` must open the door `_launcher`.
+    pub fn start() -> Result<Launcher, StartError> {
+        Launcher::start_from(Path::new("/proc/self/exe"))
+    }
+
+    /// Starts a launcher from another kiln program.
+    pub fn start_from(program: &Path) -> Result<Launcher, StartError> {
+        let fail = || "cannot start the launcher";
+        let sealed = sealed::sealed_file(program).at("launcher", fail)?;
+        let (control, far) = wire::pair().at("launcher", fail)?;
+        let child = Command::new(format!("/proc/self/fd/{}", sealed.as_raw_fd()))
+            .arg0("kiln")
+            .arg(DOOR)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(far))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .at("launcher", fail)?;
+        Ok(Launcher { control: Some(control), child: Mutex::new(child) })
+    }
+
+    /// Starts a step; returns when its program runs, or with the reason why it doesn't.
+    ///
+    /// Many threads may call it at once. A terminal is not for steps: `spec.tty` is refused.
+    pub fn run(&self, spec: &Spec, io: StepIo, netns: Option<OwnedFd>) -> Result<Step, StartError> {
+        if spec.tty.is_some() {
+            return Err(StartError::new("launcher", "a step can't have a terminal"));
+        }
+        let fail = || "cannot reach the launcher";
+        let (status, far) = wire::pair().at("launcher", fail)?;
+        let spec = spec_file(spec).at("launcher", || "cannot write the step down")?;
+        let mut fds = vec![spec.as_fd(), far.as_fd(), io.stdout.as_fd(), io.stderr.as_fd()];
+        fds.extend(io.stdin.iter().map(AsFd::as_fd));
+        fds.extend(netns.iter().map(AsFd::as_fd));
+        let request = Request { stdin: io.stdin.is_some(), netns: netns.is_some() };
+        wire::send(self.control(), &request, &fds).at("launcher", fail)?;
+        drop(fds);
+        // The far ends live on in the launcher only, so that their end can be noticed.
+        drop((far, io, netns));
+        match wire::receive(&status).at("launcher", fail)? {
+            Some((Reply::Started { pid }, _)) => Ok(Step { pid, status: Arc::new(status), ended: false }),
+            Some((Reply::Failed(error), _)) => Err(error),
+            Some((Reply::Ended(_), _)) | None => Err(lost()),
+        }
+    }
+
+    fn control(&self) -> BorrowedFd<'_> {
+        self.control.as_ref().expect("the control socket is open until the drop").as_fd()
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        self.control = None;
+        let child = match self.child.get_mut() {
+            Ok(child) => child,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        // The launcher ends when its steps are dead and unmounted; there is nobody to tell of a failure.
+        let _ = child.wait();
+    }
+}
+
+fn lost() -> StartError {
+    StartError::new("launcher", "the launcher process has ended; its steps were killed")
+}
+
+/// A spec can be larger than a message: heredoc scripts are in it.
+fn spec_file(spec: &Spec) -> io::Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create(c"kiln-spec", MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(&serde_json::to_vec(spec)?)?;
+    Ok(file.into())
+}
+
+/// A running step. Dropping it kills it and waits until it is gone.
+#[derive(Debug)]
+pub struct Step {
+    pid: i32,
+    status: Arc<OwnedFd>,
+    ended: bool,
+}
+
+impl Step {
+    /// Returns the pid of the first process as the machine sees it.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Waits for the end. By then every process of the step is dead and its root filesystem is unmounted.
+    pub fn wait(self) -> Result<Exit, StartError> {
+        self.wait_ended().map(|ended| ended.exit)
+    }
+
+    /// Waits as [`Step::wait`], and tells whether memory ran out.
+    pub fn wait_ended(mut self) -> Result<Ended, StartError> {
+        self.receive_end()
+    }
+
+    /// Returns a handle by which another thread may kill the step.
+    pub fn killer(&self) -> Killer {
+        Killer(Arc::clone(&self.status))
+    }
+
+    fn receive_end(&mut self) -> Result<Ended, StartError> {
+        loop {
+            let reply = wire::receive(&*self.status).at("launcher", || "cannot hear from the launcher")?;
+            match reply {
+                Some((Reply::Ended(ended), _)) => {
+                    self.ended = true;
+                    return Ok(ended);
+                }
+                Some(_) => {}
+                None => {
+                    self.ended = true;
+                    return Err(lost());
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if !self.ended {
+            // The end of our side is the order to kill; a launcher that is gone has killed it already.
+            let _ = rustix::net::shutdown(&*self.status, Shutdown::Write);
+            let _ = self.receive_end();
+        }
+    }
+}
+
+/// Kills a step from another thread.
+#[derive(Debug, Clone)]
+pub struct Killer(Arc<OwnedFd>);
+
+impl Killer {
+    /// Sends a signal to the first process; SIGKILL ends the whole step. Fine when the step has ended.
+    pub fn kill(&self, signal: i32) {
+        // A closed socket means that the step is gone.
+        let _ = wire::send(&*self.0, &Order::Kill(signal), &[]);
+    }
+}

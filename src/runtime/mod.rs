@@ -1,0 +1,37 @@
+//! Runs process trees: mounts a root filesystem, isolates, starts, joins, kills. Knows no images.
+//!
+//! 1. The parent mounts the overlay as a detached mount, makes the cgroup if there are limits, and clones
+//!    ([`start`]). Only a process with one thread may do that.
+//! 2. The child leaves everything behind, mounts what a container expects, changes its root, drops its rights,
+//!    says READY and becomes the program (`child.rs`).
+//! 3. The first process is pid 1 of its namespace: when it ends the kernel kills the rest, and only then the
+//!    parent hears of it. The mount, the cgroup and the stubs go before the end is told.
+//!
+//! A process with threads, such as the engine, has a [`Launcher`] do all that: a copy of the running program
+//! without threads or secrets, run from a read-only clone of its file, which ends with its parent.
+
+mod cgroup;
+mod child;
+mod credentials;
+mod error;
+mod exec;
+mod inroot;
+mod launcher;
+mod mounts;
+mod process;
+mod program;
+mod pty;
+mod rootfs;
+mod sealed;
+mod seccomp;
+mod spec;
+mod user;
+mod wire;
+
+pub use error::{Exit, StartError, StartErrorKind};
+pub use exec::exec;
+pub use launcher::{Killer, Launcher, Step, StepIo, launcher_main};
+pub use process::{Ended, Process, Stdio, start};
+pub use pty::resize;
+pub use sealed::sealed_program;
+pub use spec::{ExecSpec, Limits, Mount, Net, Spec, Target};

@@ -1,0 +1,301 @@
+//! Starting a process tree, and the parent's hold on it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use kiln_cache::Mounts;
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
+
+use super::cgroup::Cgroup;
+use super::child::{self, Message, Plan};
+use super::error::{At, Exit, StartError};
+use super::inroot::Made;
+use super::spec::{Net, Spec, Target};
+use super::{rootfs, seccomp, wire};
+use crate::sys;
+use crate::sys::clone::{Cloned, clone_process};
+
+/// What a process gets as stdin, stdout and stderr. Never hand over the caller's own terminal or files: pipes,
+/// or a pty.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Three descriptors; the process owns them.
+    Fds([OwnedFd; 3]),
+    /// A new terminal; its master comes from [`Process::take_pty`].
+    Pty,
+}
+
+/// The end of a process tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Ended {
+    /// How the first process ended.
+    pub exit: Exit,
+    /// The kernel killed one of its processes for memory.
+    pub oom_killed: bool,
+}
+
+/// A started process tree. Dropping it kills it and cleans up.
+#[derive(Debug)]
+pub struct Process {
+    pid: i32,
+    pidfd: OwnedFd,
+    pty: Option<OwnedFd>,
+    cgroup: Cgroup,
+    /// The overlay's mount; its last descriptor.
+    mount: Option<OwnedFd>,
+    mounts: Mounts,
+    made: Vec<Made>,
+    remove_stubs: bool,
+    exit: Option<Exit>,
+}
+
+/// Starts `spec`; returns when its program runs.
+///
+/// For single-threaded processes only (`EBUSY` otherwise); others use [`super::Launcher`].
+pub fn start(spec: &Spec, stdio: Stdio, netns: Option<OwnedFd>) -> Result<Process, StartError> {
+    let mut starting = Starting::begin(spec, stdio, netns)?;
+    while !starting.advance()? {}
+    Ok(starting.process)
+}
+
+/// A process between its clone and its program.
+#[derive(Debug)]
+pub(super) struct Starting {
+    pub(super) process: Process,
+    channel: OwnedFd,
+    ready: bool,
+}
+
+impl Starting {
+    /// Mounts, clones and lets the child go.
+    pub(super) fn begin(spec: &Spec, stdio: Stdio, netns: Option<OwnedFd>) -> Result<Starting, StartError> {
+        if spec.args.is_empty() {
+            return Err(StartError::new("exec", "no command specified"));
+        }
+        let mount = rootfs::mount(&spec.rootfs, spec.volatile, spec.privileged)?;
+        let mut cgroup = Cgroup::create(&spec.id, &spec.limits)?;
+        let (channel, far) = wire::pair().at("start", || "cannot make a socket pair")?;
+        // Compiled before the clone, it is compiled once.
+        seccomp::default_program();
+        let result = clone_process(namespaces(spec, netns.is_some()), cgroup.v2.as_ref().map(AsFd::as_fd));
+        let cloned = match result.at("clone", || "cannot make a process") {
+            Ok(cloned) => cloned,
+            Err(error) => {
+                cgroup.remove();
+                return Err(error);
+            }
+        };
+        let (pid, pidfd) = match cloned {
+            Cloned::Parent { pid, pidfd } => (pid, pidfd),
+            Cloned::Child => child::main(&Plan {
+                spec,
+                rootfs: mount.as_fd(),
+                stdio: match &stdio {
+                    Stdio::Fds(fds) => Some(fds.each_ref().map(AsFd::as_fd)),
+                    Stdio::Pty => None,
+                },
+                netns: netns.as_ref().map(AsFd::as_fd),
+                tasks: &cgroup.tasks,
+                channel: far.as_fd(),
+            }),
+        };
+        cgroup.tasks.clear();
+        let process = Process {
+            pid,
+            pidfd,
+            pty: None,
+            cgroup,
+            mount: Some(mount),
+            mounts: spec.rootfs.clone(),
+            made: Vec::new(),
+            remove_stubs: spec.remove_stubs,
+            exit: None,
+        };
+        Ok(Starting { process, channel, ready: false })
+    }
+
+    /// Takes over a process that was cloned elsewhere and talks through `channel`.
+    pub(super) fn adopt(pid: i32, pidfd: OwnedFd, channel: OwnedFd) -> Starting {
+        let process = Process {
+            pid,
+            pidfd,
+            pty: None,
+            cgroup: Cgroup::default(),
+            mount: None,
+            mounts: Mounts { lowers: Vec::new(), upper: None, work: None },
+            made: Vec::new(),
+            remove_stubs: false,
+            exit: None,
+        };
+        Starting { process, channel, ready: false }
+    }
+
+    /// Becomes readable when [`Starting::advance`] has something to do.
+    pub(super) fn channel(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    /// Waits for the child's next message; `true` when the program runs.
+    ///
+    /// READY and then the end of the channel, closed by execve, is success. The end alone is a failure.
+    pub(super) fn advance(&mut self) -> Result<bool, StartError> {
+        match wire::receive::<Message>(&self.channel).at("start", || "cannot hear from the new process")? {
+            Some((Message::Ready { made }, fds)) => {
+                self.ready = true;
+                self.process.made = made;
+                self.process.pty = fds.into_iter().next();
+                Ok(false)
+            }
+            Some((Message::Failed(error), _)) => Err(error),
+            None if self.ready => Ok(true),
+            None => {
+                let how = match self.process.wait() {
+                    Ok(Exit::Signal(signal)) => format!("was killed by signal {signal}"),
+                    Ok(Exit::Code(code)) => format!("ended with code {code}"),
+                    Err(error) => error.to_string(),
+                };
+                Err(StartError::new("start", format!("the process {how} before its program could run")))
+            }
+        }
+    }
+}
+
+fn namespaces(spec: &Spec, has_netns: bool) -> u64 {
+    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if spec.network == Net::Namespace && !has_netns {
+        flags |= libc::CLONE_NEWNET;
+    }
+    flags as u64
+}
+
+impl Process {
+    /// Returns the pid of the first process as this process sees it.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Returns the first process; readable when it has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Takes the pty's master, once.
+    pub fn take_pty(&mut self) -> Option<OwnedFd> {
+        self.pty.take()
+    }
+
+    /// Returns what [`super::exec`] needs to find the container again, to be kept in its record.
+    pub fn target(&self) -> io::Result<Target> {
+        Ok(Target {
+            pid: self.pid,
+            start_time: start_time(self.pid)?,
+            boot_id: boot_id()?,
+            cgroup: self.cgroup.folders().to_vec(),
+        })
+    }
+
+    /// Sends a signal to the first process. SIGKILL ends the whole tree. Fine when it has ended already.
+    pub fn kill(&self, signal: i32) -> io::Result<()> {
+        kill(self.pidfd.as_fd(), signal)
+    }
+
+    /// Waits for the end of the first process; by then every process of its tree is dead.
+    pub fn wait(&mut self) -> io::Result<Exit> {
+        if let Some(exit) = self.exit {
+            return Ok(exit);
+        }
+        let status =
+            rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED))?;
+        let exit = status.as_ref().map_or(Exit::Code(255), exit_of);
+        self.exit = Some(exit);
+        Ok(exit)
+    }
+
+    /// Waits, takes the mount away, removes stubs and the cgroup.
+    pub fn finish(mut self) -> io::Result<Ended> {
+        let exit = self.wait()?;
+        let oom_killed = self.cgroup.oom_killed();
+        self.clean();
+        Ok(Ended { exit, oom_killed })
+    }
+
+    fn clean(&mut self) {
+        // The namespace that shared this mount is gone: closing it ends the overlay, here and now.
+        self.mount = None;
+        self.cgroup.remove();
+        if self.remove_stubs {
+            rootfs::remove_stubs(&self.mounts, &std::mem::take(&mut self.made));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.exit.is_none() {
+            // It may have ended by itself; either way the wait returns.
+            let _ = self.kill(libc::SIGKILL);
+            let _ = self.wait();
+        }
+        self.clean();
+    }
+}
+
+/// Signals the process behind a pidfd; one that has ended is no error.
+pub(super) fn kill(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    match sys::process::pidfd_signal(pidfd, signal) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        result => result,
+    }
+}
+
+fn exit_of(status: &WaitIdStatus) -> Exit {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Code(255),
+    }
+}
+
+/// Returns the start time of a process in clock ticks since the boot.
+pub(super) fn start_time(pid: i32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    parse_start_time(&stat).ok_or_else(|| io::Error::other(format!("`/proc/{pid}/stat` has no start time")))
+}
+
+/// The program's name may hold blanks and parentheses; fields count from the last one.
+fn parse_start_time(stat: &str) -> Option<u64> {
+    /// Field 22, counted from field 3, which follows the name.
+    const INDEX: usize = 22 - 3;
+    stat.rsplit_once(") ")?.1.split(' ').nth(INDEX)?.parse().ok()
+}
+
+/// Returns this boot's id.
+pub(super) fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_start_time() {
+        let stat =
+            "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1000 1 18446744073709551615";
+        assert_eq!(parse_start_time(stat), Some(987_654));
+    }
+
+    #[test]
+    fn a_process_with_threads_cannot_start_one_itself() {
+        let spec = Spec {
+            args: vec!["true".into()],
+            rootfs: Mounts { lowers: vec!["/".into()], upper: None, work: None },
+            ..Spec::default()
+        };
+        let handle = std::thread::spawn(std::thread::park);
+        let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let result = start(&spec, Stdio::Fds([null(), null(), null()]), None);
+        handle.thread().unpark();
+        assert!(result.is_err());
+    }
+}

@@ -1,0 +1,247 @@
+//! The overlay that becomes `/`, and the removal of mount points that were made in it.
+//!
+//! The overlay is made before the clone, as a detached mount held by a descriptor, so that its teardown is not on
+//! the child's way out. Every option is named: a kernel's or a distribution's defaults decide nothing.
+
+use std::collections::BTreeSet;
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use kiln_cache::Mounts;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
+};
+
+use super::error::{At, StartError};
+use super::inroot::{Kind, Made, mtime};
+use crate::sys::mount as attributes;
+
+/// An fsconfig string ends here; a longer one is refused by the kernel with EINVAL.
+const FSCONFIG_BYTES: usize = 255;
+
+/// What every overlay is mounted with.
+const OPTIONS: [(&str, &str); 4] =
+    [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"), ("xino", "off")];
+
+/// Makes the mount that `mounts` describes, attached to nothing.
+pub(super) fn mount(mounts: &Mounts, volatile: bool, devices: bool) -> Result<OwnedFd, StartError> {
+    if mounts.lowers.is_empty() {
+        return Err(StartError::new("overlay", "the root filesystem has no folder"));
+    }
+    let mut attrs = MountAttrFlags::empty();
+    if !devices {
+        attrs |= MountAttrFlags::MOUNT_ATTR_NODEV;
+    }
+    if mounts.lowers.len() == 1 && mounts.upper.is_none() {
+        return bind(&mounts.lowers[0], devices);
+    }
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+        .at("overlay", || "this kernel cannot mount overlay filesystems by fsopen (Linux 5.10 is needed)")?;
+    let made = configure(fs.as_fd(), mounts, volatile)
+        .and_then(|()| fsconfig_create(&fs).at("overlay", || "cannot mount the overlay"));
+    if let Err(mut error) = made {
+        if let Some(reason) = kernel_log(&fs) {
+            error.message = format!("{} ({reason})", error.message);
+        }
+        return Err(error);
+    }
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attrs).at("overlay", || "cannot mount the overlay")
+}
+
+/// One folder without an upper one: a read-only bind of it.
+fn bind(folder: &Path, devices: bool) -> Result<OwnedFd, StartError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree =
+        open_tree(CWD, folder, flags).at("overlay", || format!("cannot mount `{}`", folder.display()))?;
+    let nodev = if devices { 0 } else { attributes::NODEV };
+    attributes::set_attributes(tree.as_fd(), attributes::RDONLY | nodev, false)
+        .at("overlay", || format!("cannot make `{}` read-only", folder.display()))?;
+    Ok(tree)
+}
+
+fn configure(fs: std::os::fd::BorrowedFd<'_>, mounts: &Mounts, volatile: bool) -> Result<(), StartError> {
+    let mut seen = BTreeSet::new();
+    // An image may hold one layer twice; the kernel refuses a folder that it has already.
+    for lower in mounts.lowers.iter().filter(|lower| seen.insert(*lower)) {
+        let folder = open_folder(lower)?;
+        // By descriptor since 6.13, by path since 6.7.
+        match fsconfig_set_fd(fs, "lowerdir+", &folder) {
+            Ok(()) => {}
+            Err(Errno::INVAL) => match fsconfig_set_string(fs, "lowerdir+", lower.as_os_str()) {
+                Ok(()) => {}
+                Err(Errno::INVAL) => return all_lowers_at_once(fs, mounts),
+                Err(error) => return Err(error).at("overlay", || layer_text(lower)),
+            },
+            Err(error) => return Err(error).at("overlay", || layer_text(lower)),
+        }
+    }
+    for (key, folder) in [("upperdir", &mounts.upper), ("workdir", &mounts.work)] {
+        if let Some(folder) = folder {
+            let fd = open_folder(folder)?;
+            if fsconfig_set_fd(fs, key, &fd).is_err() {
+                fsconfig_set_string(fs, key, folder.as_os_str()).at("overlay", || layer_text(folder))?;
+            }
+        }
+    }
+    for (key, value) in OPTIONS {
+        fsconfig_set_string(fs, key, value)
+            .at("overlay", || format!("the kernel refuses overlay's {key}={value}"))?;
+    }
+    if volatile && mounts.upper.is_some() {
+        fsconfig_set_flag(fs, "volatile").at("overlay", || "the kernel refuses overlay's volatile")?;
+    }
+    Ok(())
+}
+
+/// Kernels before 6.7 take one string of at most 255 bytes.
+fn all_lowers_at_once(fs: std::os::fd::BorrowedFd<'_>, mounts: &Mounts) -> Result<(), StartError> {
+    let folders: Vec<&OsStr> = mounts.lowers.iter().map(|lower| lower.as_os_str()).collect();
+    let joined = folders.join(OsStr::new(":"));
+    if joined.len() > FSCONFIG_BYTES {
+        let text = format!(
+            "this kernel cannot mount {} layers at these paths: Linux 6.7 or a shorter store path is needed",
+            folders.len()
+        );
+        return Err(StartError::new("overlay", text));
+    }
+    fsconfig_set_string(fs, "lowerdir", joined.as_os_str()).at("overlay", || "cannot stack the layers")
+}
+
+fn layer_text(folder: &Path) -> String {
+    format!("cannot use `{}` as a layer", folder.display())
+}
+
+fn open_folder(folder: &Path) -> Result<OwnedFd, StartError> {
+    rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .at("overlay", || format!("cannot open the layer `{}`", folder.display()))
+}
+
+/// Returns the first error that the kernel wrote about a mount being configured.
+fn kernel_log(fs: &OwnedFd) -> Option<String> {
+    let mut line = [0; 1024];
+    while let Ok(length) = rustix::io::read(fs, &mut line) {
+        let text = String::from_utf8_lossy(&line[..length]);
+        if let Some(error) = text.strip_prefix("e ") {
+            return Some(error.trim().to_owned());
+        }
+        if length == 0 {
+            break;
+        }
+    }
+    None
+}
+
+/// Removes from the upper folder what `made` lists, as far as it is still empty, then the folders that the
+/// making copied up and that say nothing. Gives times back to the folders above. Best effort: what was changed
+/// or can't be removed belongs to the layer.
+pub(super) fn remove_stubs(mounts: &Mounts, made: &[Made]) {
+    let Some(upper) = &mounts.upper else { return };
+    let mut copied = BTreeSet::new();
+    for stub in made.iter().rev() {
+        let folder = stub.path.parent().unwrap_or(Path::new(""));
+        if remove_empty(upper, &stub.path, stub.kind, Some(stub)).is_ok() {
+            copied.insert(folder.to_path_buf());
+        }
+    }
+    // Deeper folders come later in the order of paths.
+    for folder in copied.iter().rev() {
+        let mut folder = folder.as_path();
+        while folder != Path::new("") && says_nothing(mounts, upper, folder) {
+            if remove_empty(upper, folder, Kind::Folder, None).is_err() {
+                break;
+            }
+            folder = folder.parent().unwrap_or(Path::new(""));
+        }
+    }
+}
+
+/// Opens a folder below `base` without following any link.
+fn open_below(base: &Path, path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let base = rustix::fs::open(base, flags, Mode::empty())?;
+    if path == Path::new("") {
+        return Ok(base);
+    }
+    rustix::fs::openat2(&base, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+}
+
+fn remove_empty(upper: &Path, path: &Path, kind: Kind, stub: Option<&Made>) -> Result<(), Errno> {
+    let (parent, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().ok_or(Errno::INVAL)?);
+    let parent = open_below(upper, parent)?;
+    let before = rustix::fs::fstat(&parent)?;
+    match kind {
+        Kind::Folder => rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?,
+        Kind::File => {
+            let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size != 0 {
+                return Err(Errno::NOTEMPTY);
+            }
+            rustix::fs::unlinkat(&parent, name, AtFlags::empty())?;
+        }
+    }
+    let time = match stub {
+        Some(stub) if mtime(&before) == stub.after => stub.before,
+        _ => mtime(&before),
+    };
+    set_mtime(&parent, &before, time)
+}
+
+fn set_mtime(folder: &OwnedFd, stat: &Stat, (seconds, nanoseconds): (i64, i64)) -> Result<(), Errno> {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as i64 },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds },
+    };
+    rustix::fs::futimens(folder, &times)
+}
+
+/// Tells whether the upper folder's `path` is equal to what the lowers already show.
+fn says_nothing(mounts: &Mounts, upper: &Path, path: &Path) -> bool {
+    let Ok(above) = open_below(upper, path) else { return false };
+    for lower in &mounts.lowers {
+        match open_below(lower, path) {
+            Ok(below) => return same_folder(&above, &below).unwrap_or(false),
+            Err(Errno::NOENT) => {}
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+fn same_folder(above: &OwnedFd, below: &OwnedFd) -> io::Result<bool> {
+    let (a, b) = (rustix::fs::fstat(above)?, rustix::fs::fstat(below)?);
+    let same = (a.st_mode, a.st_uid, a.st_gid, mtime(&a)) == (b.st_mode, b.st_uid, b.st_gid, mtime(&b));
+    Ok(same && !is_opaque(above) && attributes_of(above)? == attributes_of(below)?)
+}
+
+fn is_opaque(folder: &OwnedFd) -> bool {
+    let mut value = [0; 1];
+    rustix::fs::fgetxattr(folder, c"trusted.overlay.opaque", &mut value).is_ok()
+}
+
+/// Returns the extended attributes, without overlay's own.
+fn attributes_of(folder: &OwnedFd) -> io::Result<BTreeSet<(CString, Vec<u8>)>> {
+    let mut names = vec![0; 64 << 10];
+    let length = rustix::fs::flistxattr(folder, &mut names)?;
+    let mut all = BTreeSet::new();
+    for name in names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        if name.starts_with(b"trusted.overlay.") {
+            continue;
+        }
+        let name = CString::new(name)?;
+        let mut value = vec![0; 64 << 10];
+        let length = rustix::fs::fgetxattr(folder, &*name, &mut value)?;
+        value.truncate(length);
+        all.insert((name, value));
+    }
+    Ok(all)
+}
+
+/// Returns a folder that surely exists on the machine, for the root to be attached at before it becomes `/`.
+pub(super) fn attach_point(mounts: &Mounts) -> PathBuf {
+    mounts.lowers[0].clone()
+}

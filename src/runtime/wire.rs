@@ -1,0 +1,97 @@
+//! Messages between kiln's own processes: one JSON value and some descriptors in each packet.
+//!
+//! The sockets are SEQPACKET pairs: a message arrives whole or not at all, several threads may send without a
+//! lock, and the end of the other process is an end of file.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The longest message; a socket's default buffer takes it.
+const MESSAGE_BYTES: usize = 128 * 1024;
+/// The most descriptors that a message carries.
+const MESSAGE_FDS: usize = 8;
+
+/// Makes a connected pair of packet sockets, closed on exec.
+pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Sends one message.
+pub(super) fn send<T: Serialize>(socket: impl AsFd, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+    }
+    let sent = rustix::io::retry_on_intr(|| {
+        sendmsg(&socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)
+    })?;
+    if sent == bytes.len() { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EMSGSIZE)) }
+}
+
+/// Waits for one message; `None` when the other side has closed.
+pub(super) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut bytes = vec![0; MESSAGE_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::io::retry_on_intr(|| {
+        recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
+    });
+    let received = match received {
+        Ok(received) => received,
+        Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+    }
+    Ok(Some((serde_json::from_slice(&bytes[..received.bytes])?, fds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_brings_its_descriptors() {
+        let (left, right) = pair().unwrap();
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        send(&left, &"hello", &[write.as_fd()]).unwrap();
+        let (text, fds): (String, _) = receive(&right).unwrap().unwrap();
+        assert_eq!(text, "hello");
+        rustix::io::write(&fds[0], b"x").unwrap();
+        let mut byte = [0];
+        assert_eq!(rustix::io::read(&read, &mut byte).unwrap(), 1);
+    }
+
+    #[test]
+    fn the_end_of_the_other_side_is_none() {
+        let (left, right) = pair().unwrap();
+        drop(left);
+        assert!(receive::<String>(&right).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_refused_whole() {
+        let (left, _right) = pair().unwrap();
+        assert!(send(&left, &"x".repeat(4 << 20), &[]).is_err());
+    }
+}

@@ -1,0 +1,33 @@
+//! Attributes of mounts, by descriptor.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::checked;
+
+/// Refuses writes through the mount.
+pub const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+/// Ignores set-uid bits and file capabilities.
+pub const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
+/// Refuses to open devices.
+pub const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
+/// Refuses to run programs.
+pub const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+
+/// Sets attributes of the mount that `fd` is the root of, and of those below when `recursive`.
+pub fn set_attributes(fd: BorrowedFd<'_>, attributes: u64, recursive: bool) -> io::Result<()> {
+    let attr = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, `attr` a valid structure of the given size; both outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    checked(result).map(drop)
+}
