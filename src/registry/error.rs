@@ -15,6 +15,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Unreachable {
     /// Nothing listens there.
     Refused,
+    /// The network doesn't lead there.
+    NoRoute,
     /// Its name has no address.
     Dns,
     /// Its certificate isn't trusted, or it doesn't speak TLS.
@@ -31,6 +33,7 @@ impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refused => "connection refused",
+            Self::NoRoute => "no route to it",
             Self::Dns => "its name can't be resolved",
             Self::Tls => "TLS failed",
             Self::Timeout => "timed out",
@@ -221,7 +224,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Every mirror and the registry itself failed.
-    #[error("{last} (before that: {})", mirrors.join("; "))]
+    #[error("{} (before that: {})", with_cause(last), mirrors.join("; "))]
     EveryHost {
         /// The last host's failure, usually the registry's own.
         last: Box<Error>,
@@ -241,6 +244,14 @@ impl fmt::Display for Cause {
 }
 
 impl StdError for Cause {}
+
+/// Returns an error with its cause in one line.
+pub(super) fn with_cause(error: &Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
 
 /// Returns an HTTP status with its name: `503 Service Unavailable`.
 fn named(status: u16) -> String {
@@ -280,6 +291,9 @@ impl Error {
             Self::EveryHost { last, .. } => return last.hint(),
             Self::Unreachable { registry, reason: Unreachable::Refused, .. } => {
                 format!("check that `{registry}` runs and listens there")
+            }
+            Self::Unreachable { reason: Unreachable::NoRoute, .. } => {
+                "check this machine's network and its proxy settings".to_owned()
             }
             Self::Unreachable { reason: Unreachable::Dns, .. } => {
                 "check the registry's name and this machine's DNS".to_owned()
@@ -360,6 +374,7 @@ fn classify(cause: &(dyn StdError + 'static)) -> Option<Unreachable> {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::UnexpectedEof => Some(Unreachable::Broken),
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => Some(Unreachable::NoRoute),
             io::ErrorKind::TimedOut => Some(Unreachable::Timeout),
             _ => None,
         });

@@ -326,5 +326,4 @@ fn docker_certs(folder: &Path) -> Result<Tls> {
 }
 
 #[cfg(test)]
-#[path = "hosts_tests.rs"]
 mod tests;

@@ -140,14 +140,7 @@ impl Tried {
         if self.0.is_empty() {
             return last;
         }
-        let mirrors = self.0.iter().map(with_causes).collect();
+        let mirrors = self.0.iter().map(error::with_cause).collect();
         Error::EveryHost { last: Box::new(last), mirrors }
-    }
-}
-
-fn with_causes(error: &Error) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }

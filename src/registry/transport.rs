@@ -119,8 +119,7 @@ impl Transport {
             query.extend_pairs(service.map(|service| ("service", service)));
             query.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
         }
-        let request = self.client(call.endpoint, &url, false)?.get(url);
-        let response = request.send().await.map_err(|error| Error::from_http(&call.endpoint.label, error))?;
+        let response = self.get_anonymously(call, url).await?;
         let status = response.status();
         let body = read_bounded(response, SMALL_BODY_MAX).await;
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
@@ -139,6 +138,18 @@ impl Transport {
         }
         let body = body.map_err(|error| error.into_error(call))?;
         auth::parse_token(&body).ok_or_else(|| wrong("gave no token".to_owned()))
+    }
+
+    /// Gets an address that isn't the endpoint's own, redirects included.
+    async fn get_anonymously(&self, call: &Call<'_>, mut url: Url) -> Result<Response> {
+        for _ in 0..=REDIRECTS_MAX {
+            let request = self.client(call.endpoint, &url, false)?.get(url.clone());
+            let sent = request.send().await;
+            let response = sent.map_err(|error| Error::from_http(&call.endpoint.label, error))?;
+            let Some(next) = redirect(&response) else { return Ok(response) };
+            url = next_hop(&url, &next).map_err(|reason| call.protocol(reason))?;
+        }
+        Err(call.protocol("its token server redirects without end"))
     }
 
     /// Sends once and follows redirects; what belongs to the endpoint stays with the endpoint.

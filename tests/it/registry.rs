@@ -603,6 +603,18 @@ fn a_token_server_that_is_busy_is_asked_again() {
 }
 
 #[test]
+fn a_token_server_that_redirects_is_followed() {
+    let registry = FakeRegistry::start();
+    let digest = app(&registry);
+    registry.require_tokens();
+    registry.fault("/token", 1, Fault::Redirect("/token?scope=repository%3Aapp%3Apull".into()));
+    assert_eq!(run(client().resolve(&registry.reference("app:1"))).unwrap().digest, digest);
+    registry.fault("/token", 99, Fault::Redirect("/token".into()));
+    let error = run(client().resolve(&registry.reference("app:1"))).unwrap_err();
+    assert!(error.to_string().contains("redirects without end"), "{error}");
+}
+
+#[test]
 fn a_lost_session_is_opened_anew() {
     let registry = FakeRegistry::start();
     let lost =
