@@ -11,6 +11,11 @@ use std::fs::File;
 use crate::{Error, Result, SnapshotId, Store};
 
 impl Store {
+    /// Returns whether [`Store::flush`] has something to bring to the disk.
+    pub fn needs_flush(&self) -> Result<bool> {
+        Ok(!self.meta().read(|tx| tx.unflushed(self.boot()))?.is_empty())
+    }
+
     /// Brings all snapshots that were committed before the call to the disk, and tidies up.
     ///
     /// This flushes a whole filesystem and may take seconds: call it where nobody waits.
@@ -84,8 +89,11 @@ mod tests {
     fn after_a_power_loss_unflushed_snapshots_go_with_all_that_names_them() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(&folder, "monday");
+        assert!(!store.needs_flush().unwrap());
         let base = build(&store, "base", &[]);
+        assert!(store.needs_flush().unwrap());
         store.flush().unwrap();
+        assert!(!store.needs_flush().unwrap());
         let top = build(&store, "top", &[base]);
         drop(store);
         let store = open(&folder, "tuesday");

@@ -64,7 +64,11 @@ impl Store {
     /// Marks what nothing reaches; the number of records that went.
     fn condemn(&self, sweep: &Sweep) -> Result<u64> {
         self.meta().write(|tx| {
-            self.drop_dead_leases(tx, usize::MAX)?;
+            for lease in tx.leases(usize::MAX)? {
+                if !self.is_alive(&lease) {
+                    tx.drop_lease(&lease)?;
+                }
+            }
             let images: Vec<Chain> = tx.images()?.into_iter().map(|image| Chain(image.chain)).collect();
             let mut dropped = 0;
             if sweep.records {

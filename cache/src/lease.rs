@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::lock::{Claim, abandoned};
 use crate::meta::Tx;
@@ -62,68 +62,76 @@ impl Store {
 impl Lease {
     /// Keeps `snapshots` alive; false when one of them is gone, which a caller treats as a cache miss.
     pub fn hold(&self, snapshots: &[SnapshotId]) -> Result<bool> {
-        let new = |held: &Held| -> Vec<SnapshotId> {
-            snapshots.iter().filter(|id| !held.snapshots.contains(id)).copied().collect()
-        };
-        let Some(new) = self.unless_empty(new) else { return Ok(true) };
-        self.change(|tx, lease, held| {
-            if tx.missing_snapshot(&new)?.is_some() {
+        let mut new = snapshots.to_vec();
+        new.retain(|id| !self.held().snapshots.contains(id));
+        if new.is_empty() {
+            return Ok(true);
+        }
+        let are_there = self.write(|tx, lease| {
+            let are_there = tx.missing_snapshot(&new)?.is_none();
+            if are_there {
+                new.iter().try_for_each(|id| tx.lease_snapshot(lease, *id))?;
+            }
+            Ok(are_there)
+        })?;
+        if are_there {
+            self.held().snapshots.extend(new);
+        }
+        Ok(are_there)
+    }
+
+    /// Keeps `blobs` alive; false when one of them is gone, cut or was retired.
+    pub fn hold_blobs(&self, blobs: &[Digest]) -> Result<bool> {
+        for digest in blobs {
+            if self.inner.store.blob_size(digest)?.is_none() {
                 return Ok(false);
             }
-            new.iter().try_for_each(|id| tx.lease_snapshot(lease, *id))?;
-            held.snapshots.extend(&new);
-            Ok(true)
-        })
-    }
-
-    /// Keeps `blobs` alive; false when one of them is gone.
-    pub fn hold_blobs(&self, blobs: &[Digest]) -> Result<bool> {
-        let new = |held: &Held| -> Vec<Digest> {
-            blobs.iter().filter(|digest| !held.blobs.contains(digest)).copied().collect()
-        };
-        let Some(new) = self.unless_empty(new) else { return Ok(true) };
-        self.change(|tx, lease, held| {
+        }
+        let mut new = blobs.to_vec();
+        new.retain(|digest| !self.held().blobs.contains(digest));
+        if new.is_empty() {
+            return Ok(true);
+        }
+        let are_there = self.write(|tx, lease| {
             for digest in &new {
-                let size = tx.blob_size(digest)?;
-                if size.is_none() || self.inner.store.blob_file_size(digest)? != size {
+                if tx.blob_size(digest)?.is_none() {
                     return Ok(false);
                 }
+                tx.lease_blob(lease, digest)?;
             }
-            new.iter().try_for_each(|digest| tx.lease_blob(lease, digest))?;
-            held.blobs.extend(&new);
             Ok(true)
-        })
+        })?;
+        if are_there {
+            self.held().blobs.extend(new);
+        }
+        Ok(are_there)
     }
 
-    /// Runs a transaction in which `lease` already exists as a held file.
+    /// Runs a transaction that names this lease, whose file exists and is held by then.
     pub(crate) fn write<T>(&self, change: impl FnOnce(&Tx<'_>, &str) -> Result<T>) -> Result<T> {
-        self.change(|tx, lease, _| change(tx, lease))
+        let name = self.name()?;
+        self.inner.store.meta().write(|tx| change(tx, &name))
     }
 
-    fn unless_empty<T>(&self, new: impl FnOnce(&Held) -> Vec<T>) -> Option<Vec<T>> {
-        let held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(new(&held)).filter(|new| !new.is_empty())
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&Tx<'_>, &str, &mut Held) -> Result<T>) -> Result<T> {
+    /// Returns the name of the lease's file, and makes it first.
+    fn name(&self) -> Result<String> {
         let store = &self.inner.store;
-        let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held();
         if let Some(claim) = &held.claim {
-            let name = claim.name();
-            return store.meta().write(|tx| change(tx, &name, &mut held));
+            return Ok(claim.name());
         }
         store.sweep_leftovers(SWEEP_LIMIT)?;
-        let name = held.claim.insert(Claim::new_file(&store.path("leases"))?).name();
-        store.meta().write(|tx| {
-            store.drop_dead_leases(tx, SWEEP_LIMIT)?;
-            change(tx, &name, &mut held)
-        })
+        Ok(held.claim.insert(Claim::new_file(&store.path("leases"))?).name())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.inner.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Store {
-    /// Removes up to `limit` leftovers of processes that were killed: their leases' files and what they
-    /// were making. Rows stay for the collector.
+    /// Removes what processes left that were killed: their leases and what they were making. Of each it looks
+    /// at up to `limit`; rows of what they were making stay for the collector.
     pub(crate) fn sweep_leftovers(&self, limit: usize) -> Result<()> {
         for folder in ["leases", "tmp"] {
             let folder = self.path(folder);
@@ -137,29 +145,17 @@ impl Store {
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Forgets what processes needed that no longer run; looks at `limit` leases.
-    pub(crate) fn drop_dead_leases(&self, tx: &Tx<'_>, limit: usize) -> Result<()> {
-        for lease in tx.leases(limit)? {
-            if !self.is_alive(&lease)? {
-                tx.drop_lease(&lease)?;
-            }
+        let mut dead = self.meta().read(|tx| tx.leases(limit))?;
+        dead.retain(|lease| !self.is_alive(lease));
+        if dead.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.meta().write(|tx| dead.iter().try_for_each(|lease| tx.drop_lease(lease)))
     }
 
     /// Returns whether the process of `lease` still runs.
-    fn is_alive(&self, lease: &str) -> Result<bool> {
+    pub(crate) fn is_alive(&self, lease: &str) -> bool {
         let path = self.path("leases").join(lease);
-        // An abandoned file is unlinked while its lock is held, so that nobody takes it for alive.
-        match abandoned(&path)? {
-            Some(_lock) => {
-                let _ = fs::remove_file(&path);
-                Ok(false)
-            }
-            None => Ok(path.exists()),
-        }
+        path.exists() && !matches!(abandoned(&path), Ok(Some(_)))
     }
 }

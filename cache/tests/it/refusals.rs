@@ -96,10 +96,8 @@ fn a_damaged_blob_is_reported_and_can_be_fetched_again() {
     assert!(matches!(store.read_blob(&digest), Err(Error::DamagedBlob { path: p, .. }) if p == path));
     assert_eq!(store.blob_size(&digest).unwrap(), None);
     assert!(matches!(store.read_blob(&digest), Err(Error::NoBlob { .. })));
-    let later = store.lease();
-    store.put_blob(b"config", &later).unwrap();
+    store.put_blob(b"config", &lease).unwrap();
     assert_eq!(store.read_blob(&digest).unwrap(), b"config");
-    drop(lease);
     store.gc(&Sweep::default()).unwrap();
     assert_eq!(store.read_blob(&digest).unwrap(), b"config", "born again before the collector came");
 }
@@ -113,9 +111,8 @@ fn a_cut_or_lost_blob_counts_as_absent_and_can_be_fetched_again() {
     for damage in [&(|| fs::write(&path, "con").unwrap()) as &dyn Fn(), &|| fs::remove_file(&path).unwrap()] {
         damage();
         assert_eq!(store.blob_size(&digest).unwrap(), None);
-        let later = store.lease();
-        assert!(!later.hold_blobs(&[digest]).unwrap());
-        store.put_blob(b"config", &later).unwrap();
+        assert!(!lease.hold_blobs(&[digest]).unwrap());
+        store.put_blob(b"config", &lease).unwrap();
         assert_eq!(store.read_blob(&digest).unwrap(), b"config");
     }
 }
