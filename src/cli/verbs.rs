@@ -2,18 +2,16 @@
 //!
 //! A method of [`Engine`] with the same name comes before these, so that a verb is wired by being written.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::api::{
     BuildOutcome, BuildRequest, ContainerInfo, CreateRequest, Events, ExecRequest, Failure, FailureKind,
-    HistoryRow, ImageInfo, LogsRequest, PruneReport, PruneRequest, Pulled, Pushed, Removed, RunOutcome,
-    Stdio,
+    LogsRequest, RunOutcome, Stdio,
 };
 use crate::engine::Engine;
-use crate::oci::{Platform, Reference};
 
 /// Declares each verb with a body that refuses.
 macro_rules! verbs {
@@ -28,17 +26,6 @@ macro_rules! verbs {
 
 verbs! {
     build(&BuildRequest, &Events) -> BuildOutcome;
-    pull(&Reference, &Platform, &Events) -> Pulled;
-    push(&Reference, &Events) -> Pushed;
-    images() -> Vec<ImageInfo>;
-    history(&str) -> Vec<HistoryRow>;
-    inspect_image(&str) -> Value;
-    tag(&str, &Reference) -> ();
-    rmi(&str, bool) -> Vec<Removed>;
-    prune(&PruneRequest) -> PruneReport;
-    import(&mut (dyn Read + Send), Option<&Reference>, &[String], Option<&str>) -> String;
-    load(&mut (dyn Read + Send)) -> Vec<String>;
-    save(&[String], &mut dyn Write) -> ();
     create(&CreateRequest, &Events) -> String;
     run(&CreateRequest, Stdio, bool, &Events) -> RunOutcome;
     start(&str, Stdio) -> Option<i32>;

@@ -4,12 +4,26 @@
 //! runtime at the first await. A no-op build never gets that far. Every public method blocks and
 //! gives an [`api::Failure`](crate::api::Failure) when it can't do what it was asked.
 
+mod change;
+mod history;
+mod images;
+mod import;
+mod inspect_image;
+mod load;
+mod prune;
+mod pull;
+mod push;
+mod rmi;
+mod save;
+mod tag;
+
 use std::future::Future;
 use std::sync::OnceLock;
 
 use kiln_cache::Store;
 
 use crate::api::{Failure, FailureKind, Settings};
+use crate::registry::Client;
 
 /// The parts behind every verb, made when first needed.
 #[derive(Debug)]
@@ -17,12 +31,13 @@ pub struct Engine {
     settings: Settings,
     store: OnceLock<Store>,
     runtime: OnceLock<tokio::runtime::Runtime>,
+    client: OnceLock<Client>,
 }
 
 impl Engine {
     /// Returns an engine that has opened nothing yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, store: OnceLock::new(), runtime: OnceLock::new() }
+        Self { settings, store: OnceLock::new(), runtime: OnceLock::new(), client: OnceLock::new() }
     }
 
     /// Returns where this engine keeps its state.
@@ -38,6 +53,11 @@ impl Engine {
         let store = Store::open(&self.settings.root)
             .map_err(|error| Failure::from_error(FailureKind::System, &error))?;
         Ok(self.store.get_or_init(|| store))
+    }
+
+    /// Returns the registry client; it makes no connection before it is asked.
+    pub(crate) fn client(&self) -> &Client {
+        self.client.get_or_init(|| Client::new(&self.settings.certs))
     }
 
     /// Waits for `future` on the engine's runtime, which is started at the first call.

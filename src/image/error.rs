@@ -126,7 +126,6 @@ impl Error {
         move |source| Self::Io { action, source }
     }
 
-    #[expect(dead_code, reason = "for load, which lands next")]
     pub(crate) fn archive(reason: impl Into<String>) -> Self {
         Self::Archive { reason: reason.into() }
     }

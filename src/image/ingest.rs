@@ -36,21 +36,13 @@ pub(crate) struct Expected {
     pub(crate) created: i64,
 }
 
-/// A layer that is in the store now.
-#[derive(Debug, Clone)]
-pub(crate) struct Ingested {
-    pub(crate) snapshot: SnapshotId,
-    #[expect(dead_code, reason = "for import, which lands next")]
-    pub(crate) diff: Diff,
-}
-
 /// Reads a packed layer from `source` into a blob and a snapshot; `lease` keeps both.
 pub(crate) fn ingest(
     store: &Store,
     lease: &Lease,
     source: &mut (dyn Read + Send),
     expected: &Expected,
-) -> Result<Ingested> {
+) -> Result<SnapshotId> {
     let staged = store.stage(lease)?;
     let folder = staged.fs();
     let mut tee = Tee { source, writer: store.blob_writer(lease)?, failed: None, head: Vec::new() };
@@ -85,7 +77,7 @@ pub(crate) fn ingest(
     if let Some(blob) = blob {
         store.add_layer_blob(&diff.id, &blob)?;
     }
-    Ok(Ingested { snapshot, diff })
+    Ok(snapshot)
 }
 
 /// Keeps the packed bytes, because a foreign archive can't be made again from its files.

@@ -13,19 +13,29 @@
 
 mod assemble;
 mod error;
+mod export;
 mod find;
 mod history;
+mod import;
 mod ingest;
 mod inspect;
 pub mod layer;
+mod load;
 mod packed;
 mod pull;
 mod push;
+mod remove;
+mod save;
 
 pub use assemble::{Assembly, assemble, compute_diff, diffs};
 pub use error::{Error, Result};
+pub use export::{export_dir, export_tar};
 pub use find::{by_reference, config, find, lookup};
 pub use history::history;
+pub use import::{Import, import};
 pub use inspect::{familiar, inspect};
+pub use load::{Loaded, load};
 pub use pull::{PullStatus, Pulled, Sink, pull};
 pub use push::{Pushed, push};
+pub use remove::{ImageUse, forget, remove};
+pub use save::{ArchiveKind, Saved, save};

@@ -36,12 +36,13 @@ pub(crate) fn pack(store: &Store, lease: &Lease, image: &Image) -> Result<Packed
     for (id, diff) in image.chain.iter().zip(diffs(store, &image.chain)?) {
         layers.push(pack_layer(store, lease, id, &diff)?);
     }
-    let config_bytes = store.read_blob(&image.id)?;
-    let config = LayerBlob {
-        digest: image.id,
-        size: config_bytes.len() as u64,
-        media_type: media_type::OCI_CONFIG.to_owned(),
-    };
+    with_manifest(store, image, layers)
+}
+
+/// Returns the image with a manifest of these layers.
+pub(crate) fn with_manifest(store: &Store, image: &Image, layers: Vec<LayerBlob>) -> Result<Packed> {
+    let size = store.read_blob(&image.id)?.len() as u64;
+    let config = LayerBlob { digest: image.id, size, media_type: media_type::OCI_CONFIG.to_owned() };
     let manifest = manifest(&config, &layers)?;
     let manifest_digest = Digest::of(&manifest);
     Ok(Packed {
@@ -53,7 +54,8 @@ pub(crate) fn pack(store: &Store, lease: &Lease, image: &Image) -> Result<Packed
     })
 }
 
-fn as_pulled(store: &Store, lease: &Lease, image: &Image) -> Result<Option<Packed>> {
+/// Returns the image as it was pulled, if every blob of it is still there.
+pub(crate) fn as_pulled(store: &Store, lease: &Lease, image: &Image) -> Result<Option<Packed>> {
     let Some(digest) = image.manifest else { return Ok(None) };
     if store.blob_size(&digest)?.is_none() {
         return Ok(None);
@@ -86,11 +88,8 @@ fn as_pulled(store: &Store, lease: &Lease, image: &Image) -> Result<Option<Packe
 
 /// Returns a compressed blob of the layer; makes one when there is none.
 fn pack_layer(store: &Store, lease: &Lease, id: &SnapshotId, diff: &Diff) -> Result<LayerBlob> {
-    let known = store.layer_blobs(&diff.id)?;
-    for blob in known.iter().filter(|blob| !is_plain(&blob.media_type)) {
-        if store.blob_size(&blob.digest)?.is_some() && lease.hold_blobs(&[blob.digest])? {
-            return Ok(LayerBlob { media_type: oci_layer(&blob.media_type), ..blob.clone() });
-        }
+    if let Some(blob) = kept_blob(store, lease, diff, |kind| !is_plain(kind))? {
+        return Ok(blob);
     }
     let writer = store.blob_writer(lease)?;
     let gzip = GzipWriter::new(writer).map_err(Error::io("start the compressing threads"))?;
@@ -106,6 +105,21 @@ fn pack_layer(store: &Store, lease: &Lease, id: &SnapshotId, diff: &Diff) -> Res
         LayerBlob { digest: blob.digest, size: blob.size, media_type: media_type::OCI_LAYER_GZIP.to_owned() };
     store.add_layer_blob(&diff.id, &blob)?;
     Ok(blob)
+}
+
+/// Returns a blob of the layer that the store has, of a media type that will do.
+pub(crate) fn kept_blob(
+    store: &Store,
+    lease: &Lease,
+    diff: &Diff,
+    will_do: impl Fn(&str) -> bool,
+) -> Result<Option<LayerBlob>> {
+    for blob in store.layer_blobs(&diff.id)?.iter().filter(|blob| will_do(&blob.media_type)) {
+        if store.blob_size(&blob.digest)?.is_some() && lease.hold_blobs(&[blob.digest])? {
+            return Ok(Some(LayerBlob { media_type: oci_layer(&blob.media_type), ..blob.clone() }));
+        }
+    }
+    Ok(None)
 }
 
 /// Writes the layer's uncompressed tar, exactly as its diffID says: from a kept blob, else from its files.
@@ -138,7 +152,7 @@ fn copy(from: &mut dyn Read, out: &mut dyn Write) -> Result<()> {
 }
 
 /// Returns the bytes of an OCI manifest; the same parts give the same bytes.
-pub(crate) fn manifest(config: &LayerBlob, layers: &[LayerBlob]) -> Result<Vec<u8>> {
+fn manifest(config: &LayerBlob, layers: &[LayerBlob]) -> Result<Vec<u8>> {
     let invalid =
         |reason: String| Error::Document { what: "the manifest", image: config.digest.to_string(), reason };
     let describe = |blob: &LayerBlob, kind: &str| {
@@ -173,7 +187,7 @@ pub(crate) fn open(store: &Store, digest: &Digest) -> io::Result<File> {
     store.open_blob(digest).map_err(io::Error::other)
 }
 
-pub(crate) fn is_plain(kind: &str) -> bool {
+fn is_plain(kind: &str) -> bool {
     matches!(kind, media_type::OCI_LAYER | media_type::DOCKER_LAYER)
 }
 

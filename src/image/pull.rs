@@ -291,7 +291,7 @@ impl Pull {
             match source.failed {
                 // Why the download broke says more than that the archive was cut.
                 Some(error) => Err(error),
-                None => result.map(|layer| layer.snapshot),
+                None => result,
             }
         });
         let feed = async move {

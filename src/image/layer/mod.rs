@@ -10,8 +10,10 @@ mod unpack;
 mod walk;
 
 pub use compress::{Compressed, GzipWriter, decompress};
+pub(super) use entries::{Entries, Kind};
 pub use error::LayerError;
 pub use pack::{TAR_VERSION, diff_id, tar, tar_merged};
+pub(super) use unpack::clean;
 pub use unpack::{Unpacked, Whiteouts, unpack, unpack_with};
 pub use walk::{Node, flatten};
 

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::entries::Entries;
 use super::*;
 
 /// One entry of a hand-made archive.

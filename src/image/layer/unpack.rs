@@ -512,7 +512,7 @@ fn beneath(root: BorrowedFd<'_>, path: &OsStr, flags: OFlags) -> Result<OwnedFd,
 }
 
 /// Cleans an archive's name: no leading `/`, no `.`, no empty parts. `..` is refused.
-pub(super) fn clean(name: &[u8]) -> Result<Vec<u8>, &'static str> {
+pub(in crate::image) fn clean(name: &[u8]) -> Result<Vec<u8>, &'static str> {
     if name.is_empty() {
         return Err("has no name");
     }

@@ -1,0 +1,26 @@
+//! `kiln load`.
+
+use std::io::Read;
+
+use super::Engine;
+use crate::api::Failure;
+use crate::image;
+use crate::oci::Platform;
+
+impl Engine {
+    /// Loads every image of an archive; returns their names, and the ids of those without.
+    pub fn load(&self, archive: &mut (dyn Read + Send)) -> Result<Vec<String>, Failure> {
+        let store = self.store()?;
+        let lease = store.lease();
+        let loaded = image::load(store, &lease, archive, &Platform::host())?;
+        store.flush().map_err(image::Error::from)?;
+        let mut names = Vec::new();
+        for image in loaded {
+            match image.names.as_slice() {
+                [] => names.push(image.image.id.to_string()),
+                given => names.extend(given.iter().map(crate::oci::Reference::familiar)),
+            }
+        }
+        Ok(names)
+    }
+}

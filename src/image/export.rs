@@ -1,0 +1,40 @@
+//! The root filesystem of a chain of snapshots, as a tar or as a folder. Nothing is mounted.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use kiln_cache::{SnapshotId, Store};
+
+use super::error::{Error, Result};
+use super::layer::{self, LayerError, Whiteouts};
+
+/// Writes the merged files of `chain` (base first) as a tar.
+pub fn export_tar(
+    store: &Store,
+    chain: &[SnapshotId],
+    out: &mut dyn Write,
+    clamp: Option<i64>,
+) -> Result<()> {
+    let dirs: Vec<_> = chain.iter().map(|id| store.snapshot_dir(id)).collect();
+    layer::tar_merged(&dirs, out, clamp).map_err(failure)
+}
+
+/// Writes the merged files of `chain` into `folder`, which exists; what has the same name there is replaced.
+pub fn export_dir(store: &Store, chain: &[SnapshotId], folder: &Path) -> Result<()> {
+    let (reader, mut writer) = io::pipe().map_err(Error::io("make a pipe"))?;
+    std::thread::scope(|scope| {
+        let packing = scope.spawn(move || export_tar(store, chain, &mut writer, None));
+        let unpacked = layer::unpack_with(reader, folder, Whiteouts::Refuse);
+        let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match (packed, unpacked) {
+            // The reader's own failure closes the pipe, which fails the writer.
+            (_, Err(error)) if !matches!(error, LayerError::Truncated { .. }) => Err(failure(error)),
+            (Err(error), _) => Err(error),
+            (Ok(()), unpacked) => unpacked.map(drop).map_err(failure),
+        }
+    })
+}
+
+fn failure(source: LayerError) -> Error {
+    Error::Layer { action: "export", layer: "of the result".to_owned(), source }
+}
