@@ -131,7 +131,7 @@ impl Flags {
     /// The value of a flag; an empty one counts as not given.
     pub(crate) fn value(&mut self, name: &str) -> Option<Word> {
         let at = self.words.iter().position(|(known, _)| *known == name)?;
-        Some(self.words.swap_remove(at).1).filter(|word| !word.text.is_empty())
+        Some(self.words.remove(at).1).filter(|word| !word.text.is_empty())
     }
 
     /// The values of a flag that may be repeated.

@@ -31,7 +31,7 @@ pub use source::Source;
 /// The largest Dockerfile in bytes.
 pub const MAX_BYTES: usize = 16 << 20;
 
-/// More mistakes than this are counted, not listed.
+/// More mistakes than this are not listed.
 const MAX_DIAGNOSTICS: usize = 100;
 
 /// Parses a Dockerfile.
@@ -48,7 +48,7 @@ pub fn parse(name: &str, text: &[u8]) -> Result<Dockerfile, Vec<Diagnostic>> {
     let mut diagnostics = std::mem::take(&mut scanned.diagnostics);
     let (globals, stages) = stages::assemble(&scanned, text, &mut diagnostics);
     let mut file = Dockerfile { directives: scanned.directives, globals, stages, warnings: Vec::new() };
-    lint::check(&file, &mut diagnostics);
+    lint::check(&file, text, &mut diagnostics);
     if diagnostics.iter().any(|found| found.severity == Severity::Error) {
         return Err(listed(diagnostics));
     }
@@ -124,7 +124,7 @@ fn listed(mut found: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let dropped = errors.len() + warnings.len() - MAX_DIAGNOSTICS;
     let mut kept: Vec<Diagnostic> = errors.into_iter().chain(warnings).take(MAX_DIAGNOSTICS).collect();
     if let Some(last) = kept.last() {
-        let message = format!("{dropped} more mistakes are not shown");
+        let message = format!("too many mistakes: at least {dropped} more are not shown");
         let summary = Diagnostic { message, hint: None, code: "too-many", ..last.clone() };
         kept.push(summary);
     }

@@ -25,6 +25,9 @@ const MAX_LINE_BYTES: usize = 65_535;
 /// nothing that could run is refused.
 const MAX_INSTRUCTION_BYTES: usize = 1 << 20;
 
+/// The most instructions of a file: far more than the layers that any image can have.
+const MAX_INSTRUCTIONS: usize = 50_000;
+
 /// One instruction's text with its place in the source.
 #[derive(Debug)]
 pub(crate) struct Line<'a> {
@@ -151,6 +154,12 @@ impl<'a> Scanner<'a> {
             let content = self.text[first.start..first.end].trim_start();
             if content.is_empty() || content.starts_with('#') {
                 continue;
+            }
+            if lines.len() == MAX_INSTRUCTIONS {
+                let message = format!("more than {MAX_INSTRUCTIONS} instructions");
+                let span = Span { start: first.start, end: first.end };
+                self.diagnostics.push(Diagnostic::error("too-many-instructions", span, message));
+                break;
             }
             let joined = self.join(first);
             let Some(line) = self.trimmed(joined, first) else { continue };

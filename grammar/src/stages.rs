@@ -1,10 +1,13 @@
 //! Instructions to stages: what may stand where.
 
 use crate::ast::{Declaration, Kind, Span, Stage};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::instruction::{self, Parsed};
 use crate::keyword::Keyword;
 use crate::lines::{Line, Scanned};
+
+/// A file with more errors than this is no Dockerfile; the rest of it isn't looked at.
+const MAX_ERRORS: usize = 1000;
 
 /// Parses the instructions and sorts them into global ARGs and stages.
 pub(crate) fn assemble(
@@ -18,17 +21,25 @@ pub(crate) fn assemble(
         globals: vec![],
         stages: vec![],
         begun: false,
+        early: false,
     };
+    let mut errors = 0;
     for line in &scanned.lines {
+        let before = builder.diagnostics.len();
         builder.add(line);
+        errors +=
+            builder.diagnostics[before..].iter().filter(|found| found.severity == Severity::Error).count();
+        if errors > MAX_ERRORS {
+            break;
+        }
     }
-    let Builder { globals, stages, begun, .. } = builder;
+    let Builder { globals, stages, begun, early, .. } = builder;
     if scanned.lines.is_empty() && diagnostics.is_empty() {
         let hint = "it has only comments and blank lines: write `FROM <image>`";
         diagnostics.push(
             Diagnostic::error("no-instructions", Span::default(), "file with no instructions").hint(hint),
         );
-    } else if !begun && !diagnostics.iter().any(|found| found.code == "instruction-before-from") {
+    } else if !begun && !early {
         let end = text.trim_end().len();
         let span = scanned.lines.last().map_or(Span { start: end, end }, |line| line.span);
         let message = "dockerfile contains no stages to build";
@@ -45,6 +56,8 @@ struct Builder<'d> {
     stages: Vec<Stage>,
     /// True after the first FROM, a mistyped one included: what follows it is in its place.
     begun: bool,
+    /// True when an instruction before the first FROM was reported; once is enough.
+    early: bool,
 }
 
 impl Builder<'_> {
@@ -71,16 +84,15 @@ impl Builder<'_> {
         }
     }
 
-    /// Reports an instruction that belongs to no stage; one report is enough.
+    /// Reports an instruction that belongs to no stage, unless one was reported.
     fn before_from(&mut self, line: &Line<'_>, keyword: Keyword) {
-        let code = "instruction-before-from";
-        if self.diagnostics.iter().any(|found| found.code == code) {
+        if std::mem::replace(&mut self.early, true) {
             return;
         }
         let span = line.span(0, line.keyword().len());
         let message =
             format!("no build stage in current context: {} stands before the first FROM", keyword.name());
         let hint = "only ARG may stand before the first FROM";
-        self.diagnostics.push(Diagnostic::error(code, span, message).hint(hint));
+        self.diagnostics.push(Diagnostic::error("instruction-before-from", span, message).hint(hint));
     }
 }

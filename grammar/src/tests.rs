@@ -32,3 +32,102 @@ Dockerfile:4:1: error: EXPOSE requires at least one argument
      | ^^^^^^";
     assert_eq!(diagnostics(text).join("\n"), expected);
 }
+
+fn codes(text: &str) -> Vec<&'static str> {
+    let found = match parse("Dockerfile", text.as_bytes()) {
+        Ok(file) => file.warnings,
+        Err(found) => found,
+    };
+    found.iter().map(|found| found.code).collect()
+}
+
+#[test]
+fn a_mistyped_from_begins_a_stage() {
+    assert_eq!(codes("FORM a\nRUN x\nCOPY a b"), ["unknown-instruction"]);
+    assert_eq!(codes("FROM a b\nRUN x"), ["argument-count"]);
+    assert_eq!(codes("RUN x\nCOPY a b"), ["instruction-before-from"]);
+    assert_eq!(codes("# c\nARG a\n"), ["no-stages"]);
+}
+
+#[test]
+fn advice_waits_until_there_are_no_errors() {
+    assert_eq!(codes("FROM a\nMAINTAINER me\n"), ["maintainer-deprecated"]);
+    assert_eq!(codes("FROM a\nMAINTAINER me\nRUNN x\n"), ["unknown-instruction"]);
+}
+
+#[test]
+fn many_warnings_hide_no_instruction() {
+    let text = format!("FROM a\n{}", "RUN a \\\n\n b\n".repeat(3000));
+    let file = parse("Dockerfile", text.as_bytes()).expect("only warnings");
+    assert_eq!(file.stages[0].instructions.len(), 3000);
+    assert_eq!(file.warnings.len(), 101, "100 and a summary");
+}
+
+#[test]
+fn warnings_can_be_skipped_or_made_errors() {
+    let body = "FROM a\nMAINTAINER me\nCMD x\nRUN a \\\n\n b\n";
+    let all = ["maintainer-deprecated", "json-args-recommended", "no-empty-continuation"];
+    assert_eq!(codes(body), all);
+    assert_eq!(codes(&format!("# check=skip=all\n{body}")), [""; 0]);
+    assert_eq!(codes(&format!("# check=skip=JSONArgsRecommended, NoEmptyContinuation\n{body}")), all[..1]);
+    let failed = parse("Dockerfile", format!("# check=error=true\n{body}").as_bytes());
+    assert_eq!(failed.expect_err("fails").first().map(|found| found.code), Some("check-failed"));
+    assert!(parse("Dockerfile", format!("# check=skip=all;error=true\n{body}").as_bytes()).is_ok());
+}
+
+#[test]
+fn a_relative_workdir_may_follow_an_absolute_one() {
+    let code = "workdir-relative-path";
+    assert_eq!(codes("FROM a\nWORKDIR app"), [code]);
+    assert_eq!(codes("FROM a\nWORKDIR /x\nWORKDIR app"), [""; 0]);
+    assert_eq!(codes("FROM a AS b\nWORKDIR /x\nFROM b\nWORKDIR app"), [""; 0]);
+    assert_eq!(codes("FROM a\nWORKDIR $X\nWORKDIR C:\\x"), [""; 0]);
+}
+
+#[test]
+fn a_trigger_comes_back_as_it_was_stored() {
+    let file =
+        parse("Dockerfile", b"FROM a\nONBUILD COPY --chown=a <<-X b /dst/\n\tone\n\tX\n").expect("parses");
+    let ast::Kind::Onbuild(onbuild) = &file.stages[0].instructions[0].kind else { panic!("an ONBUILD") };
+    assert_eq!(onbuild.text, "COPY --chown=a <<-X b /dst/\n\tone\nX");
+    let trigger = parse_trigger(&onbuild.text, '\\').expect("parses");
+    assert_eq!(trigger.original, onbuild.trigger.original);
+    let (ast::Kind::Copy(stored), ast::Kind::Copy(written)) = (&trigger.kind, &onbuild.trigger.kind) else {
+        panic!("a COPY")
+    };
+    let body = |copy: &ast::Copy| match &copy.sources[0] {
+        ast::CopySource::Heredoc(heredoc) => heredoc.body.clone(),
+        ast::CopySource::Path(word) => panic!("{word:?} is no heredoc"),
+    };
+    assert_eq!(body(stored), "one\n");
+    assert_eq!(body(stored), body(written));
+}
+
+#[test]
+fn what_may_not_be_a_trigger_is_refused() {
+    let table = [
+        ("FROM a", "onbuild-trigger"),
+        ("ONBUILD RUN x", "onbuild-trigger"),
+        ("MAINTAINER x", "onbuild-trigger"),
+        ("RUN a\nRUN b", "trigger-count"),
+        ("# nothing", "trigger-count"),
+        ("", "empty-file"),
+        ("RUNN x", "unknown-instruction"),
+        ("RUN <<EOF\nx", "unterminated-heredoc"),
+    ];
+    for (text, code) in table {
+        let found = parse_trigger(text, '\\').expect_err(text);
+        assert_eq!(found.iter().map(|found| found.code).collect::<Vec<_>>(), [code], "{text}");
+    }
+    assert!(parse_trigger("RUN a `\n b", '`').is_ok());
+}
+
+#[test]
+fn a_flag_keeps_the_order_of_its_values() {
+    let file =
+        parse("Dockerfile", b"FROM a\nCOPY --exclude=1 --chmod=1 --exclude=2 --from=x --exclude=3 a b");
+    let file = file.expect("parses");
+    let ast::Kind::Copy(copy) = &file.stages[0].instructions[0].kind else { panic!("a COPY") };
+    let excludes: Vec<&str> = copy.flags.excludes.iter().map(|word| word.text.as_str()).collect();
+    assert_eq!(excludes, ["1", "2", "3"]);
+}

@@ -1,0 +1,102 @@
+//! Rules about stages and the file as a whole.
+
+use super::{Linter, keyword_span};
+use crate::ast::{Dockerfile, Span, Stage, Word};
+use crate::diagnostic::quote;
+use crate::lines::first_word;
+
+/// Names that mean something else in FROM and `--from`.
+const RESERVED: [&str; 2] = ["scratch", "context"];
+
+impl Linter<'_> {
+    pub(super) fn stages(&mut self, file: &Dockerfile) {
+        for (index, stage) in file.stages.iter().enumerate() {
+            self.as_casing(stage);
+            self.platform(stage);
+            let Some(name) = &stage.name else { continue };
+            self.stage_name(name);
+            let mut earlier = file.stages[..index].iter().filter_map(|stage| stage.name.as_ref());
+            if earlier.any(|other| other.text == name.text) {
+                let message =
+                    format!("duplicate stage name {}: stage names should be unique", quote(&name.text));
+                self.warn("duplicate-stage-name", name.span, message, None);
+            }
+        }
+    }
+
+    fn stage_name(&mut self, name: &Word) {
+        if RESERVED.contains(&name.text.as_str()) {
+            let message = format!("stage name {} is reserved: it should not be used", quote(&name.text));
+            self.warn("reserved-stage-name", name.span, message, None);
+        }
+        let written = self.written(name.span).to_owned();
+        if written.eq_ignore_ascii_case(&name.text) && written != name.text {
+            let message = format!("stage name {} should be lowercase", quote(&written));
+            self.warn("stage-name-casing", name.span, message, Some(format!("write `{}`", name.text)));
+        }
+    }
+
+    /// `FROM … as`: the two keywords in different case.
+    fn as_casing(&mut self, stage: &Stage) {
+        let Some(name) = &stage.name else { return };
+        let between = Span { start: stage.base.span.end, end: name.span.start };
+        let from = first_word(&stage.original);
+        let Some(at) = self.written(between).find(['a', 'A']) else { return };
+        let span = Span { start: between.start + at, end: between.start + at + 2 };
+        let word = self.written(span).to_owned();
+        if word.eq_ignore_ascii_case("as") && lower(&word) != lower(from) && (upper(from) || lower(from)) {
+            let message = format!("`{word}` and `{from}` keywords' casing do not match");
+            self.warn("from-as-casing", span, message, None);
+        }
+    }
+
+    fn platform(&mut self, stage: &Stage) {
+        let Some(platform) = &stage.platform else { return };
+        let text = crate::word::unquote(&platform.text, '\\');
+        if text == "$TARGETPLATFORM" || text == "${TARGETPLATFORM}" {
+            let message =
+                format!("setting platform to predefined {text} in FROM is redundant as this is the default");
+            self.warn("redundant-target-platform", platform.span, message, None);
+        } else if !text.contains('$') {
+            let name = stage.name.as_ref().map_or("", |name| name.text.as_str());
+            if !text.split('/').any(|part| !part.is_empty() && name.contains(part)) {
+                let message = format!("FROM --platform flag should not use constant value {}", quote(&text));
+                let hint = "use $BUILDPLATFORM, or name the platform in the stage's name".to_owned();
+                self.warn("from-platform-flag-const-disallowed", platform.span, message, Some(hint));
+            }
+        }
+    }
+
+    /// Keywords in mixed case, or not in the case of most of them.
+    pub(super) fn casing(&mut self, file: &Dockerfile) {
+        let mut keywords: Vec<(Span, String)> = Vec::new();
+        for stage in &file.stages {
+            let instructions = stage.instructions.iter().map(|found| (found.span, &found.original));
+            for (span, original) in std::iter::once((stage.span, &stage.original)).chain(instructions) {
+                let span = keyword_span(span, original);
+                keywords.push((span, first_word(original).to_owned()));
+            }
+        }
+        let lowers = keywords.iter().filter(|(_, word)| lower(word)).count();
+        let uppers = keywords.iter().filter(|(_, word)| upper(word)).count();
+        let majority = if lowers > uppers { "lowercase" } else { "uppercase" };
+        for (span, word) in keywords {
+            if (lowers > uppers && lower(&word)) || (lowers <= uppers && upper(&word)) {
+                continue;
+            }
+            let message = format!(
+                "command {} should match the case of the command majority ({majority})",
+                quote(&word)
+            );
+            self.warn("consistent-instruction-casing", span, message, None);
+        }
+    }
+}
+
+fn lower(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_lowercase())
+}
+
+fn upper(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_uppercase())
+}
