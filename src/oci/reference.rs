@@ -375,4 +375,22 @@ mod tests {
         assert_eq!(json, r#""docker.io/library/debian:latest""#);
         assert_eq!(serde_json::from_str::<Reference>(&json).unwrap(), reference);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_parses_is_spelled_so_that_it_parses_again(
+            text in "([a-zA-Z0-9.:_-]{1,12}/){0,3}[a-z0-9._:@/-]{0,20}",
+        ) {
+            if let Ok(reference) = text.parse::<Reference>() {
+                proptest::prop_assert_eq!(reference.to_string().parse(), Ok(reference.clone()));
+                proptest::prop_assert_eq!(reference.familiar().parse(), Ok(reference));
+            }
+        }
+
+        #[test]
+        fn no_text_is_too_strange_to_be_refused(text in "\\PC*") {
+            let _ = text.parse::<Reference>();
+            let _ = text.parse::<crate::oci::Platform>();
+        }
+    }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::call::{Action, Call};
 use super::error::{Error, Result};
 use super::hosts::Endpoint;
-use super::reply::{read_bounded, refusal};
+use super::reply::{read_bounded, refusal, shown};
 use super::{Client, Tried};
 use crate::oci::{Reference, media_type};
 
@@ -59,9 +59,19 @@ impl Client {
     /// A digest in `reference` wins over its tag. The bytes are verified against the digest that was
     /// asked for, or that the registry announced.
     pub async fn resolve(&self, reference: &Reference) -> Result<Resolved> {
+        if let Some(digest) = reference.digest {
+            return self.fetch(reference, digest).await;
+        }
         let mut tried = Tried::default();
         for endpoint in self.manifest_endpoints(reference)? {
-            match self.resolve_at(&endpoint, reference).await {
+            let result = match self.head_at(&endpoint, reference).await {
+                // Asked by digest, a cache in between can't answer with another version, and any
+                // mirror will do.
+                Ok(Some(head)) => self.fetch(reference, head.digest).await,
+                Ok(None) => self.get(&endpoint, reference, reference).await,
+                Err(error) => Err(error),
+            };
+            match result {
                 Ok(resolved) => return Ok(resolved),
                 Err(error) => tried.add(error),
             }
@@ -71,27 +81,26 @@ impl Client {
 
     /// Fetches the manifest of `reference`'s repository with this digest, verified.
     pub async fn manifest(&self, reference: &Reference, digest: Digest) -> Result<Resolved> {
-        self.resolve(&Reference { digest: Some(digest), ..reference.clone() }).await
+        self.fetch(&reference.with_digest(digest), digest).await
+    }
+
+    /// Fetches by digest from any host; `shown` is what the user asked for.
+    async fn fetch(&self, shown: &Reference, digest: Digest) -> Result<Resolved> {
+        let wanted = shown.with_digest(digest);
+        let mut tried = Tried::default();
+        for endpoint in self.manifest_endpoints(&wanted)? {
+            match self.get(&endpoint, &wanted, shown).await {
+                Ok(resolved) => return Ok(resolved),
+                Err(error) => tried.add(error),
+            }
+        }
+        Err(tried.into_error())
     }
 
     fn manifest_endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>> {
         match reference.digest {
             Some(_) => self.endpoints(reference, "pull", |can| can.pull),
             None => self.endpoints(reference, "resolve", |can| can.resolve),
-        }
-    }
-
-    async fn resolve_at(&self, endpoint: &Endpoint, reference: &Reference) -> Result<Resolved> {
-        if reference.digest.is_some() {
-            return self.get(endpoint, reference, reference).await;
-        }
-        match self.head_at(endpoint, reference).await? {
-            // Asked by digest, a cache in between can't answer with another version.
-            Some(head) => {
-                let pinned = Reference { digest: Some(head.digest), ..reference.clone() };
-                self.get(endpoint, &pinned, reference).await
-            }
-            None => self.get(endpoint, reference, reference).await,
         }
     }
 
@@ -157,16 +166,14 @@ fn manifest_call<'a>(
     method: Method,
 ) -> Result<Call<'a>> {
     let path = format!("manifests/{}", wanted.identifier());
-    let mut call = Call::new(endpoint, shown, Action::Pull, method, &path);
-    for accepted in [
+    // In one line, because some registries read only the first.
+    let accepted = [
         media_type::OCI_INDEX,
         media_type::OCI_MANIFEST,
         media_type::DOCKER_INDEX,
         media_type::DOCKER_MANIFEST,
-    ] {
-        call = call.header(ACCEPT, accepted)?;
-    }
-    Ok(call)
+    ];
+    Call::new(endpoint, shown, Action::Pull, method, &path).header(ACCEPT, &accepted.join(", "))
 }
 
 /// Returns the digest that the answer's header names.
@@ -231,7 +238,7 @@ fn kind(declared: Option<&str>, bytes: &[u8], call: &Call<'_>) -> Result<String>
     if let (Some(header), Some(own)) = (declared_known, own)
         && header != own
     {
-        return Err(call.protocol(format!("it calls `{own}` a `{header}`")));
+        return Err(call.protocol(format!("it calls `{}` a `{header}`", shown(own))));
     }
     let named = own.or(declared_known);
     match (named.filter(known), sniffed) {
@@ -242,7 +249,7 @@ fn kind(declared: Option<&str>, bytes: &[u8], call: &Call<'_>) -> Result<String>
         (None, Some(sniffed)) if named.is_none() => Ok(sniffed.to_owned()),
         (None, _) => Err(Error::NotAnImage {
             reference: call.reference.familiar(),
-            media_type: named.or(declared).unwrap_or("unknown").chars().take(100).collect(),
+            media_type: shown(named.or(declared).unwrap_or("unknown")),
         }),
     }
 }
@@ -277,6 +284,15 @@ mod tests {
         assert!(matches!(kind_of(Some(media_type::OCI_INDEX), image), Err(Error::Protocol { .. })));
         let own = format!(r#"{{"mediaType":"{}","manifests":[]}}"#, media_type::OCI_INDEX);
         assert!(matches!(kind_of(Some(media_type::DOCKER_INDEX), &own), Err(Error::Protocol { .. })));
+    }
+
+    #[test]
+    fn a_strangers_words_cant_paint_the_terminal() {
+        let other = r#"{"mediaType":"a\u001b[2Jb","config":{}}"#;
+        assert_eq!(
+            kind_of(None, other).unwrap_err().to_string(),
+            "localhost:1/app:latest is not an image but `a [2Jb`"
+        );
     }
 
     #[test]

@@ -98,8 +98,12 @@ pub(super) fn words(body: &[u8]) -> (String, String) {
     let code = body.errors.first().map(|error| error.code.clone()).unwrap_or_default();
     let said: Vec<String> = body.errors.iter().map(entry_words).chain(body.details).collect();
     let said = said.join("; ");
-    let shown = said.chars().map(|c| if c.is_control() { ' ' } else { c });
-    (code, shown.take(WORDS_MAX_CHARS).collect())
+    (code, shown(&said))
+}
+
+/// Makes a stranger's text safe to show: one line, without control characters, not endless.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WORDS_MAX_CHARS).collect()
 }
 
 fn entry_words(entry: &ErrorEntry) -> String {

@@ -431,6 +431,29 @@ fn a_blob_that_a_mirror_breaks_off_goes_on_at_the_registry() {
     assert_eq!(upstream.seen()[0].headers["range"], "bytes=70000-");
 }
 
+#[test]
+fn a_mirror_that_only_has_content_is_asked_by_digest() {
+    let (mirror, upstream) = (FakeRegistry::start(), FakeRegistry::start());
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "server = \"http://{}\"\n[host.\"http://{}\"]\ncapabilities = [\"pull\"]\n",
+        upstream.host(),
+        mirror.host()
+    );
+    hosts_file(folder.path(), "docker.io", &text);
+    let layers: [(&str, &[u8]); 1] = [(media_type::OCI_LAYER, b"a")];
+    let digest = upstream.put_image("library/debian", "1", &layers, &json!({}));
+    mirror.put_image("library/debian", "1", &layers, &json!({}));
+    let client = client_with(&[folder.path().to_owned()]);
+    assert_eq!(run(client.resolve(&"debian:1".parse().unwrap())).unwrap().digest, digest);
+    assert_eq!((upstream.count("HEAD"), upstream.count("GET")), (1, 0));
+    assert_eq!((mirror.count("HEAD"), mirror.count("GET")), (0, 1));
+    // A mirror with wrong bytes costs a request, not the pull.
+    mirror.fault("GET", 1, Fault::Replace(b"{}".to_vec()));
+    assert_eq!(run(client.resolve(&"debian:1".parse().unwrap())).unwrap().digest, digest);
+    assert_eq!(upstream.count("GET"), 1);
+}
+
 fn push_file(client: &Client, reference: &Reference, bytes: &[u8]) -> Result<u64, Error> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
