@@ -55,6 +55,7 @@ impl Store {
         self.sweep_leftovers(usize::MAX)?;
         self.discard_unknown(Kind::Snapshot)?;
         self.discard_unknown(Kind::Blob)?;
+        self.drop_old_stat_caches()?;
         self.empty_trash()?;
         self.meta().checkpoint()?;
         make_reserve(self.root())?;

@@ -11,8 +11,11 @@
 //! can write here, so it needs no cryptography.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::io::Read as _;
 use std::ops::Range;
+use std::path::Path;
 
 use super::FileStat;
 use crate::Digest;
@@ -140,6 +143,13 @@ pub(super) fn encode(entries: &[Entry<'_>], boot: &str) -> Vec<u8> {
     let sum = checksum(&bytes[16..]);
     bytes[8..16].copy_from_slice(&sum.to_le_bytes());
     bytes
+}
+
+/// Returns whether a file begins as one of this boot does.
+pub(super) fn is_of_boot(path: &Path, boot: &str) -> bool {
+    let mut header = [0; HEADER_BYTES];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    read.is_ok() && header[16..16 + BOOT_BYTES] == padded(boot)
 }
 
 fn entry_range(number: usize) -> Range<usize> {

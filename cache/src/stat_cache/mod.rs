@@ -140,5 +140,19 @@ impl StatCache {
     }
 }
 
+impl Store {
+    /// Removes the stat caches of other boots, which nobody will read.
+    pub(crate) fn drop_old_stat_caches(&self) -> Result<()> {
+        let folder = self.path("stat");
+        for entry in fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
+            let path = entry.map_err(Error::io("read", &folder))?.path();
+            if !format::is_of_boot(&path, self.boot()) {
+                let _ = fs::remove_file(&path);
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests;

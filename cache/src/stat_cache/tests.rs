@@ -100,6 +100,18 @@ fn another_boot_empties_the_cache() {
 }
 
 #[test]
+fn the_collector_removes_the_caches_of_other_boots() {
+    let fixture = Fixture::new();
+    let cache = fixture.load();
+    cache.put(Path::new("a"), &stat(1), Digest::of("1"));
+    cache.save().unwrap();
+    let old = fixture.store.path("stat").join("old");
+    fs::write(&old, format::encode(&[], BOOT)).unwrap();
+    fixture.store.gc(&crate::Sweep::default()).unwrap();
+    assert!(fixture.file().exists() && !old.exists());
+}
+
+#[test]
 fn a_build_without_changes_writes_nothing() {
     let fixture = Fixture::new();
     let cache = fixture.load();
