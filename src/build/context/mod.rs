@@ -93,14 +93,16 @@ pub fn ignore_for(dockerfile: Option<&Path>, context: &Path) -> Result<Ignore, E
 /// Nothing in it leads out of the folder. Everything belongs to root in there; devices are refused.
 pub fn unpack(archive: &File, folder: &Path) -> Result<(), Error> {
     let fail = |source| Error::Unpack { source };
-    let format = archive::sniff(archive).map_err(fail)?.ok_or(Error::NoArchive)?;
+    if !archive::is_archive(archive).map_err(fail)? {
+        return Err(Error::NoArchive);
+    }
     let mut from_start = archive;
     from_start.rewind().map_err(|source| fail(archive::Error::Read(source)))?;
     let write = || -> Result<(), archive::Error> {
         let nothing = Merged::open(&[] as &[&Path])?;
         let mut writer = LayerWriter::new(folder, &nothing, Owner::default())?;
         let options = archive::Options { owner: Some(Owner::default()), devices: false };
-        archive::unpack(from_start, format, &mut writer, b"", options)?;
+        archive::unpack(from_start, &mut writer, b"", options)?;
         Ok(writer.finish()?)
     };
     write().map_err(fail)

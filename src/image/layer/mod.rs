@@ -10,7 +10,7 @@ mod unpack;
 mod walk;
 
 pub use compress::{Compressed, GzipWriter, decompress};
-pub(super) use entries::{Entries, Kind};
+pub(crate) use entries::{Entries, Entry, Kind};
 pub use error::LayerError;
 pub use pack::{TAR_VERSION, diff_id, tar, tar_merged};
 pub(super) use unpack::clean;

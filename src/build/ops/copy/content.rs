@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use kiln_cache::{Digest, Hasher};
 
 use crate::build::graph::CopySpec;
-use crate::build::tree::{self, Entry, Error as TreeError, Kind, Tree, Xattrs, file_xattrs, restat, threads};
+use crate::build::tree::{
+    self, Entry, Error as TreeError, Kind, Tree, Xattrs, archive, file_xattrs, restat, show, threads,
+};
 
-use super::{Match, Result, Selected};
+use super::{Error, Match, Result, Selected};
 
 /// Changes when the encoding below changes.
 const VERSION: &[u8] = b"kiln copy 1";
@@ -21,11 +23,49 @@ pub(super) const BUFFER: usize = 256 * 1024;
 /// Files that one thread takes at a time.
 const BATCH: usize = 32;
 
+/// What is known of one regular file of a selection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Content {
+    /// [`file_digest`].
+    pub(super) digest: Digest,
+    /// Whether ADD unpacks it.
+    pub(super) archive: bool,
+}
+
 /// Returns the digest of `selected`, reading what isn't known.
 pub(super) fn digest(spec: &CopySpec, tree: &dyn Tree, selected: &Selected) -> Result<Digest> {
     let files = files(selected);
     let digests = digest_files(tree, &files)?;
-    digest_with(spec, tree, selected, &digests)
+    let mut contents: Vec<_> = digests.into_iter().map(|digest| Content { digest, archive: false }).collect();
+    if spec.unpack {
+        mark_archives(tree, selected, &mut contents)?;
+    }
+    digest_with(spec, tree, selected, &contents)
+}
+
+/// Only sources themselves are unpacked, never what is in a directory.
+fn mark_archives(tree: &dyn Tree, selected: &Selected, contents: &mut [Content]) -> Result<()> {
+    let mut contents = contents.iter_mut();
+    for found in &selected.matches {
+        match found {
+            Match::File { entry, .. } => {
+                let content = contents.next().expect("there is one for each file");
+                content.archive = is_archive(tree, entry)?;
+            }
+            Match::Directory { entries, .. } => {
+                let inside = entries.iter().filter(|entry| entry.kind == Kind::File).count();
+                contents.by_ref().take(inside).for_each(drop);
+            }
+            Match::Inline { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether ADD unpacks the file `entry`.
+pub(super) fn is_archive(tree: &dyn Tree, entry: &Entry) -> Result<bool> {
+    let fail = |source| Error::Archive { path: show(&entry.path), source };
+    archive::is_archive(&tree.open(entry)?).map_err(fail)
 }
 
 /// The regular files of `selected`, in its order.
@@ -42,14 +82,14 @@ pub(super) fn files<'s>(selected: &'s Selected) -> Vec<&'s Entry> {
     selected.matches.iter().flat_map(of).collect()
 }
 
-/// Returns the digest of `selected`, whose regular files have `digests`.
+/// Returns the digest of `selected`, whose regular files have `contents`.
 pub(super) fn digest_with(
     spec: &CopySpec,
     tree: &dyn Tree,
     selected: &Selected,
-    digests: &[Digest],
+    contents: &[Content],
 ) -> Result<Digest> {
-    let mut encoder = Encoder { spec, tree, hasher: Hasher::new(), digests: digests.iter() };
+    let mut encoder = Encoder { spec, tree, hasher: Hasher::new(), contents: contents.iter() };
     encoder.bytes(VERSION);
     for found in &selected.matches {
         match found {
@@ -79,7 +119,7 @@ struct Encoder<'a> {
     spec: &'a CopySpec,
     tree: &'a dyn Tree,
     hasher: Hasher,
-    digests: std::slice::Iter<'a, Digest>,
+    contents: std::slice::Iter<'a, Content>,
 }
 
 impl Encoder<'_> {
@@ -105,9 +145,9 @@ impl Encoder<'_> {
         }
         match entry.kind {
             Kind::File => {
-                let digest = *self.digests.next().expect("there is a digest for each file");
-                self.bytes(b"f");
-                self.hasher.update(digest.as_bytes());
+                let content = *self.contents.next().expect("there is one for each file");
+                self.bytes(if content.archive { b"archive" } else { b"f" });
+                self.hasher.update(content.digest.as_bytes());
             }
             Kind::Directory => {
                 self.bytes(b"d");

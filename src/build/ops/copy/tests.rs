@@ -535,9 +535,9 @@ fn hostile_archives_stay_inside_the_image() {
         (&[("../x", Regular, "")][..], "the archive's entry `../x` leads out of it"),
         (
             &[("h", Link, "/etc/passwd")],
-            "the archive's hard link `/n/h` points to `/etc/passwd`, which is not there",
+            "the archive's hard link `/h` points to `/etc/passwd`, which is not a file of it",
         ),
-        (&[("h", Link, "../x")], "the archive's hard link `/n/h` points to `../x`, which is not there"),
+        (&[("h", Link, "../x")], "the archive's hard link `/h` points to `../x`, which is not a file of it"),
         (&[("zero", Char, "")], "cannot copy the device `/n/zero`"),
         (
             &[("d", Directory, ""), ("d/.wh.x", Regular, "")],

@@ -1,18 +1,20 @@
 //! Writing what was selected into a fresh layer.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use kiln_cache::Digest;
+use kiln_cache::Hasher;
 
 use crate::build::graph::CopySpec;
 use crate::build::tree::archive;
 use crate::build::tree::{
     Attributes, Entry, Error as TreeError, Kind, LayerWriter, Merged, Owner, Tree, clean, compare, create_in,
-    join, lookup_owner, set_attributes, show, split_last,
+    file_xattrs, join, lookup_owner, set_attributes, show, split_last,
 };
 
+use super::content::Content;
 use super::transfer::{Copied, Copier};
 use super::{Error, Match, Result, Selected, Written, content};
 
@@ -33,26 +35,27 @@ pub(super) fn execute(
         source,
         owner,
         writer,
-        digests: vec![None; files.len()],
+        contents: vec![None; files.len()],
         waiting: HashMap::new(),
         next_file: 0,
         bytes: 0,
         entries: 0,
     };
     copy.all(selected)?;
-    let Copy { writer, digests, bytes, entries, .. } = copy;
+    let Copy { writer, contents, bytes, entries, .. } = copy;
     writer.finish()?;
-    let digests = complete(source, &files, digests)?;
-    let digest = content::digest_with(spec, source, selected, &digests)?;
+    let contents = complete(source, &files, contents)?;
+    let digest = content::digest_with(spec, source, selected, &contents)?;
     Ok(Written { bytes, entries, digest })
 }
 
 /// Reads the digests of files that a later file of the same name replaced before they were written.
-fn complete(source: &dyn Tree, files: &[&Entry], digests: Vec<Option<Digest>>) -> Result<Vec<Digest>> {
+fn complete(source: &dyn Tree, files: &[&Entry], contents: Vec<Option<Content>>) -> Result<Vec<Content>> {
     let missing: Vec<&Entry> =
-        files.iter().zip(&digests).filter(|(_, digest)| digest.is_none()).map(|(file, _)| *file).collect();
-    let mut read = content::digest_files(source, &missing)?.into_iter();
-    Ok(digests.into_iter().filter_map(|digest| digest.or_else(|| read.next())).collect())
+        files.iter().zip(&contents).filter(|(_, content)| content.is_none()).map(|(file, _)| *file).collect();
+    let read = content::digest_files(source, &missing)?;
+    let mut read = read.into_iter().map(|digest| Content { digest, archive: false });
+    Ok(contents.into_iter().filter_map(|content| content.or_else(|| read.next())).collect())
 }
 
 struct Copy<'a> {
@@ -61,7 +64,7 @@ struct Copy<'a> {
     owner: Option<Owner>,
     writer: LayerWriter<'a>,
     /// One for each regular file of the selection.
-    digests: Vec<Option<Digest>>,
+    contents: Vec<Option<Content>>,
     /// Files that have a place but no bytes yet, by place: which of the files, and its entry.
     waiting: HashMap<Vec<u8>, (usize, &'a Entry)>,
     next_file: usize,
@@ -191,20 +194,22 @@ impl<'a> Copy<'a> {
 
     /// Unpacks `entry` at the destination if it is an archive.
     fn unpack(&mut self, entry: &'a Entry) -> Result<bool> {
-        let fail = |source| Error::Archive { path: show(&entry.path), source };
-        let Some(format) = archive::sniff(&self.source.open(entry)?).map_err(fail)? else {
+        if !content::is_archive(self.source, entry)? {
             return Ok(false);
-        };
+        }
         self.flush()?;
         let target = self.target()?.path;
         self.writer.parents(&target)?;
         let file = self.source.open(entry)?;
+        let xattrs = file_xattrs(&file, &entry.path)?;
+        let mut reader = HashingReader { file, hasher: Hasher::new() };
         let options = archive::Options { owner: self.owner, devices: true };
-        let unpacked = archive::unpack(file, format, &mut self.writer, &target, options).map_err(fail)?;
+        let unpacked = archive::unpack(&mut reader, &mut self.writer, &target, options)
+            .map_err(|source| Error::Archive { path: show(&entry.path), source })?;
         self.bytes += unpacked.bytes;
         self.entries += unpacked.entries;
-        // Hashed apart from unpacking: a change in between only costs a hit.
-        self.digests[self.next_file] = content::digest_files(self.source, &[entry])?.pop();
+        let digest = content::file_digest(reader.hasher.finish(), &xattrs);
+        self.contents[self.next_file] = Some(Content { digest, archive: true });
         self.next_file += 1;
         Ok(true)
     }
@@ -222,7 +227,7 @@ impl<'a> Copy<'a> {
         };
         for ((_, (index, _)), copied) in files.iter().zip(copied) {
             self.bytes += copied.bytes;
-            self.digests[*index] = Some(copied.digest);
+            self.contents[*index] = Some(Content { digest: copied.digest, archive: false });
         }
         Ok(())
     }
@@ -240,5 +245,19 @@ impl<'a> Copy<'a> {
         let xattrs = std::mem::take(&mut copied.xattrs);
         set_attributes(&file, place, &Attributes { xattrs, ..self.attributes(entry) })?;
         Ok(copied)
+    }
+}
+
+/// Hashes a file while it is unpacked: the digest is of the very bytes that were unpacked.
+struct HashingReader {
+    file: File,
+    hasher: Hasher,
+}
+
+impl Read for HashingReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
     }
 }
