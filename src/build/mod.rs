@@ -3,4 +3,5 @@
 pub mod context;
 pub mod graph;
 pub mod ops;
+pub mod solve;
 pub mod tree;

@@ -4,7 +4,12 @@
 //! runtime at the first await. A no-op build never gets that far. Every public method blocks and
 //! gives an [`api::Failure`](crate::api::Failure) when it can't do what it was asked.
 
+mod assemble;
+mod base;
+mod build;
 mod change;
+mod dockerfile;
+mod error;
 mod history;
 mod images;
 mod import;

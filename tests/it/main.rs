@@ -10,6 +10,7 @@
 )]
 
 mod cli;
+mod layers;
 mod network;
 mod registry;
 mod runtime;

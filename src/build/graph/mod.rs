@@ -1,5 +1,83 @@
 //! The DAG of a build. Pure: no IO, no clock, no environment.
+//!
+//! [`lower`] turns a Dockerfile's tree into a [`Graph`]. Only stages that the target needs are
+//! lowered. The bases are needed for that (their environment, user, shell and ONBUILD triggers), so
+//! lowering first answers with the bases that it [misses](Lowered::Missing), and is called again
+//! when they are there; FROM and `COPY --from=image` may ask several times.
+//!
+//! 1. `lower`: which stages, in which order; global ARGs.
+//! 2. `stage`: one stage's state, instruction by instruction; metadata changes the config, the rest
+//!    becomes a vertex.
+//! 3. `scope`: which variables a word sees.
+//! 4. `history`: the text that `kiln history` shows of each instruction.
 
+mod history;
+mod lower;
 mod op;
+mod run;
+mod scope;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod transfer;
 
+pub use lower::{Base, BaseRequest, Bases, Lowered, Parameters, lower};
 pub use op::{CopySource, CopySpec, ExecSpec, MkdirSpec, OpSpec, SCRIPT_FOLDER, Script, SourceSpec};
+
+use kiln_grammar::ast::Span;
+
+use crate::oci::{HistoryEntry, ImageConfig};
+
+/// Index of a vertex in its graph; inputs have smaller indices than the vertices that use them.
+pub type VertexId = usize;
+
+/// What a build has to bring about.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    /// The vertices, inputs first.
+    pub vertices: Vec<Vertex>,
+    /// The vertex whose result is the target's root filesystem.
+    pub target: VertexId,
+    /// The image around it.
+    pub plan: ImagePlan,
+    /// Mistakes that don't stop the build, with their places.
+    pub warnings: Vec<kiln_grammar::diagnostic::Diagnostic>,
+}
+
+/// One op and where its inputs come from.
+#[derive(Debug, Clone)]
+pub struct Vertex {
+    /// What it does.
+    pub op: OpSpec,
+    /// The vertex whose result is the rootfs that it works on; `None` for sources.
+    pub rootfs: Option<VertexId>,
+    /// The vertex that it copies from; `None` for the build context.
+    pub from: Option<VertexId>,
+    /// Its shown name: `[build 2/5] RUN make`.
+    pub name: String,
+    /// The instruction in the Dockerfile.
+    pub span: Span,
+}
+
+/// The image of the target stage, but for its layers and times.
+#[derive(Debug, Clone)]
+pub struct ImagePlan {
+    /// The config; `rootfs`, `history` and `created` are filled in by the assembly.
+    pub config: ImageConfig,
+    /// The history, oldest first.
+    pub history: Vec<HistoryPlan>,
+}
+
+/// One line of the image's history.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HistoryPlan {
+    /// A line of the base image, kept as it is.
+    Kept(HistoryEntry),
+    /// An instruction of this build.
+    Made {
+        /// Its text.
+        created_by: String,
+        /// The vertex that made its layer; `None` for metadata.
+        vertex: Option<VertexId>,
+    },
+}

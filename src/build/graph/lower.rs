@@ -1,0 +1,426 @@
+//! A Dockerfile's tree to a graph: which stages are needed, in which order.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use kiln_cache::Digest;
+use kiln_grammar::ast::{Declaration, Dockerfile, Kind, Span, Stage, Word};
+use kiln_grammar::diagnostic::{Diagnostic, Severity};
+use kiln_grammar::{suggest, word};
+
+use super::scope::{PROXY_NAMES, Scope, platform_args};
+use super::stage::StageState;
+use super::{Graph, OpSpec, SourceSpec, Vertex, VertexId};
+use crate::api::NetworkMode;
+use crate::oci::{ImageConfig, Platform, Reference};
+
+/// What the user chose for this build.
+#[derive(Debug, Clone)]
+pub struct Parameters {
+    /// `--build-arg`, later ones win.
+    pub build_args: Vec<(String, String)>,
+    /// `--label`.
+    pub labels: Vec<(String, String)>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--platform`.
+    pub platform: Platform,
+    /// The machine's own platform.
+    pub build_platform: Platform,
+    /// `--network`.
+    pub network: NetworkMode,
+    /// `--add-host`.
+    pub add_hosts: Vec<(String, String)>,
+    /// Proxy variables of the environment.
+    pub proxies: Vec<(String, String)>,
+}
+
+/// An image that lowering needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BaseRequest {
+    /// Which image.
+    pub reference: Reference,
+    /// For which platform.
+    pub platform: Platform,
+}
+
+/// An image that is in the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Base {
+    /// Its id.
+    pub image: Digest,
+    /// Its config.
+    pub config: ImageConfig,
+}
+
+/// The images known so far.
+pub type Bases = HashMap<BaseRequest, Base>;
+
+/// What lowering gave.
+#[derive(Debug)]
+pub enum Lowered {
+    /// These images are needed first.
+    Missing(Vec<BaseRequest>),
+    /// The graph.
+    Ready(Box<Graph>),
+}
+
+/// Why lowering stopped, inside this module.
+pub(super) enum Stop {
+    /// An image has to be known first.
+    Missing(BaseRequest),
+    /// The Dockerfile is wrong; the reasons are in `Lowering::errors`.
+    Wrong,
+}
+
+/// Lowers `tree`, or names the bases that have to be known first, or gives every mistake found.
+pub fn lower(tree: &Dockerfile, bases: &Bases, parameters: &Parameters) -> Result<Lowered, Vec<Diagnostic>> {
+    let mut lowering = Lowering::new(tree, bases, parameters);
+    lowering.refuse_foreign_frontend();
+    lowering.evaluate_globals();
+    let target = lowering.target();
+    let done = target.filter(|index| lowering.stages(*index));
+    if !lowering.errors.is_empty() {
+        return Err(lowering.errors);
+    }
+    if !lowering.missing.is_empty() {
+        return Ok(Lowered::Missing(lowering.missing));
+    }
+    let index = done.expect("a target without errors and missing bases was lowered");
+    lowering.warn_of_unused_args();
+    Ok(Lowered::Ready(Box::new(lowering.finish(index))))
+}
+
+/// The work in progress.
+pub(super) struct Lowering<'a> {
+    pub(super) tree: &'a Dockerfile,
+    bases: &'a Bases,
+    pub(super) parameters: &'a Parameters,
+    /// Names and values that FROM lines see.
+    globals: Scope,
+    /// Values of the platform ARGs, to be redeclared in stages.
+    platform: BTreeMap<String, String>,
+    /// Stages that are done.
+    states: HashMap<usize, StageState>,
+    /// Stages with mistakes, which are told once.
+    wrong: BTreeSet<usize>,
+    vertices: Vec<Vertex>,
+    missing: Vec<BaseRequest>,
+    pub(super) errors: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(tree: &'a Dockerfile, bases: &'a Bases, parameters: &'a Parameters) -> Self {
+        let platform =
+            platform_args(&parameters.platform, &parameters.build_platform, parameters.target.as_deref());
+        Self {
+            tree,
+            bases,
+            parameters,
+            globals: Scope::default(),
+            platform,
+            states: HashMap::new(),
+            wrong: BTreeSet::new(),
+            vertices: Vec::new(),
+            missing: Vec::new(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// `# syntax=docker/dockerfile:*` is served by kiln itself; another frontend can't be.
+    fn refuse_foreign_frontend(&mut self) {
+        let Some(syntax) = &self.tree.directives.syntax else { return };
+        let name = syntax.text.split_whitespace().next().unwrap_or_default();
+        let plain = name.trim_start_matches("docker.io/");
+        if !(plain.starts_with("docker/dockerfile") || plain.starts_with("dockerfile.v0")) {
+            self.error(
+                "unsupported-frontend",
+                syntax.span,
+                format!("frontend image `{name}` is not supported"),
+                Some("remove the `# syntax=` line: kiln reads docker/dockerfile itself".into()),
+            );
+        }
+    }
+
+    fn evaluate_globals(&mut self) {
+        for (name, value) in self.platform.clone() {
+            let value = self.build_arg(&name).unwrap_or(value);
+            self.globals.declare(&name, Some(value));
+        }
+        for declaration in &self.tree.globals {
+            let default =
+                declaration.default.as_ref().and_then(|word| self.expand(word, &self.globals.clone()));
+            let name = &declaration.name.text;
+            let value = self.build_arg(name).or(default).or_else(|| self.platform.get(name).cloned());
+            self.globals.declare(name, value);
+        }
+    }
+
+    /// The value of the last `--build-arg` of this name.
+    pub(super) fn build_arg(&self, name: &str) -> Option<String> {
+        self.parameters.build_args.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+    }
+
+    /// The value that `ARG name` takes in a stage: build-arg, own default, global value.
+    pub(super) fn arg_value(&mut self, declaration: &Declaration, scope: &Scope) -> Option<String> {
+        let default = declaration.default.as_ref().and_then(|word| self.expand(word, scope));
+        let name = &declaration.name.text;
+        let global =
+            || self.globals.args.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.clone());
+        self.build_arg(name).or(default).or_else(global)
+    }
+
+    fn target(&mut self) -> Option<usize> {
+        let Some(target) = &self.parameters.target else { return Some(self.tree.stages.len() - 1) };
+        if let Some(index) = self.find_stage(target, self.tree.stages.len()) {
+            return Some(index);
+        }
+        let names =
+            self.tree.stages.iter().filter_map(|stage| stage.name.as_ref()).map(|name| name.text.as_str());
+        let hint = suggest::closest(target, names).map(|name| format!("did you mean {name}?"));
+        let span = self.tree.stages.last().map_or_else(Span::default, |stage| stage.span);
+        self.error("unknown-target", span, format!("target stage `{target}` could not be found"), hint);
+        None
+    }
+
+    /// Finds a stage by name or index among the first `before` ones; the last of a name wins.
+    pub(super) fn find_stage(&self, name: &str, before: usize) -> Option<usize> {
+        self.named_stage(name, before).or_else(|| name.parse().ok().filter(|index| *index < before))
+    }
+
+    /// Lowers the stages that `target` needs, inputs first, and tells whether all went well.
+    ///
+    /// A missing image or a mistake in one stage doesn't keep the others from being looked at.
+    fn stages(&mut self, target: usize) -> bool {
+        let mut well = true;
+        for index in self.needed(target) {
+            well &= self.stage(index).is_ok();
+        }
+        well
+    }
+
+    /// The stages that `target` needs as far as the text tells, in order. A stage uses earlier ones only.
+    fn needed(&mut self, target: usize) -> BTreeSet<usize> {
+        let mut needed = BTreeSet::from([target]);
+        let mut todo = vec![target];
+        while let Some(index) = todo.pop() {
+            let stage = &self.tree.stages[index];
+            let mut names = Vec::new();
+            let globals = self.globals.clone();
+            names.extend(word::expand(&stage.base.text, self.tree.directives.escape, &globals).ok());
+            names.extend(stage.instructions.iter().filter_map(|instruction| match &instruction.kind {
+                Kind::Copy(copy) => copy.from.as_ref().map(|from| from.text.clone()),
+                _ => None,
+            }));
+            let (base, copied) =
+                names.split_first().map_or((None, names.as_slice()), |(base, rest)| (Some(base), rest));
+            let base = base.and_then(|name| self.named_stage(name, index));
+            let copied = copied.iter().filter_map(|name| self.find_stage(name, index));
+            let found: Vec<usize> = base.into_iter().chain(copied).collect();
+            todo.extend(found.into_iter().filter(|index| needed.insert(*index)));
+        }
+        needed
+    }
+
+    /// Lowers the stage `index` unless that's done.
+    fn stage(&mut self, index: usize) -> Result<(), Stop> {
+        if self.states.contains_key(&index) {
+            return Ok(());
+        }
+        if self.wrong.contains(&index) {
+            return Err(Stop::Wrong);
+        }
+        match StageState::lower(self, index) {
+            Ok(state) => {
+                self.states.insert(index, state);
+                Ok(())
+            }
+            Err(Stop::Missing(request)) => {
+                if !self.missing.contains(&request) {
+                    self.missing.push(request.clone());
+                }
+                Err(Stop::Missing(request))
+            }
+            Err(Stop::Wrong) => {
+                self.wrong.insert(index);
+                Err(Stop::Wrong)
+            }
+        }
+    }
+
+    /// The vertex that stage `index` ends with.
+    pub(super) fn end_of(&mut self, index: usize) -> Result<VertexId, Stop> {
+        self.stage(index)?;
+        Ok(self.states[&index].rootfs)
+    }
+
+    /// Finds a stage by name alone, as FROM does.
+    fn named_stage(&self, name: &str, before: usize) -> Option<usize> {
+        let lower = name.to_ascii_lowercase();
+        let named = |stage: &Stage| stage.name.as_ref().is_some_and(|word| word.text == lower);
+        self.tree.stages[..before].iter().rposition(named)
+    }
+
+    /// The base of `stage`: an earlier stage's end, nothing, or an image.
+    pub(super) fn base(&mut self, index: usize, stage: &'a Stage) -> Result<StageBase, Stop> {
+        let globals = self.globals.clone();
+        let name = self.expand(&stage.base, &globals).ok_or(Stop::Wrong)?;
+        if name.trim().is_empty() {
+            let message = format!("base name ({}) should not be blank", stage.base.text);
+            let hint = word::variables(&stage.base.text, self.tree.directives.escape).first().map(|name| {
+                format!("give it a value with `--build-arg {name}=…` or `ARG {name}=…` before the first FROM")
+            });
+            return Err(self.error("blank-base", stage.base.span, message, hint));
+        }
+        let platform = self.platform_of(stage)?;
+        if let Some(earlier) = self.named_stage(&name, index) {
+            self.stage(earlier)?;
+            return Ok(StageBase::Stage(Box::new(self.states[&earlier].clone())));
+        }
+        if name == "scratch" {
+            return Ok(StageBase::Scratch(platform));
+        }
+        let request = self.image_request(&name, platform, stage.base.span)?;
+        let base = self.image(&request)?;
+        Ok(StageBase::Image(request, Box::new(base)))
+    }
+
+    fn platform_of(&mut self, stage: &'a Stage) -> Result<Platform, Stop> {
+        let Some(word) = &stage.platform else { return Ok(self.parameters.platform.clone()) };
+        let globals = self.globals.clone();
+        let text = self.expand(word, &globals).ok_or(Stop::Wrong)?;
+        if text.is_empty() {
+            let message = format!("empty platform value from expression {}", word.text);
+            return Err(self.error("empty-platform", word.span, message, None));
+        }
+        text.parse().map_err(|error| {
+            let hint = Some("write it as os/architecture, such as linux/amd64".to_owned());
+            self.error("bad-platform", word.span, format!("invalid platform `{text}`: {error}"), hint)
+        })
+    }
+
+    /// Reads `name` as an image's reference.
+    pub(super) fn image_request(
+        &mut self,
+        name: &str,
+        platform: Platform,
+        span: Span,
+    ) -> Result<BaseRequest, Stop> {
+        match name.parse() {
+            Ok(reference) => Ok(BaseRequest { reference, platform }),
+            Err(error) => Err(self.error("bad-reference", span, format!("{error}"), None)),
+        }
+    }
+
+    /// The image, if it is known.
+    pub(super) fn image(&mut self, request: &BaseRequest) -> Result<Base, Stop> {
+        self.bases.get(request).cloned().ok_or_else(|| Stop::Missing(request.clone()))
+    }
+
+    /// Adds a vertex that starts from `base`.
+    pub(super) fn source(
+        &mut self,
+        request: &BaseRequest,
+        base: &Base,
+        name: String,
+        span: Span,
+    ) -> VertexId {
+        let diff_ids: Vec<_> = base.config.rootfs.diff_ids.iter().copied().map(crate::oci::DiffId).collect();
+        let op = OpSpec::Source(SourceSpec {
+            name: request.reference.to_string(),
+            image: base.image,
+            platform: request.platform.to_string(),
+            chain_id: crate::oci::chain_id(&diff_ids).map(|chain| chain.0),
+        });
+        self.vertex(Vertex { op, rootfs: None, from: None, name, span })
+    }
+
+    /// Adds a vertex.
+    pub(super) fn vertex(&mut self, vertex: Vertex) -> VertexId {
+        self.vertices.push(vertex);
+        self.vertices.len() - 1
+    }
+
+    /// Expands `word` to one text; a mistake is noted and gives `None`.
+    pub(super) fn expand(&mut self, word: &Word, scope: &Scope) -> Option<String> {
+        match word::expand(&word.text, self.tree.directives.escape, scope) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.error("bad-substitution", word.span, error.to_string(), None);
+                None
+            }
+        }
+    }
+
+    /// Notes a mistake.
+    pub(super) fn error(
+        &mut self,
+        code: &'static str,
+        span: Span,
+        message: String,
+        hint: Option<String>,
+    ) -> Stop {
+        self.errors.push(Diagnostic { code, severity: Severity::Error, message, hint, span });
+        Stop::Wrong
+    }
+
+    /// Notes that kiln can't do this yet: refused by name, never ignored.
+    pub(super) fn unsupported(&mut self, what: &str, span: Span) -> Stop {
+        self.error("not-supported-yet", span, format!("{what} is not supported yet"), None)
+    }
+
+    /// Tells which `--build-arg`s no ARG asks for.
+    fn warn_of_unused_args(&mut self) {
+        let declared = self.declared_args();
+        for (name, _) in &self.parameters.build_args {
+            let known = declared.contains(name.as_str())
+                || PROXY_NAMES.contains(&name.as_str())
+                || self.platform.contains_key(name)
+                || name.starts_with("BUILDKIT_")
+                || name == "SOURCE_DATE_EPOCH";
+            if known || self.warnings.iter().any(|warning| warning.message.contains(&format!("`{name}`"))) {
+                continue;
+            }
+            let hint = suggest::closest(name, declared.iter().copied())
+                .map(|close| format!("did you mean {close}?"));
+            self.warnings.push(Diagnostic {
+                code: "unused-build-arg",
+                severity: Severity::Warning,
+                message: format!("build-arg `{name}` is not consumed by any ARG"),
+                hint,
+                span: Span::default(),
+            });
+        }
+    }
+
+    fn declared_args(&self) -> BTreeSet<&'a str> {
+        let tree: &'a Dockerfile = self.tree;
+        let in_stages = tree.stages.iter().flat_map(|stage| &stage.instructions);
+        let declared = in_stages.filter_map(|instruction| match &instruction.kind {
+            Kind::Arg(declarations) => Some(declarations),
+            _ => None,
+        });
+        declared.flatten().chain(&tree.globals).map(|declaration| declaration.name.text.as_str()).collect()
+    }
+
+    /// Makes the graph of the target stage.
+    fn finish(mut self, index: usize) -> Graph {
+        let state = self.states.remove(&index).expect("the target was lowered");
+        let (target, mut plan) = state.into_plan();
+        for (key, value) in &self.parameters.labels {
+            plan.config.config.labels.insert(key.clone(), value.clone());
+        }
+        Graph { vertices: self.vertices, target, plan, warnings: self.warnings }
+    }
+}
+
+/// What a stage starts from.
+pub(super) enum StageBase {
+    /// The end of an earlier stage.
+    Stage(Box<StageState>),
+    /// Nothing.
+    Scratch(Platform),
+    /// An image.
+    Image(BaseRequest, Box<Base>),
+}

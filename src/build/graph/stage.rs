@@ -1,0 +1,434 @@
+//! One stage's state, changed by one instruction after the other.
+
+use kiln_grammar::ast::{CommandLine, Declaration, Healthcheck, Instruction, Kind, Pair, Span, Stage, Word};
+use kiln_grammar::{parse_trigger, word};
+
+use super::lower::{Base, BaseRequest, Lowering, StageBase, Stop};
+use super::scope::{DEFAULT_PATH, Scope};
+use super::{HistoryPlan, ImagePlan, MkdirSpec, OpSpec, Vertex, VertexId, history};
+use crate::oci::{self, Empty, ImageConfig, Platform};
+
+/// Where a stage stands.
+#[derive(Debug, Clone)]
+pub(super) struct StageState {
+    /// The vertex whose result is the stage's root filesystem.
+    pub(super) rootfs: VertexId,
+    pub(super) config: ImageConfig,
+    pub(super) scope: Scope,
+    history: Vec<HistoryPlan>,
+    /// True once this stage has a CMD of its own.
+    cmd_set: bool,
+    /// How steps of this stage are named and counted.
+    label: StepLabel,
+    pub(super) index: usize,
+}
+
+/// `[build 2/5]`.
+#[derive(Debug, Clone, Default)]
+struct StepLabel {
+    stage: String,
+    step: usize,
+    steps: usize,
+}
+
+impl StepLabel {
+    fn next(&mut self) -> String {
+        self.step += 1;
+        format!("[{}{}/{}]", self.stage, self.step, self.steps)
+    }
+}
+
+impl StageState {
+    /// Lowers the stage `index` from its FROM to its end.
+    pub(super) fn lower(lowering: &mut Lowering<'_>, index: usize) -> Result<Self, Stop> {
+        let stage = &lowering.tree.stages[index];
+        let base = lowering.base(index, stage)?;
+        let triggers = match &base {
+            StageBase::Stage(state) => state.config.config.on_build.clone(),
+            StageBase::Image(_, image) => image.config.config.on_build.clone(),
+            StageBase::Scratch(_) => Vec::new(),
+        };
+        let triggers = parse_triggers(lowering, stage, &triggers)?;
+        let mut state = Self::start(lowering, index, stage, base, &triggers);
+        let mut well = true;
+        for instruction in triggers.iter().chain(&stage.instructions) {
+            match state.apply(lowering, instruction) {
+                Ok(()) => {}
+                // The rest may have mistakes of its own: they are told together.
+                Err(Stop::Wrong) => well = false,
+                Err(stop) => return Err(stop),
+            }
+        }
+        if well { Ok(state) } else { Err(Stop::Wrong) }
+    }
+
+    fn start(
+        lowering: &mut Lowering<'_>,
+        index: usize,
+        stage: &Stage,
+        base: StageBase,
+        triggers: &[Instruction],
+    ) -> Self {
+        let makes_step = |instruction: &&Instruction| {
+            matches!(instruction.kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
+        };
+        let steps = triggers.iter().chain(&stage.instructions).filter(makes_step).count();
+        let mut label = StepLabel { stage: stage_label(lowering, index, stage), step: 0, steps };
+        let mut state = match base {
+            StageBase::Stage(state) => Self { index, label: label.clone(), cmd_set: false, ..*state },
+            StageBase::Scratch(platform) => {
+                let scratch = Vertex {
+                    op: OpSpec::Scratch,
+                    rootfs: None,
+                    from: None,
+                    name: String::new(),
+                    span: stage.span,
+                };
+                let rootfs = lowering.vertex(scratch);
+                Self::fresh(rootfs, ImageConfig::default(), &platform, label.clone(), index)
+            }
+            StageBase::Image(request, image) => {
+                label.steps += 1;
+                let name = format!("{} FROM {}", label.next(), request.reference);
+                let rootfs = lowering.source(&request, &image, name, stage.span);
+                Self::fresh(rootfs, image.config, &request.platform, label.clone(), index)
+            }
+        };
+        state.label = label;
+        state.config.config.on_build.clear();
+        state
+    }
+
+    fn fresh(
+        rootfs: VertexId,
+        mut config: ImageConfig,
+        platform: &Platform,
+        label: StepLabel,
+        index: usize,
+    ) -> Self {
+        let history = std::mem::take(&mut config.history).into_iter().map(HistoryPlan::Kept).collect();
+        config.rootfs.diff_ids.clear();
+        config.os.clone_from(&platform.os);
+        config.architecture.clone_from(&platform.architecture);
+        config.variant.clone_from(&platform.variant);
+        let mut scope = Scope::default();
+        for entry in &config.config.env {
+            let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
+            scope.set_env(key, value.to_owned());
+        }
+        if !scope.env.iter().any(|(key, _)| key == "PATH") {
+            scope.set_env("PATH", DEFAULT_PATH.to_owned());
+        }
+        if config.config.working_dir.is_empty() {
+            config.config.working_dir = "/".to_owned();
+        }
+        Self { rootfs, config, scope, history, cmd_set: false, label, index }
+    }
+
+    /// Ends the stage: the vertex of its rootfs and the plan of its image.
+    pub(super) fn into_plan(mut self) -> (VertexId, ImagePlan) {
+        self.config.config.env = self.scope.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        (self.rootfs, ImagePlan { config: self.config, history: self.history })
+    }
+
+    fn apply(&mut self, lowering: &mut Lowering<'_>, instruction: &Instruction) -> Result<(), Stop> {
+        match &instruction.kind {
+            Kind::Run(run) => self.run(lowering, instruction, run),
+            Kind::Copy(copy) => self.copy(lowering, instruction, copy),
+            Kind::Add(add) => self.add(lowering, instruction, add),
+            Kind::Workdir(path) => self.workdir(lowering, instruction, path),
+            Kind::Env(pairs) => self.env(lowering, pairs),
+            Kind::Label(pairs) => self.label(lowering, pairs),
+            Kind::Arg(declarations) => self.arg(lowering, declarations),
+            Kind::Expose(ports) => self.expose(lowering, ports),
+            Kind::Volume(paths) => self.volume(lowering, paths),
+            Kind::User(user) => self.user(lowering, user),
+            Kind::Stopsignal(signal) => self.stop_signal(lowering, signal),
+            Kind::Cmd(command) => self.cmd(command),
+            Kind::Entrypoint(command) => self.entrypoint(command),
+            Kind::Shell(shell) => {
+                self.note(format!("SHELL [{}]", shell.join(" ")));
+                self.config.config.shell = Some(shell.clone());
+                Ok(())
+            }
+            Kind::Onbuild(onbuild) => {
+                self.note(format!("ONBUILD {}", onbuild.text));
+                self.config.config.on_build.push(onbuild.text.clone());
+                Ok(())
+            }
+            Kind::Maintainer(name) => {
+                self.note(format!("MAINTAINER {}", name.text));
+                self.config.author = Some(name.text.clone());
+                Ok(())
+            }
+            Kind::Healthcheck(check) => self.healthcheck(check),
+        }
+    }
+
+    /// Adds a history line without a layer.
+    fn note(&mut self, created_by: String) {
+        self.history.push(HistoryPlan::Made { created_by, vertex: None });
+    }
+
+    /// Adds a vertex on top of the stage and its history line.
+    pub(super) fn step(
+        &mut self,
+        lowering: &mut Lowering<'_>,
+        op: OpSpec,
+        from: Option<VertexId>,
+        (shown, span): (&str, Span),
+        created_by: String,
+    ) {
+        let name = format!("{} {shown}", self.label.next());
+        let vertex = lowering.vertex(Vertex { op, rootfs: Some(self.rootfs), from, name, span });
+        self.rootfs = vertex;
+        self.history.push(HistoryPlan::Made { created_by, vertex: Some(vertex) });
+    }
+
+    /// `path` as seen from the working directory; absolute, not cleaned.
+    pub(super) fn absolute(&self, path: &str) -> String {
+        match path.starts_with('/') {
+            true => path.to_owned(),
+            false => format!("{}/{path}", self.config.config.working_dir.trim_end_matches('/')),
+        }
+    }
+
+    fn workdir(
+        &mut self,
+        lowering: &mut Lowering<'_>,
+        instruction: &Instruction,
+        path: &Word,
+    ) -> Result<(), Stop> {
+        let path = lowering.expand(path, &self.scope).ok_or(Stop::Wrong)?;
+        let path = clean(&self.absolute(&path));
+        self.config.config.working_dir.clone_from(&path);
+        let text = format!("WORKDIR {path}");
+        if path == "/" {
+            self.note(text);
+            return Ok(());
+        }
+        let op = OpSpec::Mkdir(MkdirSpec { path, user: self.config.config.user.clone() });
+        self.step(lowering, op, None, (&text, instruction.span), text.clone());
+        Ok(())
+    }
+
+    fn env(&mut self, lowering: &mut Lowering<'_>, pairs: &[Pair]) -> Result<(), Stop> {
+        let pairs = self.pairs(lowering, pairs)?;
+        let shown: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        self.note(format!("ENV {}", shown.join(" ")));
+        for (key, value) in pairs {
+            self.scope.set_env(&key, value);
+        }
+        Ok(())
+    }
+
+    fn label(&mut self, lowering: &mut Lowering<'_>, pairs: &[Pair]) -> Result<(), Stop> {
+        let pairs = self.pairs(lowering, pairs)?;
+        let shown: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        self.note(format!("LABEL {}", shown.join(" ")));
+        self.config.config.labels.extend(pairs);
+        Ok(())
+    }
+
+    /// Expands the pairs of one ENV or LABEL: all with the values from before it.
+    fn pairs(&self, lowering: &mut Lowering<'_>, pairs: &[Pair]) -> Result<Vec<(String, String)>, Stop> {
+        let mut expanded = Vec::with_capacity(pairs.len());
+        for pair in pairs {
+            let key = lowering.expand(&pair.key, &self.scope).ok_or(Stop::Wrong)?;
+            let value = lowering.expand(&pair.value, &self.scope).ok_or(Stop::Wrong)?;
+            if key.is_empty() {
+                return Err(lowering.error(
+                    "blank-name",
+                    pair.key.span,
+                    "names can not be blank".into(),
+                    None,
+                ));
+            }
+            expanded.push((key, value));
+        }
+        Ok(expanded)
+    }
+
+    fn arg(&mut self, lowering: &mut Lowering<'_>, declarations: &[Declaration]) -> Result<(), Stop> {
+        let before = self.scope.clone();
+        let mut shown = Vec::new();
+        for declaration in declarations {
+            let value = lowering.arg_value(declaration, &before);
+            let name = &declaration.name.text;
+            shown.push(value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")));
+            self.scope.declare(name, value);
+        }
+        self.note(format!("ARG {}", shown.join(" ")));
+        Ok(())
+    }
+
+    fn expose(&mut self, lowering: &mut Lowering<'_>, words: &[Word]) -> Result<(), Stop> {
+        let mut all = Vec::new();
+        for port in words {
+            let list = word::expand_list(&port.text, lowering.tree.directives.escape, &self.scope)
+                .map_err(|error| lowering.error("bad-substitution", port.span, error.to_string(), None))?;
+            for text in list {
+                let ports = oci::parse_ports(&text).map_err(|message| {
+                    let hint = Some("write it as port, port/udp or first-last".to_owned());
+                    lowering.error("bad-port", port.span, message, hint)
+                })?;
+                all.extend(ports);
+            }
+        }
+        self.note(format!("EXPOSE [{}]", all.join(" ")));
+        self.config.config.exposed_ports.extend(all.into_iter().map(|port| (port, Empty {})));
+        Ok(())
+    }
+
+    fn volume(&mut self, lowering: &mut Lowering<'_>, words: &[Word]) -> Result<(), Stop> {
+        let mut paths = Vec::new();
+        for path in words {
+            let text = lowering.expand(path, &self.scope).ok_or(Stop::Wrong)?;
+            if text.trim().is_empty() {
+                let message = "VOLUME specified can not be an empty string".to_owned();
+                return Err(lowering.error("blank-volume", path.span, message, None));
+            }
+            paths.push(text);
+        }
+        self.note(format!("VOLUME [{}]", paths.join(" ")));
+        self.config.config.volumes.extend(paths.into_iter().map(|path| (path, Empty {})));
+        Ok(())
+    }
+
+    fn user(&mut self, lowering: &mut Lowering<'_>, user: &Word) -> Result<(), Stop> {
+        let text = lowering.expand(user, &self.scope).ok_or(Stop::Wrong)?;
+        self.note(format!("USER {text}"));
+        self.config.config.user = text;
+        Ok(())
+    }
+
+    fn stop_signal(&mut self, lowering: &mut Lowering<'_>, signal: &Word) -> Result<(), Stop> {
+        let text = lowering.expand(signal, &self.scope).ok_or(Stop::Wrong)?;
+        if oci::parse_signal(&text).is_none() {
+            let message = format!("invalid signal: `{text}`");
+            let hint = Some("use a name such as SIGTERM or a number from 1 to 64".to_owned());
+            return Err(lowering.error("bad-signal", signal.span, message, hint));
+        }
+        self.note(format!("STOPSIGNAL {text}"));
+        self.config.config.stop_signal = Some(text);
+        Ok(())
+    }
+
+    /// The program of a command: the exec form as it is, or the shell with the line.
+    pub(super) fn program(&self, command: &CommandLine) -> Vec<String> {
+        match command {
+            CommandLine::Exec(args) => args.clone(),
+            CommandLine::Shell(line) => self.shell(line.clone()),
+        }
+    }
+
+    /// The stage's shell with `line` as its last argument.
+    pub(super) fn shell(&self, line: String) -> Vec<String> {
+        let default = || vec!["/bin/sh".to_owned(), "-c".to_owned()];
+        let mut args = self.config.config.shell.clone().unwrap_or_else(default);
+        args.push(line);
+        args
+    }
+
+    fn cmd(&mut self, command: &CommandLine) -> Result<(), Stop> {
+        let args = self.program(command);
+        self.note(history::command("CMD", &args));
+        self.config.config.cmd = Some(args);
+        self.cmd_set = true;
+        Ok(())
+    }
+
+    fn entrypoint(&mut self, command: &CommandLine) -> Result<(), Stop> {
+        let args = self.program(command);
+        self.note(history::command("ENTRYPOINT", &args));
+        self.config.config.entrypoint = Some(args);
+        if !self.cmd_set {
+            // A CMD of the base was meant for the base's entrypoint.
+            self.config.config.cmd = None;
+        }
+        Ok(())
+    }
+
+    fn healthcheck(&mut self, check: &Healthcheck) -> Result<(), Stop> {
+        let test = match check {
+            Healthcheck::None => vec!["NONE".to_owned()],
+            Healthcheck::Command { command: CommandLine::Exec(args), .. } => {
+                std::iter::once("CMD".to_owned()).chain(args.iter().cloned()).collect()
+            }
+            Healthcheck::Command { command: CommandLine::Shell(line), .. } => {
+                vec!["CMD-SHELL".to_owned(), line.clone()]
+            }
+        };
+        self.note(history::healthcheck(check, &test));
+        let mut probe = oci::Healthcheck { test, ..Default::default() };
+        if let Healthcheck::Command { interval, timeout, start_period, start_interval, retries, .. } = check {
+            probe.interval = *interval;
+            probe.timeout = *timeout;
+            probe.start_period = *start_period;
+            probe.start_interval = *start_interval;
+            probe.retries = i64::from(*retries);
+        }
+        self.config.config.healthcheck = Some(probe);
+        Ok(())
+    }
+}
+
+/// How steps of a stage are prefixed: nothing in a Dockerfile with one stage.
+fn stage_label(lowering: &Lowering<'_>, index: usize, stage: &Stage) -> String {
+    match &stage.name {
+        Some(name) => format!("{} ", name.text),
+        None if lowering.tree.stages.len() > 1 => format!("stage-{index} "),
+        None => String::new(),
+    }
+}
+
+/// Parses the ONBUILD triggers of a base; what they say is pointed at by the FROM.
+fn parse_triggers(
+    lowering: &mut Lowering<'_>,
+    stage: &Stage,
+    texts: &[String],
+) -> Result<Vec<Instruction>, Stop> {
+    let mut triggers = Vec::with_capacity(texts.len());
+    for text in texts {
+        match parse_trigger(text, '\\') {
+            Ok(mut trigger) => {
+                trigger.span = stage.span;
+                triggers.push(trigger);
+            }
+            Err(diagnostics) => {
+                for diagnostic in diagnostics {
+                    let message = format!("ONBUILD trigger `{text}` of the base: {}", diagnostic.message);
+                    lowering.error("bad-trigger", stage.base.span, message, diagnostic.hint);
+                }
+                return Err(Stop::Wrong);
+            }
+        }
+    }
+    Ok(triggers)
+}
+
+/// Cleans an absolute path lexically: no `.`, `..`, doubled or trailing slashes.
+pub(super) fn clean(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// An image to copy from that isn't a stage.
+pub(super) fn image_source(
+    lowering: &mut Lowering<'_>,
+    request: &BaseRequest,
+    base: &Base,
+    span: Span,
+) -> VertexId {
+    let name = format!("FROM {}", request.reference);
+    lowering.source(request, base, name, span)
+}

@@ -1,0 +1,268 @@
+//! Lowering, as a user would see it.
+
+use std::collections::BTreeMap;
+
+use kiln_cache::Digest;
+
+use super::{Base, Bases, CopySource, Graph, HistoryPlan, Lowered, OpSpec, Parameters, VertexId, lower};
+use crate::api::NetworkMode;
+use crate::oci::{ImageConfig, Platform, RunConfig};
+
+fn parameters() -> Parameters {
+    Parameters {
+        build_args: Vec::new(),
+        labels: Vec::new(),
+        target: None,
+        platform: Platform::new("linux", "amd64", None),
+        build_platform: Platform::new("linux", "amd64", None),
+        network: NetworkMode::Bridge,
+        add_hosts: Vec::new(),
+        proxies: Vec::new(),
+    }
+}
+
+/// Lowers `text`, answering every request for a base with `config`.
+fn lower_on(text: &str, config: &RunConfig, parameters: &Parameters) -> Result<Graph, Vec<String>> {
+    let tree = kiln_grammar::parse("Dockerfile", text.as_bytes())
+        .map_err(|errors| errors.into_iter().map(|error| error.message).collect::<Vec<_>>())?;
+    let mut bases = Bases::new();
+    loop {
+        match lower(&tree, &bases, parameters) {
+            Ok(Lowered::Ready(graph)) => return Ok(*graph),
+            Ok(Lowered::Missing(requests)) => {
+                for request in requests {
+                    let config = ImageConfig { config: config.clone(), ..ImageConfig::default() };
+                    let image = Digest::of(request.reference.to_string());
+                    assert!(bases.insert(request, Base { image, config }).is_none(), "asked for once");
+                }
+            }
+            Err(errors) => return Err(errors.into_iter().map(|error| error.message).collect()),
+        }
+    }
+}
+
+fn graph(text: &str) -> Graph {
+    lower_on(text, &RunConfig::default(), &parameters()).unwrap()
+}
+
+fn errors(text: &str) -> Vec<String> {
+    lower_on(text, &RunConfig::default(), &parameters()).unwrap_err()
+}
+
+fn names(graph: &Graph) -> Vec<&str> {
+    graph.vertices.iter().map(|vertex| vertex.name.as_str()).collect()
+}
+
+fn exec(graph: &Graph, vertex: VertexId) -> &super::ExecSpec {
+    match &graph.vertices[vertex].op {
+        OpSpec::Exec(spec) => spec,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn env(spec: &super::ExecSpec) -> BTreeMap<&str, &str> {
+    spec.env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
+}
+
+#[test]
+fn only_the_stages_that_the_target_needs_are_lowered() {
+    let graph =
+        graph("FROM a AS one\nRUN one\nFROM b AS unused\nRUN unused\nFROM c\nCOPY --from=one /x /y\n");
+    let names = names(&graph);
+    assert_eq!(
+        names,
+        [
+            "[one 1/2] FROM docker.io/library/a:latest",
+            "[one 2/2] RUN one",
+            "[stage-2 1/2] FROM docker.io/library/c:latest",
+            "[stage-2 2/2] COPY --from=one /x /y",
+        ]
+    );
+    assert_eq!(graph.vertices[3].from, Some(1));
+    assert_eq!(graph.vertices[3].rootfs, Some(2));
+}
+
+#[test]
+fn a_target_is_found_by_name_in_any_case_and_by_index() {
+    let text = "FROM a AS One\nRUN 1\nFROM b AS two\nRUN 2\n";
+    for target in ["one", "ONE", "0"] {
+        let parameters = Parameters { target: Some(target.into()), ..parameters() };
+        let graph = lower_on(text, &RunConfig::default(), &parameters).unwrap();
+        assert_eq!(graph.vertices.len(), 2, "{target}");
+    }
+    let parameters = Parameters { target: Some("tow".into()), ..parameters() };
+    let errors = lower_on(text, &RunConfig::default(), &parameters).unwrap_err();
+    assert_eq!(errors, ["target stage `tow` could not be found"]);
+}
+
+#[test]
+fn env_beats_arg_and_one_env_sees_the_values_from_before_it() {
+    let graph = graph("FROM a\nARG x=arg y=1\nENV x=env\nENV abc=hello\nENV abc=bye def=$abc\nRUN true\n");
+    let spec = exec(&graph, graph.target);
+    let env = env(spec);
+    assert_eq!((env["x"], env["y"], env["abc"], env["def"]), ("env", "1", "bye", "hello"));
+}
+
+#[test]
+fn a_global_arg_is_seen_by_from_and_only_when_declared_again_by_a_stage() {
+    let text = "ARG tag=1 name=base\nFROM $name:${tag}\nRUN a\nARG tag\nRUN b\n";
+    let graph = graph(text);
+    assert_eq!(names(&graph)[0], "[1/3] FROM docker.io/library/base:1");
+    assert!(!env(exec(&graph, 1)).contains_key("tag"));
+    assert_eq!(env(exec(&graph, 2))["tag"], "1");
+    let parameters = Parameters { build_args: vec![("tag".into(), "9".into())], ..parameters() };
+    let graph = lower_on(text, &RunConfig::default(), &parameters).unwrap();
+    assert_eq!(names(&graph)[0], "[1/3] FROM docker.io/library/base:9");
+    assert_eq!(env(exec(&graph, 2))["tag"], "9");
+}
+
+#[test]
+fn a_build_arg_beats_a_stages_default_and_a_misspelt_one_is_told() {
+    let parameters = Parameters {
+        build_args: vec![("VERSION".into(), "2".into()), ("VERSON".into(), "3".into())],
+        ..parameters()
+    };
+    let graph = lower_on("FROM a\nARG VERSION=1\nRUN true\n", &RunConfig::default(), &parameters).unwrap();
+    assert_eq!(env(exec(&graph, 1))["VERSION"], "2");
+    assert_eq!(graph.warnings.len(), 1);
+    assert_eq!(graph.warnings[0].hint.as_deref(), Some("did you mean VERSION?"));
+}
+
+#[test]
+fn proxies_reach_the_program_but_neither_its_env_nor_its_history() {
+    let parameters = Parameters { proxies: vec![("HTTP_PROXY".into(), "http://p".into())], ..parameters() };
+    let graph = lower_on("FROM a\nRUN true\n", &RunConfig::default(), &parameters).unwrap();
+    let spec = exec(&graph, 1);
+    assert!(!env(spec).contains_key("HTTP_PROXY"));
+    assert_eq!(spec.hidden_env, [("HTTP_PROXY".to_owned(), "http://p".to_owned())]);
+}
+
+#[test]
+fn history_names_the_args_that_a_run_saw() {
+    let graph = graph("FROM a\nARG N=5\nRUN echo $N\nLABEL k=v\nCMD [\"sh\", \"-c\", \"x\"]\n");
+    let made: Vec<_> = graph
+        .plan
+        .history
+        .iter()
+        .map(|line| match line {
+            HistoryPlan::Made { created_by, vertex } => (created_by.as_str(), vertex.is_some()),
+            HistoryPlan::Kept(_) => panic!("the base has no history"),
+        })
+        .collect();
+    assert_eq!(
+        made,
+        [
+            ("ARG N=5", false),
+            ("RUN |1 N=5 /bin/sh -c echo $N # buildkit", true),
+            ("LABEL k=v", false),
+            ("CMD [\"sh\" \"-c\" \"x\"]", false),
+        ]
+    );
+}
+
+#[test]
+fn an_entrypoint_clears_the_bases_cmd_but_not_the_stages_own() {
+    let base = RunConfig { cmd: Some(vec!["base".into()]), ..RunConfig::default() };
+    let graph = lower_on("FROM a\nENTRYPOINT [\"x\"]\n", &base, &parameters()).unwrap();
+    assert_eq!(graph.plan.config.config.cmd, None);
+    let graph = lower_on("FROM a\nCMD [\"own\"]\nENTRYPOINT [\"x\"]\n", &base, &parameters()).unwrap();
+    assert_eq!(graph.plan.config.config.cmd, Some(vec!["own".to_owned()]));
+}
+
+#[test]
+fn triggers_of_a_base_run_right_after_from_and_are_not_inherited() {
+    let base = RunConfig { on_build: vec!["RUN trigger".into(), "COPY a /b".into()], ..RunConfig::default() };
+    let graph = lower_on("FROM a\nRUN own\n", &base, &parameters()).unwrap();
+    assert_eq!(
+        names(&graph),
+        ["[1/4] FROM docker.io/library/a:latest", "[2/4] RUN trigger", "[3/4] COPY a /b", "[4/4] RUN own"]
+    );
+    assert!(graph.plan.config.config.on_build.is_empty());
+}
+
+#[test]
+fn a_stages_own_triggers_run_in_the_stage_built_on_it() {
+    let graph = graph("FROM a AS base\nONBUILD RUN later\nFROM base\nRUN own\n");
+    assert_eq!(names(&graph)[1..], ["[stage-1 1/2] RUN later", "[stage-1 2/2] RUN own"]);
+    assert!(graph.plan.config.config.on_build.is_empty());
+}
+
+#[test]
+fn workdir_is_relative_to_the_one_before_and_stays_inside_the_root() {
+    let graph = graph("FROM a\nWORKDIR /x\nWORKDIR y/../../..\nWORKDIR z\nCOPY f ./\n");
+    assert_eq!(graph.plan.config.config.working_dir, "/z");
+    match &graph.vertices[graph.target].op {
+        OpSpec::Copy(spec) => assert_eq!(spec.destination, "/z/./"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn heredocs_become_the_shells_argument_a_script_or_a_file() {
+    let graph = graph(
+        "FROM a\nRUN <<EOF\necho 1\nEOF\nRUN <<EOF\n#!/bin/python\nx\nEOF\nRUN cat <<A <<B\n1\nA\n2\nB\nCOPY <<f /d/\nv=$PATH\nf\n",
+    );
+    assert_eq!(exec(&graph, 1).args, ["/bin/sh", "-c", "echo 1\n"]);
+    let script = exec(&graph, 2);
+    assert_eq!(script.args, ["/dev/pipes/EOF"]);
+    assert_eq!(script.script.as_ref().unwrap().body, "#!/bin/python\nx\n");
+    assert_eq!(exec(&graph, 3).args[2], "cat <<A <<B\n1\nA\n2\nB");
+    match &graph.vertices[4].op {
+        OpSpec::Copy(spec) => match &spec.sources[0] {
+            CopySource::Inline { name, body } => {
+                assert_eq!((name.as_str(), body.starts_with("v=/usr/")), ("f", true));
+            }
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_by_name() {
+    for (text, message) in [
+        ("RUN --mount=type=cache,target=/c true", "RUN --mount is not supported yet"),
+        ("RUN --security=insecure true", "RUN --security=insecure is not supported yet"),
+        ("COPY --link a b", "COPY --link is not supported yet"),
+        ("COPY --parents a b", "COPY --parents is not supported yet"),
+        ("COPY --chmod=u+x a b", "a symbolic --chmod is not supported yet"),
+        ("ADD https://x.test/a /b", "ADD of a URL is not supported yet"),
+        ("ADD git@x.test:a.git /b", "ADD of a git repository is not supported yet"),
+        ("COPY --from=$X a b", "variable expansion is not supported for --from"),
+        ("RUN --network=host true", "RUN --network=host needs the user's consent"),
+    ] {
+        assert_eq!(errors(&format!("FROM a\n{text}\n")), [message]);
+    }
+}
+
+#[test]
+fn mistakes_of_several_stages_are_told_at_once() {
+    let errors = errors("FROM a AS x\nSTOPSIGNAL nonsense\nFROM a\nCOPY --from=x / /\nEXPOSE 99999\n");
+    assert_eq!(errors, ["invalid signal: `nonsense`", "invalid containerPort: `99999`"]);
+}
+
+#[test]
+fn a_blank_base_and_a_later_stage_are_mistakes() {
+    assert_eq!(errors("FROM ${x}\n"), ["base name (${x}) should not be blank"]);
+    assert_eq!(
+        errors("FROM a AS one\nCOPY --from=two / /\nFROM a AS two\nFROM one\n"),
+        ["cannot copy from stage `two`, it needs to be defined before current stage"]
+    );
+}
+
+#[test]
+fn a_chain_of_many_stages_is_lowered_without_deep_recursion() {
+    let mut text = String::from("FROM scratch AS s0\n");
+    for stage in 1..5000 {
+        text.push_str(&format!("FROM s{} AS s{stage}\n", stage - 1));
+    }
+    assert_eq!(graph(&text).vertices.len(), 1);
+}
+
+#[test]
+fn labels_of_the_command_line_beat_those_of_the_file() {
+    let parameters = Parameters { labels: vec![("a".into(), "cli".into())], ..parameters() };
+    let graph = lower_on("FROM a\nLABEL a=file b=file\n", &RunConfig::default(), &parameters).unwrap();
+    let labels = &graph.plan.config.config.labels;
+    assert_eq!((labels["a"].as_str(), labels["b"].as_str()), ("cli", "file"));
+}

@@ -1,0 +1,191 @@
+//! COPY and ADD: sources, destination and flags, expanded.
+
+use kiln_grammar::ast::{self, CopyFlags, Instruction, Word};
+use kiln_grammar::word;
+
+use super::lower::{Lowering, Stop};
+use super::stage::{StageState, image_source};
+use super::{CopySource, CopySpec, OpSpec, VertexId, history};
+
+impl StageState {
+    pub(super) fn copy(
+        &mut self,
+        lowering: &mut Lowering<'_>,
+        instruction: &Instruction,
+        copy: &ast::Copy,
+    ) -> Result<(), Stop> {
+        if copy.parents {
+            return Err(lowering.unsupported("COPY --parents", instruction.span));
+        }
+        let from = match &copy.from {
+            Some(word) => Some(self.copy_from(lowering, word)?),
+            None => None,
+        };
+        let mut spec = self.copy_spec(lowering, &copy.sources, &copy.destination, &copy.flags, "COPY")?;
+        spec.reset_owner = from.is_none();
+        let remote =
+            spec.sources.iter().any(|source| matches!(source, CopySource::Path(path) if is_url(path)));
+        if remote && from.is_none() {
+            let hint = Some("use ADD for remote files".to_owned());
+            let message = "source can't be a URL for COPY".to_owned();
+            return Err(lowering.error("copy-url", instruction.span, message, hint));
+        }
+        self.transfer(lowering, instruction, "COPY", spec, &copy.destination, from)
+    }
+
+    pub(super) fn add(
+        &mut self,
+        lowering: &mut Lowering<'_>,
+        instruction: &Instruction,
+        add: &ast::Add,
+    ) -> Result<(), Stop> {
+        if let Some(word) = &add.checksum {
+            return Err(lowering.unsupported("ADD --checksum", word.span));
+        }
+        if add.keep_git_dir {
+            return Err(lowering.unsupported("ADD --keep-git-dir", instruction.span));
+        }
+        let mut spec = self.copy_spec(lowering, &add.sources, &add.destination, &add.flags, "ADD")?;
+        spec.reset_owner = true;
+        spec.unpack = add.unpack.unwrap_or(true);
+        for source in &spec.sources {
+            match source {
+                CopySource::Path(path) if is_url(path) => {
+                    return Err(lowering.unsupported("ADD of a URL", instruction.span));
+                }
+                CopySource::Path(path) if is_git(path) => {
+                    return Err(lowering.unsupported("ADD of a git repository", instruction.span));
+                }
+                _ => {}
+            }
+        }
+        self.transfer(lowering, instruction, "ADD", spec, &add.destination, None)
+    }
+
+    fn transfer(
+        &mut self,
+        lowering: &mut Lowering<'_>,
+        instruction: &Instruction,
+        keyword: &str,
+        spec: CopySpec,
+        destination: &Word,
+        from: Option<VertexId>,
+    ) -> Result<(), Stop> {
+        let shown_destination = lowering.expand(destination, &self.scope).ok_or(Stop::Wrong)?;
+        let created_by = history::copy(keyword, &spec, &shown_destination);
+        let shown = instruction.original.clone();
+        self.step(lowering, OpSpec::Copy(spec), from, (&shown, instruction.span), created_by);
+        Ok(())
+    }
+
+    fn copy_spec(
+        &self,
+        lowering: &mut Lowering<'_>,
+        sources: &[ast::CopySource],
+        destination: &Word,
+        flags: &CopyFlags,
+        keyword: &str,
+    ) -> Result<CopySpec, Stop> {
+        if flags.link {
+            return Err(lowering.unsupported(&format!("{keyword} --link"), destination.span));
+        }
+        let mut expanded = Vec::with_capacity(sources.len());
+        for source in sources {
+            expanded.push(self.copy_source(lowering, source)?);
+        }
+        let destination = lowering.expand(destination, &self.scope).ok_or(Stop::Wrong)?;
+        let mut excludes = Vec::with_capacity(flags.excludes.len());
+        for pattern in &flags.excludes {
+            excludes.push(lowering.expand(pattern, &self.scope).ok_or(Stop::Wrong)?);
+        }
+        Ok(CopySpec {
+            sources: expanded,
+            destination: self.absolute(&destination),
+            chown: self.chown(lowering, flags.chown.as_ref())?,
+            chmod: self.chmod(lowering, flags.chmod.as_ref())?,
+            excludes,
+            reset_owner: true,
+            unpack: false,
+        })
+    }
+
+    fn copy_source(&self, lowering: &mut Lowering<'_>, source: &ast::CopySource) -> Result<CopySource, Stop> {
+        match source {
+            ast::CopySource::Path(path) => {
+                Ok(CopySource::Path(lowering.expand(path, &self.scope).ok_or(Stop::Wrong)?))
+            }
+            ast::CopySource::Heredoc(heredoc) if !heredoc.expand => {
+                Ok(CopySource::Inline { name: heredoc.name.clone(), body: heredoc.body.clone() })
+            }
+            ast::CopySource::Heredoc(heredoc) => {
+                let body = word::expand_body(&heredoc.body, lowering.tree.directives.escape, &self.scope)
+                    .map_err(|error| {
+                        lowering.error("bad-substitution", heredoc.span, error.to_string(), None)
+                    })?;
+                Ok(CopySource::Inline { name: heredoc.name.clone(), body })
+            }
+        }
+    }
+
+    fn chown(&self, lowering: &mut Lowering<'_>, word: Option<&Word>) -> Result<Option<String>, Stop> {
+        let Some(word) = word else { return Ok(None) };
+        let text = lowering.expand(word, &self.scope).ok_or(Stop::Wrong)?;
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+
+    fn chmod(&self, lowering: &mut Lowering<'_>, word: Option<&Word>) -> Result<Option<u32>, Stop> {
+        let Some(word) = word else { return Ok(None) };
+        let text = lowering.expand(word, &self.scope).ok_or(Stop::Wrong)?;
+        if text.contains(['+', '-', '=']) {
+            return Err(lowering.unsupported("a symbolic --chmod", word.span));
+        }
+        match u32::from_str_radix(&text, 8) {
+            Ok(mode) if mode <= 0o7777 => Ok(Some(mode)),
+            _ => {
+                let message = format!(
+                    "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+                );
+                Err(lowering.error("bad-chmod", word.span, message, None))
+            }
+        }
+    }
+
+    /// The vertex that `--from` names: an earlier stage by name or index, else an image.
+    fn copy_from(&self, lowering: &mut Lowering<'_>, word: &Word) -> Result<VertexId, Stop> {
+        if !word::variables(&word.text, lowering.tree.directives.escape).is_empty() {
+            let hint = Some(format!("define a stage: `FROM {} AS alias` and use --from=alias", word.text));
+            let message = "variable expansion is not supported for --from".to_owned();
+            return Err(lowering.error("variable-from", word.span, message, hint));
+        }
+        if let Some(index) = lowering.find_stage(&word.text, self.index) {
+            return lowering.end_of(index);
+        }
+        let stages = lowering.tree.stages.len();
+        if lowering.find_stage(&word.text, stages).is_some() {
+            let message = format!(
+                "cannot copy from stage `{}`, it needs to be defined before current stage",
+                word.text
+            );
+            return Err(lowering.error("later-stage", word.span, message, None));
+        }
+        if word.text.parse::<usize>().is_ok() {
+            let message =
+                format!("invalid stage index {}: there are {} stages before this one", word.text, self.index);
+            return Err(lowering.error("bad-stage-index", word.span, message, None));
+        }
+        let request = lowering.image_request(&word.text, lowering.parameters.platform.clone(), word.span)?;
+        let base = lowering.image(&request)?;
+        Ok(image_source(lowering, &request, &base, word.span))
+    }
+}
+
+fn is_url(path: &str) -> bool {
+    path.starts_with("http://") || path.starts_with("https://")
+}
+
+fn is_git(path: &str) -> bool {
+    path.starts_with("git://")
+        || path.starts_with("git@")
+        || path.starts_with("ssh://")
+        || path.starts_with("github.com/")
+}

@@ -1,0 +1,60 @@
+//! From the graph's data to ops that can be keyed and executed.
+
+use std::sync::Arc;
+
+use kiln_cache::Store;
+
+use super::exec::Exec;
+use super::source::Source;
+use super::transfer::{CopyOp, MkdirOp};
+use super::{Machine, system};
+use crate::api::{Failure, FailureKind, StepId};
+use crate::build::context::Context;
+use crate::build::graph::{Graph, OpSpec, SourceSpec, Vertex};
+use crate::build::solve::{Node, Op, OpError};
+
+/// Gives every vertex of `graph` its op; steps are numbered from `first` in the graph's order.
+pub(crate) fn bind(
+    graph: &Graph,
+    platform: &str,
+    store: &Store,
+    context: &Arc<Context>,
+    machine: &Arc<Machine>,
+    first: StepId,
+) -> Result<Vec<Node>, OpError> {
+    let mut nodes = Vec::with_capacity(graph.vertices.len());
+    for (index, vertex) in graph.vertices.iter().enumerate() {
+        let op: Arc<dyn Op> = match &vertex.op {
+            OpSpec::Source(spec) => Arc::new(source(spec, store)?),
+            OpSpec::Scratch => Arc::new(Source { spec: None, chain: Vec::new(), created: 0 }),
+            OpSpec::Exec(spec) => Arc::new(Exec {
+                spec: spec.clone(),
+                platform: platform.to_owned(),
+                machine: Arc::clone(machine),
+                name: vertex.name.clone(),
+            }),
+            OpSpec::Copy(spec) => Arc::new(CopyOp {
+                spec: Arc::new(spec.clone()),
+                context: vertex.from.is_none().then(|| Arc::clone(context)),
+                machine: Arc::clone(machine),
+            }),
+            OpSpec::Mkdir(spec) => Arc::new(MkdirOp { spec: spec.clone(), machine: Arc::clone(machine) }),
+        };
+        let shown = !matches!(vertex.op, OpSpec::Scratch);
+        let step = first.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
+        nodes.push(Node { op, inputs: inputs(vertex), step: shown.then_some(step) });
+    }
+    Ok(nodes)
+}
+
+fn inputs(vertex: &Vertex) -> Vec<usize> {
+    vertex.rootfs.into_iter().chain(vertex.from).collect()
+}
+
+fn source(spec: &SourceSpec, store: &Store) -> Result<Source, OpError> {
+    let image = store.image(&spec.image).map_err(|error| system(&error))?.ok_or_else(|| {
+        let message = format!("image `{}` was removed meanwhile", spec.name);
+        Box::new(Failure::new(FailureKind::NotFound, message).hint("run the build again"))
+    })?;
+    Ok(Source { spec: Some(spec.clone()), chain: image.chain, created: image.created })
+}

@@ -1,0 +1,241 @@
+//! RUN: a program in a rootfs of its own; what it changes becomes a layer.
+//!
+//! 1. A staged snapshot is the overlay's upper folder, the inputs' layers are its lowers.
+//! 2. The launcher starts the program; its two outputs come through pipes as events.
+//! 3. When everything of it is dead and the overlay is gone, the staged folder is sealed.
+//!
+//! The result id is random per execution: two runs of one program may give different bytes, and what
+//! stands above must not be put on the wrong one.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use kiln_cache::key::KeyBuilder;
+use kiln_cache::{Snapshot, Staged};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+
+use super::machine::Machine;
+use super::tail::LogTail;
+use super::{now, system};
+use crate::api::{Event, Failure, FailureKind, NetworkMode, Stream};
+use crate::blocking;
+use crate::build::graph::{ExecSpec, SCRIPT_FOLDER};
+use crate::build::solve::{Context, Executed, Key, Op, OpError, OpFuture, Outcome};
+use crate::network::Endpoint;
+use crate::runtime::{Exit, Mount, Net, Spec, Step, StepIo};
+
+/// The host name that RUN steps see: fixed, so that no key and no layer depends on the machine.
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// What is read of a step's output at once.
+const READ_BYTES: usize = 32 << 10;
+
+/// A RUN step.
+pub(super) struct Exec {
+    pub(super) spec: ExecSpec,
+    pub(super) platform: String,
+    pub(super) machine: Arc<Machine>,
+    pub(super) name: String,
+}
+
+impl Op for Exec {
+    fn cheap_key(&self, inputs: &[Outcome]) -> Key {
+        let spec = &self.spec;
+        let mut key = KeyBuilder::new("exec", 1)
+            .field("platform", &self.platform)
+            .field("rootfs", inputs[0].id.to_string())
+            .list("args", &spec.args)
+            .field("cwd", &spec.cwd)
+            .field("user", &spec.user)
+            .field("network", format!("{:?}", spec.network));
+        for (name, value) in &spec.env {
+            key = key.field(&format!("env {name}"), value);
+        }
+        for (name, address) in &spec.add_hosts {
+            key = key.field(&format!("host {name}"), address);
+        }
+        if let Some(script) = &spec.script {
+            key = key.field("script name", &script.name).field("script", &script.body);
+        }
+        Key { parts: key.parts(), digest: key.digest() }
+    }
+
+    fn execute<'a>(&'a self, inputs: &'a [Outcome], context: &'a Context) -> OpFuture<'a> {
+        Box::pin(self.run(inputs, context))
+    }
+}
+
+impl Exec {
+    async fn run(&self, inputs: &[Outcome], context: &Context) -> Result<Executed, OpError> {
+        let rootfs = &inputs[0];
+        let staged = self.stage(rootfs, context).await?;
+        let endpoint = self.endpoint().await?;
+        let spec = self.runtime_spec(rootfs, &staged, context);
+        let (step, outputs) = self.start(spec, &endpoint).await?;
+        let mut tail = LogTail::default();
+        forward(outputs, context, &mut tail).await;
+        let exit =
+            blocking::run("wait for step", move || step.wait()).await.map_err(|error| system(&error))?;
+        if let Some(endpoint) = endpoint {
+            self.machine.release(endpoint);
+        }
+        if exit.code() != 0 {
+            return Err(self.failed(exit, tail));
+        }
+        let created = now();
+        let key = self.cheap_key(inputs);
+        let id = KeyBuilder::new("exec-result", 1)
+            .field("key", key.digest.to_string())
+            .field("run", staged.id().to_string())
+            .digest();
+        let snapshot = blocking::run("seal step", move || seal(staged, created)).await?;
+        self.machine.diff_ids.start(&context.store, &snapshot);
+        let mut chain = rootfs.chain.clone();
+        chain.push(snapshot);
+        Ok(Executed { outcome: Outcome { id, chain, created }, key })
+    }
+
+    async fn stage(&self, rootfs: &Outcome, context: &Context) -> Result<Staged, OpError> {
+        let (store, lease) = (context.store.clone(), context.lease.clone());
+        let below = rootfs.chain.last().map(|snapshot| store.snapshot_dir(snapshot));
+        blocking::run("stage step", move || {
+            let staged = store.stage(&lease).map_err(|error| system(&error))?;
+            super::inherit_root(below.as_deref(), &staged.fs()).map_err(|error| system(&error))?;
+            Ok(staged)
+        })
+        .await
+    }
+
+    /// The network that the step gets, made ahead where possible.
+    async fn endpoint(&self) -> Result<Option<Endpoint>, OpError> {
+        if self.spec.network != NetworkMode::Bridge {
+            return Ok(None);
+        }
+        let machine = Arc::clone(&self.machine);
+        blocking::run("connect step", move || machine.endpoint()).await.map(Some)
+    }
+
+    fn runtime_spec(&self, rootfs: &Outcome, staged: &Staged, context: &Context) -> Spec {
+        let spec = &self.spec;
+        let env = spec.env.iter().chain(&spec.hidden_env).map(|(name, value)| format!("{name}={value}"));
+        let file = |target: &str, content: String| Mount::File {
+            target: target.to_owned(),
+            content: content.into_bytes(),
+            mode: 0o644,
+            readonly: true,
+        };
+        let hosts = crate::network::hosts_file(HOSTNAME, None, None, &spec.add_hosts);
+        let mut mounts = vec![
+            file("/etc/resolv.conf", self.machine.resolv_conf(spec.network)),
+            file("/etc/hosts", hosts),
+            file("/etc/hostname", format!("{HOSTNAME}\n")),
+        ];
+        if let Some(script) = &spec.script {
+            mounts.push(Mount::File {
+                target: format!("{SCRIPT_FOLDER}/{}", script.name),
+                content: script.body.clone().into_bytes(),
+                mode: 0o755,
+                readonly: true,
+            });
+        }
+        Spec {
+            id: staged.id().to_string(),
+            rootfs: context.store.overlay(&rootfs.chain, Some(staged)),
+            volatile: true,
+            args: spec.args.clone(),
+            env: env.collect(),
+            cwd: spec.cwd.clone(),
+            user: spec.user.clone(),
+            hostname: HOSTNAME.to_owned(),
+            mounts,
+            network: if spec.network == NetworkMode::Host { Net::Host } else { Net::Namespace },
+            remove_stubs: true,
+            ..Spec::default()
+        }
+    }
+
+    async fn start(&self, spec: Spec, endpoint: &Option<Endpoint>) -> Result<(Step, [OwnedFd; 2]), OpError> {
+        let namespace = match endpoint {
+            Some(endpoint) => Some(endpoint.namespace.try_clone().map_err(|error| system(&error))?),
+            None => None,
+        };
+        let machine = Arc::clone(&self.machine);
+        let shown = self.shown();
+        blocking::run("start step", move || {
+            let (out_reader, stdout) = io::pipe().map_err(|error| system(&error))?;
+            let (err_reader, stderr) = io::pipe().map_err(|error| system(&error))?;
+            let io = StepIo { stdin: None, stdout: stdout.into(), stderr: stderr.into() };
+            let step = machine.launcher()?.run(&spec, io, namespace).map_err(|error| {
+                let mut failure = Failure::from_error(FailureKind::System, &error);
+                failure.causes.insert(0, failure.message.clone());
+                failure.message = format!("process {shown} could not be started");
+                Box::new(failure)
+            })?;
+            Ok((step, [out_reader.into(), err_reader.into()]))
+        })
+        .await
+    }
+
+    /// The command as messages show it.
+    fn shown(&self) -> String {
+        format!("{:?}", self.spec.args.join(" "))
+    }
+
+    fn failed(&self, exit: Exit, tail: LogTail) -> OpError {
+        let code = exit.code();
+        let how = match exit {
+            Exit::Code(code) => format!("exit code: {code}"),
+            Exit::Signal(signal) => format!("killed by signal {signal} (exit code: {code})"),
+        };
+        let message = format!("process {} did not complete successfully: {how}", self.shown());
+        let mut failure = Failure::new(FailureKind::Step(code), message);
+        failure.log_tail = Some((self.name.clone(), tail.lines()));
+        Box::new(failure)
+    }
+}
+
+/// Sends what comes out of both pipes as events until both are closed.
+async fn forward(outputs: [OwnedFd; 2], context: &Context, tail: &mut LogTail) {
+    let [stdout, stderr] = outputs;
+    let mut streams = Vec::with_capacity(2);
+    for (fd, stream) in [(stdout, Stream::Stdout), (stderr, Stream::Stderr)] {
+        // Fails only when the descriptor is no pipe.
+        streams.extend(pipe::Receiver::from_owned_fd(fd).ok().map(|pipe| (pipe, stream)));
+    }
+    let (send, mut receive) = tokio::sync::mpsc::channel::<(Stream, Vec<u8>)>(16);
+    let mut readers = tokio::task::JoinSet::new();
+    for (mut pipe, stream) in streams {
+        let send = send.clone();
+        readers.spawn(async move {
+            let mut buffer = vec![0; READ_BYTES];
+            while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+                if send.send((stream, buffer[..count].to_vec())).await.is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    drop(send);
+    while let Some((stream, bytes)) = receive.recv().await {
+        tail.push(&bytes);
+        if let Some(step) = context.step {
+            context.events.send(Event::Output { step, stream, bytes });
+        }
+    }
+}
+
+/// Seals the staged folder.
+fn seal(staged: Staged, created: i64) -> Result<kiln_cache::SnapshotId, OpError> {
+    let bytes = usage(&staged.fs());
+    staged.commit(Snapshot { diff: None, bytes, created }).map_err(|error| system(&error))
+}
+
+/// Bytes of the regular files below `folder`.
+pub(super) fn usage(folder: &Path) -> u64 {
+    let files = walkdir::WalkDir::new(folder).into_iter().filter_map(Result::ok);
+    let files = files.filter(|entry| entry.file_type().is_file());
+    files.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}

@@ -1,0 +1,60 @@
+//! Finding a recorded result: the cheap key first, then the content key.
+
+use kiln_cache::{Digest, Record, Store};
+
+use super::{Key, Op, OpError, Outcome};
+use crate::api::{Failure, FailureKind};
+
+/// The kind of note that marks a cheap key below which some content was recorded.
+///
+/// Without it, reading a whole context to look it up can't find anything: it is copied and keyed in one pass.
+const CONTENT_SEEN: &str = "content-seen";
+
+/// Looks `op` up. Blocking, reads only.
+pub(super) fn find(op: &dyn Op, inputs: &[Outcome], store: &Store) -> Result<Option<Outcome>, OpError> {
+    let cheap = op.cheap_key(inputs);
+    if op.is_closed()
+        && let Some(record) = store.record(&cheap.digest).map_err(store_error)?
+    {
+        return Ok(Some(outcome(record)));
+    }
+    if store.note(CONTENT_SEEN, &cheap.digest.hex()).map_err(store_error)?.is_none() {
+        return Ok(None);
+    }
+    let Some(content) = op.content_key(inputs, store)? else { return Ok(None) };
+    let record = store.record(&content.digest).map_err(store_error)?;
+    Ok(record.map(outcome))
+}
+
+/// Records what an execution gave under its own key and, for a closed op, under the cheap one.
+pub(super) fn record(
+    op: &dyn Op,
+    cheap: &Key,
+    key: &Key,
+    outcome: &Outcome,
+    store: &Store,
+) -> Result<(), OpError> {
+    let mut keys: Vec<Digest> = vec![key.digest];
+    if op.is_closed() && cheap.digest != key.digest {
+        keys.push(cheap.digest);
+    }
+    let record = Record {
+        result: outcome.id,
+        chain: outcome.chain.clone(),
+        created: outcome.created,
+        parts: key.parts.clone(),
+    };
+    store.put_record(&keys, &record).map_err(store_error)?;
+    if cheap.digest != key.digest {
+        store.put_note(CONTENT_SEEN, &cheap.digest.hex(), "1").map_err(store_error)?;
+    }
+    Ok(())
+}
+
+fn outcome(record: Record) -> Outcome {
+    Outcome { id: record.result, chain: record.chain, created: record.created }
+}
+
+pub(super) fn store_error(error: kiln_cache::Error) -> OpError {
+    Box::new(Failure::from_error(FailureKind::System, &error))
+}

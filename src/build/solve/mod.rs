@@ -1,0 +1,112 @@
+//! The scheduler: brings each needed vertex to a result once, cached first.
+//!
+//! It knows the [`Op`] trait, never an op's kind.
+//!
+//! 1. [`Solver::cached`] walks the vertices in order and looks each one up whose inputs are known:
+//!    plain reads, no thread, no runtime. A no-op build ends here.
+//! 2. [`Solver::run`] starts a task for every vertex that is left. A task waits for its inputs, takes the
+//!    key's lock (another kiln may be at the same step), looks up again, and executes.
+//! 3. The first failure cancels the rest.
+//!
+//! Locks: inputs complete → key lock → look up again → job slot → execute. A task holds one key lock
+//! at most, and waits for nothing but the slot while it does. Equal vertices of one build meet at the
+//! same key lock, so they run once.
+
+mod lookup;
+mod op;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use kiln_cache::{Lease, SnapshotId, Store};
+
+pub use op::{Context, Executed, Key, Op, OpError, OpFuture};
+
+use crate::api::{Event, Events, StepId, StepOutcome};
+
+/// What a vertex came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The result id: what keys of the vertices above are made from.
+    pub id: kiln_cache::Digest,
+    /// The layers, base first.
+    pub chain: Vec<SnapshotId>,
+    /// When it was made, unix seconds.
+    pub created: i64,
+}
+
+/// A vertex as the solver sees it.
+pub struct Node {
+    /// What it does.
+    pub op: Arc<dyn Op>,
+    /// Indices of its inputs, all smaller than its own: first the rootfs, then what it reads.
+    pub inputs: Vec<usize>,
+    /// Its step, if users see it.
+    pub step: Option<StepId>,
+}
+
+/// Why a build stopped.
+#[derive(Debug)]
+pub struct Stopped {
+    /// The vertex that failed.
+    pub vertex: usize,
+    /// Why.
+    pub error: OpError,
+}
+
+/// The scheduler of one build.
+pub struct Solver {
+    nodes: Arc<[Node]>,
+    store: Store,
+    lease: Lease,
+    events: Events,
+    no_cache: bool,
+    in_flight: dashmap::DashMap<kiln_cache::Digest, Arc<tokio::sync::Mutex<()>>>,
+    slots: tokio::sync::Semaphore,
+}
+
+impl Solver {
+    /// Returns a scheduler for `nodes`, inputs first.
+    pub fn new(nodes: Vec<Node>, store: Store, lease: Lease, events: Events, no_cache: bool) -> Self {
+        let slots = tokio::sync::Semaphore::new(task::slots());
+        Self {
+            nodes: nodes.into(),
+            store,
+            lease,
+            events,
+            no_cache,
+            in_flight: dashmap::DashMap::new(),
+            slots,
+        }
+    }
+
+    /// Looks every vertex up whose inputs are known; `None` marks those that have to run.
+    pub fn cached(&self) -> Result<Vec<Option<Outcome>>, Stopped> {
+        let mut found: Vec<Option<Outcome>> = Vec::with_capacity(self.nodes.len());
+        for (vertex, node) in self.nodes.iter().enumerate() {
+            let inputs: Option<Vec<Outcome>> =
+                node.inputs.iter().map(|input| found[*input].clone()).collect();
+            let outcome = match inputs {
+                Some(inputs) => self.lookup(node, &inputs).map_err(|error| Stopped { vertex, error })?,
+                None => None,
+            };
+            if let (Some(step), Some(_)) = (node.step, &outcome) {
+                self.events.send(Event::Finished(step, StepOutcome::Cached));
+            }
+            found.push(outcome);
+        }
+        Ok(found)
+    }
+
+    fn lookup(&self, node: &Node, inputs: &[Outcome]) -> Result<Option<Outcome>, OpError> {
+        if let Some(outcome) = node.op.known() {
+            return Ok(Some(outcome));
+        }
+        if self.no_cache {
+            return Ok(None);
+        }
+        lookup::find(node.op.as_ref(), inputs, &self.store)
+    }
+}

@@ -1,0 +1,80 @@
+//! What the solver asks of an op.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use kiln_cache::{Digest, Lease, SnapshotId, Store};
+
+use super::Outcome;
+use crate::api::{Events, Failure, StepId};
+
+/// A key and the readable parts that it was made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// The key.
+    pub digest: Digest,
+    /// `(field, short value)`, to tell two keys of one step apart.
+    pub parts: Vec<(String, String)>,
+}
+
+/// What an execution gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// The result id and its layers.
+    pub outcome: Outcome,
+    /// The key under which the result is recorded: that of the bytes written, not of those looked up.
+    pub key: Key,
+}
+
+/// A future of an op.
+pub type OpFuture<'a> = Pin<Box<dyn Future<Output = Result<Executed, OpError>> + Send + 'a>>;
+
+/// Why an op failed: what its user sees.
+pub type OpError = Box<Failure>;
+
+/// What an op may use while it runs.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The store.
+    pub store: Store,
+    /// Holds what the build makes and uses.
+    pub lease: Lease,
+    /// Where output and progress go.
+    pub events: Events,
+    /// The step, if users see it.
+    pub step: Option<StepId>,
+}
+
+/// One vertex' work: its keys beside its execution.
+pub trait Op: Send + Sync {
+    /// The result, for an op that does nothing (a base image that is in the store).
+    fn known(&self) -> Option<Outcome> {
+        None
+    }
+
+    /// The key made of the definition and the inputs' result ids.
+    fn cheap_key(&self, inputs: &[Outcome]) -> Key;
+
+    /// True when the cheap key names everything that the result depends on; false when the op reads
+    /// a build context, whose files no result id stands for.
+    fn is_closed(&self) -> bool {
+        true
+    }
+
+    /// The key made of the content that the op reads; `None` when the cheap key says it all. Blocking.
+    fn content_key(&self, inputs: &[Outcome], store: &Store) -> Result<Option<Key>, OpError> {
+        let _ = (inputs, store);
+        Ok(None)
+    }
+
+    /// Does the work on `inputs`, whose layers are present and held.
+    fn execute<'a>(&'a self, inputs: &'a [Outcome], context: &'a Context) -> OpFuture<'a>;
+}
+
+/// The layers that the inputs need to be present, each once.
+pub(super) fn layers(inputs: &[Outcome]) -> Vec<SnapshotId> {
+    let mut layers: Vec<SnapshotId> = inputs.iter().flat_map(|input| input.chain.iter().cloned()).collect();
+    layers.sort();
+    layers.dedup();
+    layers
+}

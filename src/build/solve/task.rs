@@ -1,0 +1,147 @@
+//! The async half: one task per vertex that has to run.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kiln_cache::{Digest, KeyLock};
+use tokio::sync::SetOnce;
+use tokio::task::JoinSet;
+
+use super::op::layers;
+use super::{Context, Node, OpError, Outcome, Solver, Stopped, lookup};
+use crate::api::{Event, Failure, FailureKind, StepOutcome};
+use crate::blocking;
+
+/// How often a key that another process works on is tried again: from the first to the last.
+const LOCK_POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// Steps that may run at the same time, per processor: most of them wait for the network or a disk.
+const SLOTS_PER_CPU: usize = 8;
+
+/// How many steps may run at the same time.
+pub(super) fn slots() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from) * SLOTS_PER_CPU
+}
+
+impl Solver {
+    /// Runs what `found` lacks, and gives every vertex' outcome.
+    ///
+    /// The first failure stops the rest; steps that were running are killed.
+    pub async fn run(self: Arc<Self>, found: Vec<Option<Outcome>>) -> Result<Vec<Outcome>, Stopped> {
+        let cells: Arc<[SetOnce<Outcome>]> = found.into_iter().map(SetOnce::new_with).collect();
+        let mut tasks = JoinSet::new();
+        for vertex in (0..cells.len()).filter(|vertex| !cells[*vertex].initialized()) {
+            let (solver, cells) = (Arc::clone(&self), Arc::clone(&cells));
+            tasks.spawn(async move {
+                let outcome = solver.vertex(vertex, &cells).await;
+                outcome
+                    .map(|outcome| {
+                        // Only this task sets this cell.
+                        let _ = cells[vertex].set(outcome);
+                    })
+                    .map_err(|error| Stopped { vertex, error })
+            });
+        }
+        while let Some(joined) = tasks.join_next().await {
+            match joined {
+                Ok(Ok(())) => {}
+                Ok(Err(stopped)) => {
+                    tasks.shutdown().await;
+                    return Err(stopped);
+                }
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            }
+        }
+        Ok(cells.iter().map(|cell| cell.get().expect("every task set its cell").clone()).collect())
+    }
+
+    async fn vertex(self: &Arc<Self>, vertex: usize, cells: &[SetOnce<Outcome>]) -> Result<Outcome, OpError> {
+        let node = &self.nodes[vertex];
+        let mut inputs = Vec::with_capacity(node.inputs.len());
+        for input in &node.inputs {
+            inputs.push(cells[*input].wait().await.clone());
+        }
+        if let Some(outcome) = node.op.known() {
+            return Ok(outcome);
+        }
+        let cheap = node.op.cheap_key(&inputs);
+        let own = Arc::clone(&self.in_flight.entry(cheap.digest).or_default());
+        let _first = own.lock().await;
+        let _lock = self.lock(cheap.digest).await?;
+        if let Some(outcome) = self.look_again(vertex, &inputs).await? {
+            if let Some(step) = node.step {
+                self.events.send(Event::Finished(step, StepOutcome::Cached));
+            }
+            return Ok(outcome);
+        }
+        let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
+        self.execute(vertex, node, inputs).await
+    }
+
+    /// Waits for the key's lock.
+    async fn lock(self: &Arc<Self>, key: Digest) -> Result<KeyLock, OpError> {
+        let mut pause = LOCK_POLL.0;
+        loop {
+            let store = self.store.clone();
+            let lock = blocking::run("lock key", move || store.try_lock_key(&key)).await;
+            if let Some(lock) = lock.map_err(lookup::store_error)? {
+                return Ok(lock);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOCK_POLL.1);
+        }
+    }
+
+    async fn look_again(
+        self: &Arc<Self>,
+        vertex: usize,
+        inputs: &[Outcome],
+    ) -> Result<Option<Outcome>, OpError> {
+        let (solver, inputs) = (Arc::clone(self), inputs.to_vec());
+        blocking::run("look up step", move || solver.lookup(&solver.nodes[vertex], &inputs)).await
+    }
+
+    async fn execute(
+        self: &Arc<Self>,
+        vertex: usize,
+        node: &Node,
+        inputs: Vec<Outcome>,
+    ) -> Result<Outcome, OpError> {
+        let (lease, layers) = (self.lease.clone(), layers(&inputs));
+        let held =
+            blocking::run("hold layers", move || layers.is_empty() || lease.hold(&layers).unwrap_or(false));
+        if !held.await {
+            let failure =
+                Failure::new(FailureKind::System, "a layer that this step needs was removed meanwhile");
+            return Err(Box::new(failure.hint("run the build again")));
+        }
+        let started = Instant::now();
+        if let Some(step) = node.step {
+            self.events.send(Event::Started(step));
+        }
+        let context = Context {
+            store: self.store.clone(),
+            lease: self.lease.clone(),
+            events: self.events.clone(),
+            step: node.step,
+        };
+        let executed = node.op.execute(&inputs, &context).await;
+        let executed = executed.inspect_err(|error| {
+            if let Some(step) = node.step {
+                self.events.send(Event::Finished(step, StepOutcome::Failed(error.message.clone())));
+            }
+        })?;
+        let outcome = executed.outcome.clone();
+        let solver = Arc::clone(self);
+        blocking::run("record step", move || {
+            let op = solver.nodes[vertex].op.as_ref();
+            let cheap = op.cheap_key(&inputs);
+            lookup::record(op, &cheap, &executed.key, &executed.outcome, &solver.store)
+        })
+        .await?;
+        if let Some(step) = node.step {
+            self.events.send(Event::Finished(step, StepOutcome::Done(started.elapsed())));
+        }
+        Ok(outcome)
+    }
+}

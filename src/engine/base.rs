@@ -1,0 +1,39 @@
+//! The images that a build starts from.
+
+use kiln_cache::{Image, Lease};
+
+use super::Engine;
+use crate::api::{Events, Failure, FailureKind, PullPolicy};
+use crate::image::{self, Sink};
+use crate::oci::{Platform, Reference};
+
+impl Engine {
+    /// Gives the image that `reference` names for `platform`: from the store, or pulled as `policy` says.
+    pub(super) fn ensure_base(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        policy: PullPolicy,
+        lease: &Lease,
+        events: &Events,
+    ) -> Result<Image, Failure> {
+        let store = self.store()?;
+        let corrupt = |error: image::Error| Failure::from_error(FailureKind::Corrupt, &error);
+        if policy != PullPolicy::Always
+            && let Some(image) = image::by_reference(store, reference).map_err(corrupt)?
+        {
+            let config = image::config(store, &image).map_err(corrupt)?;
+            if platform.matches(&Platform::of_config(&config)) {
+                return Ok(image);
+            }
+        }
+        if policy == PullPolicy::Never {
+            let message = format!("image `{}` is not in the store", reference.familiar());
+            let hint = format!("run `kiln pull {}`", reference.familiar());
+            return Err(Failure::new(FailureKind::NotFound, message).hint(hint));
+        }
+        let sink = Sink { step: None, events: events.clone() };
+        let pulled = self.block_on(image::pull(store, self.client(), reference, platform, lease, &sink))?;
+        pulled.map(|pulled| pulled.image).map_err(|error| super::error::image(&error))
+    }
+}

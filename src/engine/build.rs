@@ -1,0 +1,192 @@
+//! `kiln build`.
+//!
+//! 1. Read the Dockerfile; its mistakes come back all at once.
+//! 2. Lower it. Images that it names and the store lacks are pulled, then it is lowered again.
+//! 3. Look every step up. When all are cached, no thread, network or runtime was started.
+//! 4. Run what is left.
+//! 5. Assemble the image, tag it, write the outputs.
+
+use std::sync::Arc;
+
+use kiln_cache::{Lease, Store};
+use kiln_grammar::ast::Dockerfile;
+
+use super::dockerfile::{self, Recipe};
+use super::{Engine, assemble};
+use crate::api::{
+    BuildOutcome, BuildRequest, Event, Events, Failure, FailureKind, NetworkMode, OutputKind, StepId,
+};
+use crate::build::graph::{self, Base, BaseRequest, Bases, Graph, Lowered, OpSpec, Parameters};
+use crate::build::ops::{self, Machine};
+use crate::build::solve::{Outcome, Solver, Stopped};
+use crate::image;
+use crate::oci::Platform;
+
+/// How often lowering may ask for images: FROM, then ONBUILD's COPY --from, and one more.
+const ROUNDS: usize = 8;
+
+/// One build's parts.
+struct Build<'a> {
+    engine: &'a Engine,
+    request: &'a BuildRequest,
+    events: &'a Events,
+    store: Store,
+    lease: Lease,
+    machine: Arc<Machine>,
+}
+
+impl Engine {
+    /// Builds what `request` asks for.
+    pub fn build(&self, request: &BuildRequest, events: &Events) -> Result<BuildOutcome, Failure> {
+        let store = self.store()?.clone();
+        let lease = store.lease();
+        let machine = Arc::new(Machine::new(&store.root().join("networks")));
+        let build = Build { engine: self, request, events, store, lease, machine };
+        build.run()
+    }
+}
+
+impl Build<'_> {
+    fn run(&self) -> Result<BuildOutcome, Failure> {
+        let recipe = dockerfile::read(self.request, &self.store)?;
+        let tree = recipe.parse()?;
+        for warning in &tree.warnings {
+            self.events.send(Event::Warning(recipe.render(warning)));
+        }
+        let mut bases = Bases::new();
+        let graph = self.lower(&recipe, &tree, &mut bases)?;
+        for warning in &graph.warnings {
+            self.events.send(Event::Warning(recipe.render(warning)));
+        }
+        let outcomes = self.solve(&recipe, &graph)?;
+        self.finish(&graph, &outcomes)
+    }
+
+    /// Lowers the tree, bringing the images that it needs.
+    fn lower(&self, recipe: &Recipe, tree: &Dockerfile, bases: &mut Bases) -> Result<Graph, Failure> {
+        let parameters = self.parameters();
+        for _ in 0..ROUNDS {
+            match graph::lower(tree, bases, &parameters) {
+                Ok(Lowered::Ready(graph)) => return Ok(*graph),
+                Ok(Lowered::Missing(requests)) => {
+                    for request in requests {
+                        let base = self.base(&request)?;
+                        bases.insert(request, base);
+                    }
+                }
+                Err(diagnostics) => return Err(recipe.failure(&diagnostics)),
+            }
+        }
+        Err(Failure::new(FailureKind::Invalid, "the Dockerfile asks for further images without end"))
+    }
+
+    fn parameters(&self) -> Parameters {
+        let request = self.request;
+        Parameters {
+            build_args: request.build_args.clone(),
+            labels: request.labels.clone(),
+            target: request.target.clone(),
+            platform: request.platform.clone(),
+            build_platform: Platform::host(),
+            network: request.network,
+            add_hosts: request.add_hosts.clone(),
+            proxies: self.engine.settings.proxies.clone(),
+        }
+    }
+
+    /// The image that a FROM names: from the store, else from its registry.
+    fn base(&self, request: &BaseRequest) -> Result<Base, Failure> {
+        let policy = self.request.pull;
+        let image = self.engine.ensure_base(
+            &request.reference,
+            &request.platform,
+            policy,
+            &self.lease,
+            self.events,
+        )?;
+        let config = image::config(&self.store, &image)
+            .map_err(|error| Failure::from_error(FailureKind::Corrupt, &error))?;
+        Ok(Base { image: image.id, config })
+    }
+
+    /// Brings every vertex to a result.
+    fn solve(&self, recipe: &Recipe, graph: &Graph) -> Result<Vec<Outcome>, Failure> {
+        let first = self.announce(graph);
+        let context = Arc::clone(&recipe.context);
+        let nodes =
+            ops::bind(graph, &self.request.platform.to_string(), &self.store, &context, &self.machine, first)
+                .map_err(|failure| *failure)?;
+        let solver = Solver::new(
+            nodes,
+            self.store.clone(),
+            self.lease.clone(),
+            self.events.clone(),
+            self.request.no_cache,
+        );
+        let stopped = |stopped: Stopped| recipe.explain(*stopped.error, graph.vertices[stopped.vertex].span);
+        let found = solver.cached().map_err(stopped)?;
+        if found.iter().all(Option::is_some) {
+            return Ok(found.into_iter().flatten().collect());
+        }
+        self.prepare(graph, &found);
+        let outcomes = self.engine.block_on(async {
+            let outcomes = Arc::new(solver).run(found).await?;
+            self.machine.diff_ids.finish(&outcomes[graph.target].chain).await;
+            Ok(outcomes)
+        })?;
+        let outcomes = outcomes.map_err(stopped);
+        // A stat cache that can't be written costs time, not correctness.
+        let _ = context.save();
+        outcomes
+    }
+
+    /// Makes ready what the steps that will run need.
+    fn prepare(&self, graph: &Graph, found: &[Option<Outcome>]) {
+        let missing = graph.vertices.iter().zip(found).filter(|(_, outcome)| outcome.is_none());
+        let networks: Vec<NetworkMode> = missing
+            .filter_map(|(vertex, _)| match &vertex.op {
+                OpSpec::Exec(spec) => Some(spec.network),
+                _ => None,
+            })
+            .collect();
+        if !networks.is_empty() {
+            self.machine.prepare(networks.contains(&NetworkMode::Bridge));
+        }
+    }
+
+    /// Tells the user which steps there are; gives the number of the first.
+    fn announce(&self, graph: &Graph) -> StepId {
+        let first = 1;
+        for (index, vertex) in graph.vertices.iter().enumerate() {
+            if !matches!(vertex.op, OpSpec::Scratch) {
+                let step = first + u32::try_from(index).unwrap_or(u32::MAX);
+                self.events.send(Event::Planned { step, name: vertex.name.clone() });
+            }
+        }
+        first
+    }
+
+    /// Makes the image and the outputs.
+    fn finish(&self, graph: &Graph, outcomes: &[Outcome]) -> Result<BuildOutcome, Failure> {
+        let target = &outcomes[graph.target];
+        let held = self.lease.hold(&target.chain);
+        if !held.map_err(|error| Failure::from_error(FailureKind::System, &error))? {
+            let failure = Failure::new(FailureKind::System, "a layer of the result was removed meanwhile");
+            return Err(failure.hint("run the build again"));
+        }
+        let epoch = self.engine.settings.source_date_epoch;
+        let image = assemble::image(graph, outcomes, &self.store, &self.lease, epoch)?;
+        let files_only = !self.request.outputs.is_empty()
+            && self.request.outputs.iter().all(|output| output.kind != OutputKind::Image);
+        let mut tags = Vec::new();
+        if !files_only {
+            for reference in &self.request.tags {
+                self.store
+                    .tag(&reference.to_string(), &image.id)
+                    .map_err(|error| Failure::from_error(FailureKind::System, &error))?;
+                tags.push(reference.to_string());
+            }
+        }
+        Ok(BuildOutcome { image: Some(image.id.to_string()), tags })
+    }
+}
