@@ -8,8 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::api::{
-    BuildOutcome, BuildRequest, ContainerInfo, CreateRequest, Events, ExecRequest, Failure, FailureKind,
-    LogsRequest, RunOutcome, Stdio,
+    ContainerInfo, CreateRequest, Events, ExecRequest, Failure, FailureKind, LogsRequest, RunOutcome, Stdio,
 };
 use crate::engine::Engine;
 
@@ -25,7 +24,6 @@ macro_rules! verbs {
 }
 
 verbs! {
-    build(&BuildRequest, &Events) -> BuildOutcome;
     create(&CreateRequest, &Events) -> String;
     run(&CreateRequest, Stdio, bool, &Events) -> RunOutcome;
     start(&str, Stdio) -> Option<i32>;

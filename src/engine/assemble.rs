@@ -2,11 +2,12 @@
 
 use kiln_cache::{Image, Lease, Store};
 
-use crate::api::{Failure, FailureKind};
+use super::outfile;
+use crate::api::{Failure, FailureKind, Output, OutputKind};
 use crate::build::graph::{Graph, HistoryPlan};
 use crate::build::solve::Outcome;
-use crate::image::{self, Assembly};
-use crate::oci::HistoryEntry;
+use crate::image::{self, ArchiveKind, Assembly, Saved};
+use crate::oci::{HistoryEntry, Reference};
 
 /// What the history says of kiln's layers: BuildKit's word, which tools look for.
 const COMMENT: &str = "buildkit.dockerfile.v0";
@@ -25,7 +26,7 @@ pub(super) fn image(
     config.created = Some(rfc3339(epoch.unwrap_or(newest)));
     config.history = history;
     let assembly = Assembly { config, chain: outcomes[graph.target].chain.clone() };
-    image::assemble(store, lease, assembly).map_err(|error| Failure::from_error(FailureKind::System, &error))
+    Ok(image::assemble(store, lease, assembly)?)
 }
 
 /// The history, and the time of the newest result in it.
@@ -56,6 +57,34 @@ fn history(graph: &Graph, outcomes: &[Outcome], base: i64, epoch: Option<i64>) -
         });
     }
     (entries, newest)
+}
+
+/// Writes one `-o`.
+pub(super) fn export(
+    output: &Output,
+    image: &Image,
+    names: &[Reference],
+    (store, lease): (&Store, &Lease),
+    epoch: Option<i64>,
+) -> Result<(), Failure> {
+    let kind = match (output.kind, &output.destination) {
+        (OutputKind::Image, _) => return Ok(()),
+        (OutputKind::Local, Some(folder)) => return Ok(image::export_dir(store, &image.chain, folder)?),
+        (OutputKind::Local, None) => {
+            let failure = Failure::new(FailureKind::Invalid, "output type local needs a destination");
+            return Err(failure.hint("write it as `-o type=local,dest=DIR`"));
+        }
+        (OutputKind::Oci, _) => Some(ArchiveKind::Oci),
+        (OutputKind::Docker, _) => Some(ArchiveKind::Docker),
+        (OutputKind::Tar, _) => None,
+    };
+    outfile::write(output.destination.as_deref(), |out| match kind {
+        Some(kind) => {
+            let saved = Saved { image: image.clone(), names: names.to_vec() };
+            Ok(image::save(store, lease, &[saved], kind, out)?)
+        }
+        None => Ok(image::export_tar(store, &image.chain, out, epoch)?),
+    })
 }
 
 fn rfc3339(seconds: i64) -> String {

@@ -18,11 +18,10 @@ impl Engine {
         events: &Events,
     ) -> Result<Image, Failure> {
         let store = self.store()?;
-        let corrupt = |error: image::Error| Failure::from_error(FailureKind::Corrupt, &error);
         if policy != PullPolicy::Always
-            && let Some(image) = image::by_reference(store, reference).map_err(corrupt)?
+            && let Some(image) = image::by_reference(store, reference)?
         {
-            let config = image::config(store, &image).map_err(corrupt)?;
+            let config = image::config(store, &image)?;
             if platform.matches(&Platform::of_config(&config)) {
                 return Ok(image);
             }
@@ -34,6 +33,6 @@ impl Engine {
         }
         let sink = Sink { step: None, events: events.clone() };
         let pulled = self.block_on(image::pull(store, self.client(), reference, platform, lease, &sink))?;
-        pulled.map(|pulled| pulled.image).map_err(|error| super::error::image(&error))
+        Ok(pulled?.image)
     }
 }

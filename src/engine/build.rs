@@ -104,8 +104,7 @@ impl Build<'_> {
             &self.lease,
             self.events,
         )?;
-        let config = image::config(&self.store, &image)
-            .map_err(|error| Failure::from_error(FailureKind::Corrupt, &error))?;
+        let config = image::config(&self.store, &image)?;
         Ok(Base { image: image.id, config })
     }
 
@@ -186,6 +185,10 @@ impl Build<'_> {
                     .map_err(|error| Failure::from_error(FailureKind::System, &error))?;
                 tags.push(reference.to_string());
             }
+        }
+        for output in &self.request.outputs {
+            let place = (&self.store, &self.lease);
+            assemble::export(output, &image, &self.request.tags, place, epoch)?;
         }
         Ok(BuildOutcome { image: Some(image.id.to_string()), tags })
     }

@@ -71,8 +71,12 @@ const OWNED: &[(&str, &[&str], &str)] = &[
     ("rusqlite::", &["cache/src/meta/"], "only `cache::meta` knows SQL"),
     ("println!", &["src/cli/"], "only `cli` prints"),
     ("env::var", &["src/cli/"], "only `cli` reads the environment"),
-    ("process::exit", &["src/cli/", "src/main.rs"], "only `cli` names exit codes"),
-    ("Rule::", &["grammar/src/parse"], "only `grammar::parse` names pest's rules"),
+    ("pest::", &["grammar/src/parse", "grammar/src/instruction"], "only the parser knows pest"),
+    (
+        "process::exit",
+        &["src/main.rs", "src/runtime/"],
+        "the door ends the process; a forked child ends itself",
+    ),
 ];
 
 /// A source file: its path from the checkout's root and its text without comments and tests.
@@ -121,7 +125,7 @@ fn files_are_short_and_open_with_their_purpose() {
         for path in rust_files(&root().join(folder)) {
             let text = fs::read_to_string(&path).unwrap();
             let lines = text.lines().count();
-            if lines > 600 {
+            if lines > 700 {
                 wrong.push(format!("{}: {lines} lines", path.display()));
             }
             if !text.starts_with("//!") {

@@ -1,3 +1,5 @@
+//! Flags as docker's users type them.
+
 use super::*;
 use crate::cli::commands::create::Create;
 use crate::cli::commands::images::Images;

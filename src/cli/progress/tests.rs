@@ -1,3 +1,5 @@
+//! Progress on a terminal and in a log.
+
 use std::time::Duration;
 
 use super::plain::Plain;

@@ -1,3 +1,5 @@
+//! Templates as docker's users write them.
+
 use serde_json::json;
 
 use super::Template;
