@@ -99,7 +99,8 @@ fn command(entry: &Entry, name: &str) -> Command {
         .override_usage(format!("kiln {name} {}", entry.arguments))
         .about(entry.about)
         .help_template("Usage:  {usage}\n\n{about}\n\nOptions:\n{options}\n");
-    let command = (entry.flags)(command);
+    // The derived flags bring their struct's own words; the table's are the ones to show.
+    let command = (entry.flags)(command.next_display_order(None)).about(entry.about).long_about(None);
     // `-h` is a flag of its own for some: `run -h HOSTNAME`.
     let taken = command.get_arguments().any(|argument| argument.get_short() == Some('h'));
     let help = Arg::new("help").long("help").action(ArgAction::Help).help("Print this help");

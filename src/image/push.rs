@@ -52,7 +52,6 @@ pub async fn push(
     let digest = client.push_manifest(reference, &packed.manifest_type, bytes).await?;
     remember(store, lease, image, reference, &packed)?;
     let size = packed.manifest.len() as u64;
-    sink.events.send(Event::Status(format!("{}: digest: {digest} size: {size}", reference.identifier())));
     Ok(Pushed { digest, size })
 }
 

@@ -37,6 +37,7 @@ fn the_overview_groups_the_commands() {
 
 #[test]
 fn every_command_explains_itself() {
+    let overview = run(&["--help"]).1;
     for name in [
         "run", "exec", "ps", "build", "pull", "push", "images", "history", "version", "create", "import",
         "inspect", "kill", "load", "logs", "prune", "rm", "rmi", "save", "start", "stop", "tag", "wait",
@@ -44,6 +45,8 @@ fn every_command_explains_itself() {
         let (code, out, error) = run(&[name, "--help"]);
         assert_eq!((code, error.as_str()), (0, ""), "{name}");
         assert!(out.starts_with(&format!("Usage:  kiln {name}")) && out.contains("Options:"), "{out}");
+        let about = out.lines().nth(2).unwrap();
+        assert!(overview.contains(&format!("  {name:<11} {about}\n")), "{about}");
         assert_eq!(run(&["help", name]).1, out);
     }
     let (code, out, _) = run(&["image", "ls", "--help"]);

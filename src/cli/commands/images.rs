@@ -6,8 +6,6 @@ use crate::api::ImageInfo;
 use crate::cli::error::Error;
 use crate::cli::format::{self, Columns, Row};
 use crate::cli::session::{Invocation, print};
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 use crate::cli::{exit, flags, glob, text, time, units};
 
 /// `kiln images`

@@ -3,8 +3,6 @@
 use super::import;
 use crate::cli::error::Error;
 use crate::cli::session::{Invocation, print};
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 use crate::cli::{exit, flags};
 
 /// `kiln load`

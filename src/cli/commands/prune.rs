@@ -6,8 +6,6 @@ use super::rmi;
 use crate::api::PruneRequest;
 use crate::cli::error::Error;
 use crate::cli::session::{Invocation, print};
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 use crate::cli::{exit, flags, tell, units};
 
 /// `kiln prune`

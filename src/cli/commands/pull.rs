@@ -4,8 +4,6 @@ use super::pairs;
 use crate::cli::error::Error;
 use crate::cli::progress::Shown;
 use crate::cli::session::{Invocation, print_line};
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 use crate::cli::{exit, flags, tell};
 use crate::oci::Platform;
 
@@ -40,11 +38,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let shown = Shown::transfers(flags.quiet);
     let result = engine.pull(&reference, &platform, &shown.events);
     shown.finish();
-    let pulled = result?;
-    if !flags.quiet {
-        let status = if pulled.updated { "Downloaded newer image for" } else { "Image is up to date for" };
-        tell(&format!("Digest: {}\nStatus: {status} {}\n", pulled.digest, reference.familiar()));
-    }
+    result?;
     print_line(&reference.to_string())?;
     Ok(exit::SUCCESS)
 }

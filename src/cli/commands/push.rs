@@ -4,8 +4,6 @@ use super::pairs;
 use crate::cli::error::Error;
 use crate::cli::progress::Shown;
 use crate::cli::session::{Invocation, print_line};
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 use crate::cli::{exit, flags};
 
 /// `kiln push`

@@ -4,8 +4,6 @@ use crate::api::Removed;
 use crate::cli::error::Error;
 use crate::cli::flags;
 use crate::cli::session::{Invocation, print};
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 
 /// `kiln rmi`
 #[derive(Debug, Default, clap::Args)]

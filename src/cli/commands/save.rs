@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::error::Error;
 use crate::cli::session::Invocation;
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 use crate::cli::{exit, flags, terminal};
 
 /// `kiln save`

@@ -1,0 +1,35 @@
+# What people type. `make demo` and `make test` are the two that matter.
+
+triple := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+kiln := target/release/kiln
+
+.PHONY: build demo test bench lint prepare real clean
+
+build:
+	@command -v cargo >/dev/null || { echo "error: cargo is missing: install Rust from https://rustup.rs" >&2; exit 1; }
+	cargo build --release --locked
+	install -D target/$(triple)/release/kiln $(kiln)
+
+demo: prepare build
+	testdata/demo.sh
+
+# Everything that the tests use: Debian packages (as root), and the base images of testdata/bases.
+prepare:
+	testdata/prepare.sh
+
+test: prepare
+	KILN_BASES=$(CURDIR)/target/bases cargo test --workspace --locked
+
+# The images of testdata/real, built, run and asked, with the release build.
+real: prepare build
+	KILN=$(CURDIR)/$(kiln) testdata/real.sh
+
+bench: prepare build
+	KILN=$(CURDIR)/$(kiln) benches/end_to_end.sh
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+clean:
+	cargo clean
