@@ -3,6 +3,7 @@
 mod command;
 mod copy;
 mod pairs;
+mod values;
 
 use crate::ast::{Instruction, Kind, Onbuild, Span, Stage, Word};
 use crate::diagnostic::{Diagnostic, quote};
@@ -164,11 +165,22 @@ impl<'a> Scope<'a, '_> {
             Keyword::Env => Kind::Env(self.pairs(keyword, arguments)?),
             Keyword::Label => Kind::Label(self.pairs(keyword, arguments)?),
             Keyword::Arg => Kind::Arg(self.declarations(arguments)?),
-            Keyword::Expose => Kind::Expose(self.words(keyword, arguments)?),
+            Keyword::Expose => {
+                let ports = self.words(keyword, arguments)?;
+                // The words of a comment are one mistake.
+                let comment = ports.iter().position(|port| port.text.starts_with('#'));
+                let last = comment.map_or(ports.len(), |at| at + 1);
+                ports[..last].iter().for_each(|port| self.check_port(port));
+                Kind::Expose(ports)
+            }
             Keyword::Volume => Kind::Volume(self.volume(arguments)?),
             Keyword::Workdir => Kind::Workdir(self.one(keyword, arguments)?),
             Keyword::User => Kind::User(self.one(keyword, arguments)?),
-            Keyword::Stopsignal => Kind::Stopsignal(self.one(keyword, arguments)?),
+            Keyword::Stopsignal => {
+                let signal = self.one(keyword, arguments)?;
+                self.check_signal(&signal);
+                Kind::Stopsignal(signal)
+            }
             Keyword::Maintainer => Kind::Maintainer(self.maintainer(arguments)?),
             Keyword::Onbuild => Kind::Onbuild(self.onbuild(arguments)?),
             Keyword::From => return self.misplaced_trigger(keyword),

@@ -53,7 +53,14 @@ impl Scope<'_, '_> {
                 Ok(CommandLine::Exec(texts.into_iter().map(|piece| piece.text).collect()))
             }
             Some(Argument::Text(piece)) => Ok(CommandLine::Shell(piece.text)),
-            _ => self.missing(format!("{} requires at least one argument", keyword.name())),
+            _ => {
+                let span = self.keyword_span();
+                let message = format!("{} requires at least one argument", keyword.name());
+                let clears = matches!(keyword, Keyword::Cmd | Keyword::Entrypoint);
+                let hint =
+                    clears.then(|| format!("write `{} []` to clear the one of the base", keyword.name()));
+                self.fail(Diagnostic::error("argument-count", span, message).maybe_hint(hint))
+            }
         }
     }
 
@@ -93,7 +100,13 @@ impl Scope<'_, '_> {
         let rest: Vec<Argument> = arguments.collect();
         let span = self.piece_span(&kind);
         match kind.text.to_ascii_uppercase().as_str() {
-            "NONE" if rest.is_empty() && flags.is_empty() => Ok(Healthcheck::None),
+            "NONE" if rest.is_empty() => {
+                if !flags.is_empty() {
+                    let message = "flags mean nothing to HEALTHCHECK NONE";
+                    self.report(Diagnostic::warning("useless-flags", span, message));
+                }
+                Ok(Healthcheck::None)
+            }
             "NONE" => {
                 self.fail(Diagnostic::error("argument-count", span, "HEALTHCHECK NONE takes no arguments"))
             }

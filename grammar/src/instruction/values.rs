@@ -1,0 +1,96 @@
+//! Values that can be judged before expansion: ports and signals without `$`.
+
+use super::Scope;
+use crate::ast::Word;
+use crate::diagnostic::{Diagnostic, quote};
+use crate::instruction::COMMENT_HINT;
+
+/// The names of signals, without `SIG`.
+const SIGNALS: [&str; 34] = [
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE",
+    "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
+    "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+];
+
+/// The highest signal number of Linux.
+const MAX_SIGNAL: u32 = 64;
+
+impl Scope<'_, '_> {
+    /// Reports a port that can't be one.
+    pub(super) fn check_port(&mut self, word: &Word) {
+        if word.text.contains('$') {
+            return;
+        }
+        let text = crate::word::unquote(&word.text, self.escape);
+        let Err(why) = port(&text) else { return };
+        let hint = match text.starts_with('#') {
+            true => COMMENT_HINT,
+            false => "write a port or a range, and a protocol if it isn't tcp: 80, 53/udp, 8000-8010",
+        };
+        self.report(Diagnostic::error("port", word.span, why).hint(hint));
+    }
+
+    /// Reports a name that is no signal.
+    pub(super) fn check_signal(&mut self, word: &Word) {
+        let text = crate::word::unquote(&word.text, self.escape);
+        if word.text.contains('$') || signal(&text) {
+            return;
+        }
+        let message = format!("invalid signal: {}", quote(&text));
+        let upper = text.to_ascii_uppercase();
+        let near = crate::suggest::closest(upper.strip_prefix("SIG").unwrap_or(&upper), SIGNALS);
+        let hint = near.map(|name| format!("did you mean SIG{name}?"));
+        self.report(Diagnostic::error("signal", word.span, message).maybe_hint(hint));
+    }
+}
+
+/// Checks `[[address:]host port:]port[-port][/protocol]`, as EXPOSE takes it.
+fn port(text: &str) -> Result<(), String> {
+    let (rest, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
+    if !["tcp", "udp", "sctp"].iter().any(|known| protocol.eq_ignore_ascii_case(known)) {
+        return Err(format!("invalid proto: {}", quote(protocol)));
+    }
+    let range = rest.rsplit_once(':').map_or(rest, |(_, port)| port);
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    match (first.parse::<u16>(), last.parse::<u16>()) {
+        (Ok(first), Ok(last)) if first <= last => Ok(()),
+        _ => Err(format!("invalid containerPort: {}", quote(range))),
+    }
+}
+
+/// True for a number, a name with or without `SIG`, and real-time signals (`RTMIN+3`).
+fn signal(text: &str) -> bool {
+    if let Ok(number) = text.parse::<u32>() {
+        return (1..=MAX_SIGNAL).contains(&number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let offset = name.strip_prefix("RTMIN").or_else(|| name.strip_prefix("RTMAX"));
+    let real_time = offset.is_some_and(|offset| {
+        let digits = offset.strip_prefix(['+', '-']);
+        offset.is_empty()
+            || digits.is_some_and(|digits| digits.parse::<u32>().is_ok_and(|number| number <= 30))
+    });
+    real_time || SIGNALS.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_and_signals_are_judged() {
+        for text in ["80", "80/tcp", "53/UDP", "8000-8010/sctp", "127.0.0.1:80:80", "[::1]:80:80", "0"] {
+            assert!(port(text).is_ok(), "{text}");
+        }
+        for text in ["", "abc", "80/icmp", "65536", "90-80", "80-", "#", "80/"] {
+            assert!(port(text).is_err(), "{text}");
+        }
+        for text in ["15", "TERM", "SIGTERM", "sigusr1", "SIGRTMIN+3", "RTMAX-1", "SIGXFSZ"] {
+            assert!(signal(text), "{text}");
+        }
+        for text in ["", "0", "65", "XX", "SIG", "RTMIN*3", "RTMIN+99"] {
+            assert!(!signal(text), "{text}");
+        }
+    }
+}
