@@ -13,15 +13,14 @@ impl Engine {
     pub fn prune(&self, request: &PruneRequest) -> Result<PruneReport, Failure> {
         let mut report = PruneReport::default();
         let store = self.store()?;
+        let mut images = Vec::new();
         if request.images {
             let used: BTreeSet<_> = self.image_uses()?.into_iter().map(|user| user.image).collect();
-            for found in unneeded(store, request.all)? {
-                if !used.contains(&found.id) {
-                    report.images.extend(image::forget(store, &found)?);
-                }
-            }
+            images = unneeded(store, request.all)?;
+            images.retain(|image| !used.contains(&image.id));
         }
-        let swept = store.gc(&Sweep { records: request.cache }).map_err(image::Error::from)?;
+        let (removed, swept) = image::forget(store, &images, &Sweep { records: request.cache })?;
+        report.images = removed;
         report.records = swept.records;
         report.bytes = swept.bytes;
         Ok(report)

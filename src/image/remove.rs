@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use kiln_cache::{Digest, Image, Store, Sweep};
+use kiln_cache::{Digest, Image, SnapshotId, Store, Sweep, Swept};
 
 use super::error::{Error, Result};
 use super::find;
 use crate::api::Removed;
-use crate::oci::{DiffId, Reference, chain_id};
+use crate::oci::{ChainId, DiffId, Reference, chain_id};
 
 /// A container that needs an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,12 +40,23 @@ pub fn remove(store: &Store, text: &str, force: bool, uses: &[ImageUse]) -> Resu
     Ok(removal.removed)
 }
 
-/// Removes an image that no container uses, with all its names.
-pub fn forget(store: &Store, image: &Image) -> Result<Vec<Removed>> {
-    let mut removal = Removal { store, image, uses: &[], force: true, removed: Vec::new() };
-    removal.untag_all()?;
-    removal.delete()?;
-    Ok(removal.removed)
+/// Removes images that no container uses, with all their names, and then what nothing reaches any more.
+pub fn forget(store: &Store, images: &[Image], sweep: &Sweep) -> Result<(Vec<Removed>, Swept)> {
+    let mut removed = Vec::new();
+    let mut layers = Vec::new();
+    for image in images {
+        let mut removal = Removal { store, image, uses: &[], force: true, removed: Vec::new() };
+        removal.untag_all()?;
+        removed.append(&mut removal.removed);
+        layers.push(layers_of(store, image));
+        store.remove_image(&image.id)?;
+        removed.push(Removed::Deleted(image.id.to_string()));
+    }
+    let swept = store.gc(sweep)?;
+    for layers in layers {
+        removed.extend(gone(store, &layers));
+    }
+    Ok((removed, swept))
 }
 
 struct Removal<'a> {
@@ -132,20 +143,13 @@ impl Removal<'_> {
         Ok(())
     }
 
-    /// Removes the image and tells which of its layers nothing else kept, top first.
+    /// Removes the image and tells which of its layers nothing else kept.
     fn delete(&mut self) -> Result<()> {
-        let config = find::config(self.store, self.image).unwrap_or_default();
+        let layers = layers_of(self.store, self.image);
         self.store.remove_image(&self.image.id)?;
         self.removed.push(Removed::Deleted(self.image.id.to_string()));
         self.store.gc(&Sweep { records: false })?;
-        let diff_ids: Vec<DiffId> = config.rootfs.diff_ids.iter().copied().map(DiffId).collect();
-        for (index, snapshot) in self.image.chain.iter().enumerate().rev() {
-            let gone =
-                matches!(self.store.snapshot_bytes(snapshot), Err(kiln_cache::Error::NoSnapshot { .. }));
-            if gone && let Some(chain) = diff_ids.get(..=index).and_then(chain_id) {
-                self.removed.push(Removed::Deleted(chain.to_string()));
-            }
-        }
+        self.removed.extend(gone(self.store, &layers));
         Ok(())
     }
 
@@ -159,6 +163,26 @@ impl Removal<'_> {
         let repositories: BTreeSet<&str> = names.map(|name| repository(name)).collect();
         self.image.names.len() <= 1 && repositories.len() <= 1
     }
+}
+
+/// Returns an image's snapshots with the names of their layers, top first; none when its config is gone.
+fn layers_of(store: &Store, image: &Image) -> Vec<(SnapshotId, ChainId)> {
+    let config = find::config(store, image).unwrap_or_default();
+    let diff_ids: Vec<DiffId> = config.rootfs.diff_ids.iter().copied().map(DiffId).collect();
+    let chains = (1..=diff_ids.len()).filter_map(|count| chain_id(&diff_ids[..count]));
+    let mut layers: Vec<_> = image.chain.iter().copied().zip(chains).collect();
+    layers.reverse();
+    layers
+}
+
+/// Returns the lines of those layers that the store no longer has.
+fn gone(store: &Store, layers: &[(SnapshotId, ChainId)]) -> Vec<Removed> {
+    let is_gone = |id| matches!(store.snapshot_bytes(id), Err(kiln_cache::Error::NoSnapshot { .. }));
+    layers
+        .iter()
+        .filter(|(id, _)| is_gone(id))
+        .map(|(_, chain)| Removed::Deleted(chain.to_string()))
+        .collect()
 }
 
 /// Returns the stored name that `text` is; `None` when it is an id.

@@ -10,6 +10,7 @@
 )]
 
 mod cli;
+mod image;
 mod layers;
 mod network;
 mod registry;
