@@ -16,3 +16,4 @@ mod network;
 mod registry;
 mod runtime;
 mod support;
+mod tree;

@@ -15,7 +15,7 @@ pub mod pattern;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -69,22 +69,43 @@ pub enum Error {
     },
 }
 
+/// Longest ignore file that is read.
+const MAX_IGNORE_BYTES: u64 = 1 << 20;
+
 /// Reads the ignore file of a build: `<Dockerfile>.dockerignore` if it exists, else the context's
 /// own `.dockerignore`; hides nothing when there is neither.
+///
+/// What is inside the context is read inside it: links in it lead nowhere else.
 pub fn ignore_for(dockerfile: Option<&Path>, context: &Path) -> Result<Ignore, Error> {
     let beside = dockerfile.map(|path| {
         let mut name = path.as_os_str().to_owned();
         name.push(".dockerignore");
         PathBuf::from(name)
     });
+    let inside = Context::open(context, Ignore::default(), None)?;
     for path in beside.into_iter().chain([context.join(".dockerignore")]) {
-        match std::fs::read(&path) {
-            Ok(text) => return Ignore::parse(&text).map_err(|source| Error::Ignore { path, source }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        let text = match path.strip_prefix(context) {
+            Ok(name) => inside.read(name, MAX_IGNORE_BYTES).map_err(io::Error::other),
+            Err(_) => read_bounded(&path),
+        };
+        match text {
+            Ok(None) => {}
+            Ok(Some(text)) => return Ignore::parse(&text).map_err(|source| Error::Ignore { path, source }),
             Err(source) => return Err(Error::ReadIgnore { path, source }),
         }
     }
     Ok(Ignore::default())
+}
+
+fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() => return Err(io::Error::other("it is not a regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        _ => {}
+    }
+    let mut text = Vec::new();
+    File::open(path)?.take(MAX_IGNORE_BYTES).read_to_end(&mut text)?;
+    Ok(Some(text))
 }
 
 /// Unpacks the archive `archive` (tar; plain, gzip or zstd), which a user sent as a context, into the empty
@@ -124,6 +145,18 @@ impl Context {
     pub fn open(dir: &Path, ignore: Ignore, digests: Option<StatCache>) -> Result<Self, Error> {
         let root = tree::open_root(dir).map_err(|source| Error::Open { path: dir.to_path_buf(), source })?;
         Ok(Self { root, ignore, digests, matched: Mutex::default() })
+    }
+
+    /// Reads the first `limit` bytes of the file `path`, links followed inside the context; `None` if nothing
+    /// is there or the ignore file hides it.
+    pub fn read(&self, path: &Path, limit: u64) -> tree::Result<Option<Vec<u8>>> {
+        let Some(entry) = tree::resolve(self, path.as_os_str().as_bytes())?.entry else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let file = self.open(&entry)?;
+        match file.take(limit).read_to_end(&mut bytes) {
+            Ok(_) => Ok(Some(bytes)),
+            Err(source) => Err(tree::Error::io("read", &entry.path, source)),
+        }
     }
 
     /// Keeps the digests that were learnt for later builds; writes nothing if there are none.

@@ -108,6 +108,20 @@ fn the_dockerfiles_own_ignore_file_comes_first() {
 }
 
 #[test]
+fn an_ignore_file_that_is_a_link_out_of_the_context_is_not_read() {
+    let outer = tempfile::tempdir().unwrap();
+    files(outer.path(), &["secret", "context/a"]);
+    let root = outer.path().join("context");
+    for target in ["../secret", "/dev/zero"] {
+        std::os::unix::fs::symlink(target, root.join(".dockerignore")).unwrap();
+        assert!(ignore_for(None, &root).unwrap().is_empty(), "{target}");
+        fs::remove_file(root.join(".dockerignore")).unwrap();
+    }
+    fs::create_dir(root.join("Dockerfile.dockerignore")).unwrap();
+    assert!(ignore_for(Some(&root.join("Dockerfile")), &root).is_err());
+}
+
+#[test]
 fn a_context_that_does_not_exist_is_named() {
     let error = Context::open(Path::new("/nonexistent/context"), Ignore::default(), None).err().unwrap();
     assert_eq!(error.to_string(), "cannot open the build context `/nonexistent/context`");

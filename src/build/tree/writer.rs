@@ -148,6 +148,10 @@ impl<'a> LayerWriter<'a> {
     fn make_dir(&mut self, path: &[u8], over_chain: bool) -> Result<()> {
         let (above, name) = split_last(path);
         refuse_whiteout_name(path, name)?;
+        // Room was made for a file that may not have its bytes yet.
+        if matches!(self.made.get(path), Some(Made::Other | Made::Link(_))) {
+            return Err(Error::OverwriteFile { path: show(path) });
+        }
         if !self.made.contains_key(above) {
             self.parents(above)?;
         }

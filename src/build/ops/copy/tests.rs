@@ -325,6 +325,18 @@ fn the_last_of_two_files_for_one_place_wins() {
 }
 
 #[test]
+fn a_file_and_a_directory_for_one_place_are_an_error() {
+    let setup = Setup::new(&["one/f", "two/f/x", "f"]);
+    for (sources, destination, message) in [
+        (&["one", "two"], "/d/", "cannot copy to `/d/f`: it is not a directory"),
+        (&["two", "one"], "/d/", "cannot overwrite the directory `/d/f` with a file"),
+        (&["f", "two"], "/new", "cannot copy to `/new`: it is not a directory"),
+    ] {
+        assert_eq!(setup.error(&spec(sources, destination)), message);
+    }
+}
+
+#[test]
 fn sockets_are_left_out_and_pipes_are_copied() {
     if !is_root("sockets_are_left_out_and_pipes_are_copied") {
         return;
