@@ -115,6 +115,7 @@ fn keep_list(plan: &Plan<'_>) -> Vec<i32> {
 /// Step 1: nothing of the parent stays but the listed descriptors.
 pub(super) fn leave_parent_behind(keep: &[i32]) -> Result<(), StartError> {
     sys::fds::close_all_except(0, keep).at("start", || "cannot close inherited descriptors")?;
+    fill_standard_numbers()?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .at("start", || "cannot hide the process's memory")?;
     sys::process::reset_signals().at("start", || "cannot reset signals")?;
@@ -122,6 +123,19 @@ pub(super) fn leave_parent_behind(keep: &[i32]) -> Result<(), StartError> {
     // A kernel without keyrings has nothing to leave behind.
     let _ = sys::process::new_session_keyring();
     rustix::process::setsid().at("start", || "cannot make a session").map(drop)
+}
+
+/// Takes the numbers 0, 1 and 2, so that nothing opened from here on is overwritten when stdio is put there.
+fn fill_standard_numbers() -> Result<(), StartError> {
+    loop {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .at("start", || "cannot open `/dev/null`")?;
+        if null.as_raw_fd() > 2 {
+            return Ok(());
+        }
+        // Replaced when stdio is connected.
+        std::mem::forget(null);
+    }
 }
 
 /// Step 2, and the network: all before the mounts, which show both.

@@ -150,9 +150,10 @@ fn clone_in_container(cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, StartErr
 /// Stage 2, up to the program. Root is the container's already: setns of a mount namespace sets it.
 fn prepare(plan: &Join<'_>) -> Result<Program, StartError> {
     let spec = plan.spec;
+    // 0, 1 and 2 are taken since stage 1.
     let mut keep = vec![plan.channel.as_raw_fd()];
     keep.extend(plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd));
-    sys::fds::close_all_except(0, &keep).at("exec", || "cannot close inherited descriptors")?;
+    sys::fds::close_all_except(3, &keep).at("exec", || "cannot close inherited descriptors")?;
     rustix::process::setsid().at("exec", || "cannot make a session")?;
     let root = open_path("/")?;
     let user = user::look_up(&Root(root.as_fd()), &spec.user, &spec.groups)?;

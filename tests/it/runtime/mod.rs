@@ -12,6 +12,9 @@ use kiln_cache::Mounts;
 
 use crate::support::needs_root;
 
+mod direct;
+mod probe;
+
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 /// A busybox root filesystem as an overlay, and a launcher.
@@ -433,4 +436,49 @@ fn kilns_own_program_cannot_be_written_from_inside() {
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
     let error = fs::OpenOptions::new().write(true).open(path).unwrap_err();
     assert!(matches!(error.raw_os_error(), Some(libc::EROFS | libc::ETXTBSY)), "{error}");
+}
+
+/// Not a test: prints what a step costs. `cargo test --release --test it -- --ignored --nocapture how_long`.
+#[test]
+#[ignore = "prints times"]
+fn how_long_a_step_takes() {
+    if !needs_root("runtime::how_long_a_step_takes") {
+        return;
+    }
+    let b = Box::new();
+    let netns = std::thread::spawn(|| {
+        kiln::sys::netns::unshare_network().unwrap();
+        OwnedFd::from(fs::File::open("/proc/thread-self/ns/net").unwrap())
+    });
+    let netns = netns.join().unwrap();
+    let file = |target: &str| Mount::File {
+        target: target.into(),
+        content: vec![b'x'; 200],
+        mode: 0o644,
+        readonly: true,
+    };
+    let spec = Spec {
+        volatile: true,
+        remove_stubs: true,
+        mounts: vec![file("/etc/hosts"), file("/etc/resolv.conf")],
+        ..b.spec(&["/bin/busybox", "true"])
+    };
+    let mut started = Vec::new();
+    let mut whole = Vec::new();
+    for _ in 0..300 {
+        let work = b.dir.path().join("work");
+        fs::remove_dir_all(&work).unwrap();
+        fs::create_dir(&work).unwrap();
+        let (_read, write) = pipe();
+        let io = StepIo { stdin: None, stdout: write.try_clone().unwrap(), stderr: write };
+        let before = std::time::Instant::now();
+        let step = b.launcher.run(&spec, io, Some(netns.try_clone().unwrap())).unwrap();
+        started.push(before.elapsed().as_micros());
+        assert_eq!(step.wait().unwrap(), Exit::Code(0));
+        whole.push(before.elapsed().as_micros());
+    }
+    for (name, times) in [("running after", &mut started), ("gone after", &mut whole)] {
+        times.sort_unstable();
+        println!("{name}: p10 {} µs, median {} µs, p90 {} µs", times[30], times[150], times[270]);
+    }
 }
