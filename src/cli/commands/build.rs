@@ -10,8 +10,6 @@ use crate::cli::flags;
 use crate::cli::progress::{self, Shown};
 use crate::cli::session::{Invocation, Session, print_line};
 use crate::cli::settings::Environment;
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 use crate::oci::Platform;
 
 /// Flags of `docker build` and `docker buildx build` that are still to come.

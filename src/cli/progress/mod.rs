@@ -128,14 +128,15 @@ impl View {
             }
             Kind::Tty(tty) => {
                 let urgent = matches!(event, Event::Finished(..) | Event::Warning(_) | Event::Status(_));
-                let running = matches!(event, Event::Started(_));
+                let running = matches!(event, Event::Started(_) | Event::Transfer { .. });
                 let lines = tty.take(event, now);
                 // The thread is not worth its start while everything comes from the cache.
                 if running && !state.ticking {
                     state.ticking = true;
                     Self::tick(view);
                 }
-                if urgent {
+                // Nor is painting: the last state of a build that runs nothing comes at once.
+                if urgent && (state.ticking || !lines.is_empty()) {
                     state.above(&lines, now);
                 }
             }

@@ -49,6 +49,8 @@ impl Plain {
                 let since = now.saturating_sub(state.started.unwrap_or(now));
                 self.log(step, since, lines, &mut out);
             }
+            // What moves outside of a step is told by status lines.
+            Event::Transfer { step: 0, .. } => {}
             Event::Transfer { step, item, done, total } => {
                 self.transfer(step, &item, (done, total), now, &mut out)
             }

@@ -18,6 +18,8 @@ use crate::cli::text::{ellipsis, harmless, one_line, width};
 
 /// Layers shown below a step that pulls.
 const MAX_TRANSFERS: usize = 8;
+/// The number under which base images are pulled, before the steps are known.
+const OUTSIDE: StepId = 0;
 
 /// What is known of the build.
 #[derive(Debug)]
@@ -89,19 +91,19 @@ impl Tty {
 
     /// The block at `now`, in at most `rows` lines of less than `columns`.
     pub(super) fn block(&self, now: Duration, rows: usize, columns: usize) -> Vec<String> {
-        let done = self.steps.values().filter(|step| step.outcome.is_some()).count();
+        let steps = || self.steps.iter().filter(|(step, _)| **step != OUTSIDE).map(|(_, state)| state);
+        let done = steps().filter(|step| step.outcome.is_some()).count();
         if self.steps.is_empty() || rows == 0 {
             return Vec::new();
         }
         // A line that fills the last column would wrap on some terminals.
         let columns = columns.saturating_sub(1).max(1);
         let end = if self.finished { " FINISHED" } else { "" };
-        let head = format!("[+] Building {:.1}s ({done}/{}){end}", now.as_secs_f64(), self.steps.len());
-        let mut groups: Vec<(bool, Vec<String>)> = self
-            .steps
-            .values()
-            .filter_map(|step| Some((step.outcome.is_none(), self.step(step, now, columns)?)))
-            .collect();
+        let head = format!("[+] Building {:.1}s ({done}/{}){end}", now.as_secs_f64(), steps().count());
+        let outside = self.steps.get(&OUTSIDE).map(|state| (true, moving(state, columns)));
+        let inside =
+            steps().filter_map(|step| Some((step.outcome.is_none(), self.step(step, now, columns)?)));
+        let mut groups: Vec<(bool, Vec<String>)> = outside.into_iter().chain(inside).collect();
         fit(&mut groups, rows - 1);
         let mut block = vec![ellipsis(&head, columns)];
         block.extend(groups.into_iter().flat_map(|(_, lines)| lines));
@@ -113,11 +115,7 @@ impl Tty {
         let Some((outcome, elapsed)) = &step.outcome else {
             let elapsed = now.saturating_sub(step.started?);
             let mut lines = vec![line(" => ", &step.name, elapsed, columns)];
-            let moving = step.transfers.iter().filter(|(_, done, total)| *total == 0 || done < total);
-            for (item, done, total) in moving.take(MAX_TRANSFERS) {
-                let text = format!(" => => {} {}", harmless(item.as_bytes()), amount(*done, *total));
-                lines.push(ellipsis(&text, columns));
-            }
+            lines.extend(moving(step, columns));
             for log in &step.tail {
                 lines.push(self.style.faint(&ellipsis(&format!(" => => # {log}"), columns)));
             }
@@ -133,6 +131,15 @@ impl Tty {
             }
         }])
     }
+}
+
+/// The lines of what moves for a step.
+fn moving(step: &Step, columns: usize) -> Vec<String> {
+    let moving = step.transfers.iter().filter(|(_, done, total)| *total == 0 || done < total);
+    let line = |(item, done, total): &(String, u64, u64)| {
+        ellipsis(&format!(" => => {} {}", harmless(item.as_bytes()), amount(*done, *total)), columns)
+    };
+    moving.take(MAX_TRANSFERS).map(line).collect()
 }
 
 /// A step's line: its name cut to the width, its time at the right edge.
