@@ -97,12 +97,11 @@ pub(crate) fn stat_beneath(root: BorrowedFd<'_>, path: &[u8], layer: usize) -> R
     }
 }
 
-/// Describes everything in the directory `path` below `root`; nothing if there is none.
+/// Describes everything in the directory `path` below `root`.
 pub(crate) fn list_beneath(root: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<Entry>> {
-    match open_dir(root, path)? {
-        Some(dir) => list(dir.as_fd(), path, 0),
-        None => Err(Error::Changed { path: show(path) }),
-    }
+    let dir = open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY)
+        .map_err(|source| Error::io("open", path, source))?;
+    list(dir.as_fd(), path, 0)
 }
 
 /// Describes everything in the directory `path`, in the order of the directory.

@@ -1,6 +1,6 @@
 //! Filling a fresh layer on top of a chain.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -41,11 +41,11 @@ impl Attributes {
 pub struct LayerWriter<'a> {
     root: OwnedFd,
     below: &'a Merged,
-    made: HashMap<Vec<u8>, Made>,
+    made: BTreeMap<Vec<u8>, Made>,
     /// Owner of directories that are made because something goes into them.
     parents: Owner,
     /// Times of directories: set at the end, since filling a directory changes its time.
-    times: Vec<(Vec<u8>, Time)>,
+    times: BTreeMap<Vec<u8>, Time>,
 }
 
 /// What this layer has at a path.
@@ -70,7 +70,7 @@ impl<'a> LayerWriter<'a> {
             path: folder.display().to_string(),
             source,
         })?;
-        let mut writer = Self { root, below, made: HashMap::new(), parents, times: Vec::new() };
+        let mut writer = Self { root, below, made: BTreeMap::new(), parents, times: BTreeMap::new() };
         if let Some(top) = below.entry(b"")? {
             // Overlay shows the attributes of the topmost root.
             let attributes = Attributes::of(&top, below.xattrs(&top)?);
@@ -179,8 +179,10 @@ impl<'a> LayerWriter<'a> {
     fn set_dir_attributes(&mut self, path: &[u8], attributes: &Attributes) -> Result<()> {
         let dir = File::from(self.open_dir(path)?);
         set_attributes(&dir, path, &Attributes { mtime: None, ..attributes.clone() })?;
-        self.times.retain(|(known, _)| known != path);
-        self.times.extend(attributes.mtime.map(|time| (path.to_vec(), time)));
+        match attributes.mtime {
+            Some(time) => drop(self.times.insert(path.to_vec(), time)),
+            None => drop(self.times.remove(path)),
+        }
         Ok(())
     }
 
@@ -313,13 +315,14 @@ impl<'a> LayerWriter<'a> {
     }
 
     fn remove_made(&mut self, path: &[u8]) -> Result<()> {
-        let inside = |known: &[u8]| {
-            known.starts_with(path) && (known.len() == path.len() || known[path.len()] == b'/')
-        };
-        let mut names: Vec<_> = self.made.keys().filter(|known| inside(known)).cloned().collect();
+        // All that begins with `path/`: the byte after the slash ends the range.
+        let inside = [path, b"/"].concat()..[path, b"0"].concat();
+        let mut names: Vec<_> = self.made.range(inside).map(|(name, _)| name.clone()).collect();
         names.sort_unstable_by(|left, right| super::compare(right, left));
+        names.push(path.to_vec());
         for name in names {
             let (above, last) = split_last(&name);
+            self.times.remove(&name);
             let flags = match self.made.remove(&name) {
                 Some(Made::Directory { .. }) => AtFlags::REMOVEDIR,
                 Some(Made::Link(_) | Made::Other) => AtFlags::empty(),
@@ -328,7 +331,6 @@ impl<'a> LayerWriter<'a> {
             rustix::fs::unlinkat(self.open_dir(above)?, last, flags)
                 .map_err(|source| Error::io("remove", &name, source))?;
         }
-        self.times.retain(|(known, _)| !inside(known));
         Ok(())
     }
 

@@ -530,6 +530,30 @@ fn add_unpacks_archives_and_copies_the_rest() {
 }
 
 #[test]
+fn an_archives_later_entry_replaces_its_earlier_one() {
+    use tar::EntryType::{Directory, Regular};
+    if !is_root("an_archives_later_entry_replaces_its_earlier_one") {
+        return;
+    }
+    let setup = Setup::new(&[]);
+    let entries = [
+        ("d/", Directory, ""),
+        ("d/e/", Directory, ""),
+        ("d/e/x", Regular, "x"),
+        ("d0", Regular, "stays"),
+        ("d-", Regular, "stays"),
+        ("d", Regular, "file now"),
+        ("twice", Regular, "first"),
+        ("twice", Regular, "last"),
+    ];
+    fs::write(setup.at("t.tar"), archive(&entries)).unwrap();
+    let add = CopySpec { unpack: true, ..spec(&["t.tar"], "/") };
+    let (layer, _) = setup.copy(&add).unwrap();
+    assert_eq!(list(&layer), ["d", "d-", "d0", "twice"]);
+    assert_eq!(fs::read_to_string(layer.join("twice")).unwrap(), "last");
+}
+
+#[test]
 fn hostile_archives_stay_inside_the_image() {
     use std::error::Error as _;
     use tar::EntryType::{Char, Directory, Link, Regular, Symlink};
