@@ -3,12 +3,11 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Child;
 use std::time::Duration;
 
 use kiln_cache::{Diff, Digest, LayerBlob, NewImage, Record, Snapshot, Store, Sweep, Swept};
 
-use crate::support::{child, content, names, new_store, root_of_child};
+use crate::support::{Running, content, names, new_store, root_of_child};
 
 /// Small files of each snapshot, all of which must be there once it is visible.
 const FILES: usize = 8;
@@ -78,21 +77,16 @@ fn assert_whole(store: &Store) {
     }
 }
 
-fn kill(mut process: Child) {
-    process.kill().unwrap();
-    process.wait().unwrap();
-}
-
 #[test]
 fn nothing_half_made_is_visible_after_a_kill() {
     let (_folder, store) = new_store();
     let root = store.root().to_owned();
     drop(store);
     for moment in 0..25 {
-        let process = child("crash::writer", &root).spawn().unwrap();
+        let process = Running::start("crash::writer", &root);
         // The child needs some milliseconds to start; after that, each moment is as good as another.
         std::thread::sleep(Duration::from_micros(8_000 + moment * 1_337));
-        kill(process);
+        process.kill();
         let store = Store::open(&root).unwrap();
         assert_whole(&store);
         if moment % 3 == 2 {
@@ -139,7 +133,7 @@ fn holder() {
 #[test]
 fn a_first_write_sweeps_what_a_killed_process_left() {
     let (_folder, store) = new_store();
-    let process = child("crash::holder", store.root()).spawn().unwrap();
+    let process = Running::start("crash::holder", store.root());
     while !store.root().join("ready").exists() {
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -148,7 +142,7 @@ fn a_first_write_sweeps_what_a_killed_process_left() {
     assert_eq!((names(&store, "tmp").len(), names(&store, "leases").len()), (3, 1), "it still lives");
     assert!(store.try_lock_key(&Digest::of("key")).unwrap().is_none());
     assert!(content(&store, &id).is_err(), "only the other process's things were kept");
-    kill(process);
+    process.kill();
     assert!(store.try_lock_key(&Digest::of("key")).unwrap().is_some());
     let lease = store.lease();
     store.put_blob(b"first write", &lease).unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kiln_cache::{Digest, Error, NewImage, SnapshotId, Store, Sweep};
 
-use crate::support::{child, content, names, new_store, record, root_of_child, snapshot};
+use crate::support::{Running, content, names, new_store, record, root_of_child, snapshot};
 
 const KEYS: u64 = 12;
 
@@ -80,10 +80,8 @@ fn two_builds_at_the_same_moment_run_each_step_once() {
     let root = folder.path().join("store");
     drop(Store::open(&root).unwrap());
     fs::write(root.join("ran"), "").unwrap();
-    let children: Vec<_> = (0..4).map(|_| child("races::builder", &root).spawn().unwrap()).collect();
-    for mut process in children {
-        assert!(process.wait().unwrap().success());
-    }
+    let children: Vec<_> = (0..4).map(|_| Running::start("races::builder", &root)).collect();
+    children.into_iter().for_each(Running::finish);
     let ran = fs::read_to_string(root.join("ran")).unwrap();
     assert_eq!(ran.lines().count() as u64, KEYS, "{ran}");
 }
@@ -135,16 +133,14 @@ fn a_collector_beside_builds_takes_nothing_that_they_hold() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("store");
     drop(Store::open(&root).unwrap());
-    let collectors: Vec<_> = (0..2).map(|_| child("races::collector", &root).spawn().unwrap()).collect();
+    let collectors: Vec<_> = (0..2).map(|_| Running::start("races::collector", &root)).collect();
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| build_beside_a_collector(&root, 150));
         }
     });
     fs::write(root.join("stop"), "").unwrap();
-    for mut process in collectors {
-        assert!(process.wait().unwrap().success());
-    }
+    collectors.into_iter().for_each(Running::finish);
     let store = Store::open(&root).unwrap();
     for image in store.images().unwrap() {
         store.remove_image(&image.id).unwrap();

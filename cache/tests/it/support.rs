@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use kiln_cache::{Digest, Lease, Record, Snapshot, SnapshotId, Store};
 
@@ -45,8 +45,33 @@ pub(crate) fn names(store: &Store, folder: &str) -> Vec<String> {
 pub(crate) fn child(name: &str, root: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", name, "--ignored", "--nocapture"]).env(ROOT_VARIABLE, root);
-    command.stdout(Stdio::null()).stderr(Stdio::inherit());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     command
+}
+
+/// A running child, which a failing test doesn't leave behind.
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Starts [`child`].
+    pub(crate) fn start(name: &str, root: &Path) -> Self {
+        Self(child(name, root).spawn().unwrap())
+    }
+
+    /// Waits for its end, which must be a success.
+    pub(crate) fn finish(mut self) {
+        assert!(self.0.wait().unwrap().success());
+    }
+
+    /// Ends it by `kill -9`.
+    pub(crate) fn kill(self) {}
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Returns the store's folder in a child; `None` when somebody runs all ignored tests by hand.
