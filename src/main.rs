@@ -1,8 +1,11 @@
-//! The doors of kiln, opened before any thread starts: the launcher of steps, and the command line.
+//! The doors of kiln, opened before any thread starts: the launcher of steps, the monitor of a container, the
+//! helper of an exec, and the command line.
 
 fn main() {
     let code = match std::env::args_os().nth(1).as_deref().and_then(|door| door.to_str()) {
         Some("_launcher") => kiln::runtime::launcher_main(),
+        Some("_monitor") => kiln::container::monitor_main(),
+        Some("_exec") => kiln::container::exec_main(),
         _ => kiln::cli::main(std::env::args_os().skip(1)),
     };
     #[expect(clippy::disallowed_methods, reason = "the code comes from the door, and nothing is left to run")]

@@ -16,7 +16,7 @@ pub struct VolumeRequest {
 }
 
 /// `kiln run` and `kiln create`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CreateRequest {
     /// The image as the user wrote it.
     pub image: String,
@@ -77,7 +77,7 @@ pub struct Stdio {
 }
 
 /// `kiln exec`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ExecRequest {
     /// The container, by name, id or prefix.
     pub container: String,

@@ -27,7 +27,6 @@ mod terminal;
 mod text;
 mod time;
 mod units;
-mod verbs;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -8,6 +8,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
@@ -17,19 +18,39 @@ use rustix::fs::{FlockOperation, flock};
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) address: Ipv4Addr,
-    _file: File,
+    /// None once another process holds the address.
+    file: Option<File>,
     path: PathBuf,
     lock: PathBuf,
 }
 
+impl Taken {
+    /// Gives the open file that holds the address; whoever has it now calls [`give_back`] at the end.
+    pub(super) fn hand_over(mut self) -> Option<OwnedFd> {
+        self.file.take().map(OwnedFd::from)
+    }
+}
+
 impl Drop for Taken {
     fn drop(&mut self) {
-        // The name goes only under the lock that protects taking; when that is busy, the file stays as a
-        // stale record, which the next round takes over.
-        let Ok(lock) = File::open(&self.lock) else { return };
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = std::fs::remove_file(&self.path);
+        if self.file.is_none() {
+            return;
         }
+        remove_record(&self.lock, &self.path);
+    }
+}
+
+/// Removes the record of `address`, whose file the caller still holds.
+pub(super) fn give_back(folder: &Path, address: Ipv4Addr) {
+    remove_record(&lock_path(folder), &record(folder, address));
+}
+
+/// The name goes only under the lock that protects taking; when that is busy, the file stays as a stale record,
+/// which the next round takes over.
+fn remove_record(lock: &Path, path: &Path) {
+    let Ok(lock) = File::open(lock) else { return };
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -66,7 +87,7 @@ pub(super) fn take(
             write!(lock, "{host:010}")?;
             return Ok(Some(Taken {
                 address,
-                _file: file,
+                file: Some(file),
                 path: record(folder, address),
                 lock: lock_path(folder),
             }));

@@ -111,7 +111,16 @@ pub struct Endpoint {
     pub gateway: Ipv4Addr,
     /// The MAC of `eth0`.
     pub mac: [u8; 6],
-    _taken: addresses::Taken,
+    taken: addresses::Taken,
+}
+
+impl Endpoint {
+    /// Gives the namespace, and the descriptor that holds the address, to be passed to another process.
+    ///
+    /// That process calls [`Networks::give_back`] before it closes the second one.
+    pub fn hand_over(self) -> (OwnedFd, Option<OwnedFd>) {
+        (self.namespace, self.taken.hand_over())
+    }
 }
 
 /// The network of one store.
@@ -177,12 +186,17 @@ impl Networks {
         let namespace = inside
             .configure(address, gateway)
             .map_err(|source| self.kernel("configure `eth0` in its namespace", source))?;
-        Ok(Endpoint { namespace, address, gateway, mac, _taken: taken })
+        Ok(Endpoint { namespace, address, gateway, mac, taken })
     }
 
     /// Gives the address back; the namespace goes when the last process in it ends.
     pub fn release(&self, endpoint: Endpoint) {
         drop(endpoint);
+    }
+
+    /// Removes the record of an address that was handed over to this process.
+    pub fn give_back(&self, address: Ipv4Addr) {
+        addresses::give_back(&self.folder, address);
     }
 
     /// Removes records of addresses that nobody holds; gives how many they were.

@@ -53,7 +53,7 @@ pub fn exec(target: &Target, spec: &ExecSpec, stdio: Stdio) -> Result<Process, S
     if spec.args.is_empty() {
         return Err(StartError::new("exec", "no command specified"));
     }
-    let container = open_target(target)?;
+    let container = target.open()?;
     let fail = || "cannot enter the container";
     let (tasks, v2) = cgroup::open_existing(&target.cgroup).at("cgroup", fail)?;
     let (report, report_far) = wire::pair().at("exec", fail)?;
@@ -93,15 +93,17 @@ pub fn exec(target: &Target, spec: &ExecSpec, stdio: Stdio) -> Result<Process, S
     Ok(starting.process)
 }
 
-/// Opens the first process, and makes sure that it is the one of the record.
-fn open_target(target: &Target) -> Result<OwnedFd, StartError> {
-    let gone = || StartError::new("exec", "the container is not running");
-    let pid = rustix::process::Pid::from_raw(target.pid).ok_or_else(gone)?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
-    // Read after the open: the descriptor's process is the one that these describe, or it has ended.
-    let same_start = start_time(target.pid).map_err(|_| gone())? == target.start_time;
-    let same_boot = target.boot_id.is_empty() || boot_id().map_err(|_| gone())? == target.boot_id;
-    if same_start && same_boot { Ok(pidfd) } else { Err(gone()) }
+impl Target {
+    /// Opens the first process, and makes sure that it is the one of the record.
+    pub fn open(&self) -> Result<OwnedFd, StartError> {
+        let gone = || StartError::new("exec", "the container is not running");
+        let pid = rustix::process::Pid::from_raw(self.pid).ok_or_else(gone)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
+        // Read after the open: the descriptor's process is the one that these describe, or it has ended.
+        let same_start = start_time(self.pid).map_err(|_| gone())? == self.start_time;
+        let same_boot = self.boot_id.is_empty() || boot_id().map_err(|_| gone())? == self.boot_id;
+        if same_start && same_boot { Ok(pidfd) } else { Err(gone()) }
+    }
 }
 
 /// Stage 1.

@@ -33,5 +33,6 @@ pub use exec::exec;
 pub use launcher::{Killer, Launcher, Step, StepIo, launcher_main};
 pub use process::{Ended, Process, Stdio, start};
 pub use pty::resize;
+pub use rootfs::view;
 pub use sealed::sealed_program;
 pub use spec::{ExecSpec, Limits, Mount, Net, Spec, Target};

@@ -53,6 +53,13 @@ pub(super) fn mount(mounts: &Mounts, volatile: bool, devices: bool) -> Result<Ow
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attrs).at("overlay", || "cannot mount the overlay")
 }
 
+/// Opens a root filesystem for reading, as a mount that is attached to nothing and ends with its descriptor.
+///
+/// For any process; symbolic links in it must be resolved by openat2 with `RESOLVE_IN_ROOT`.
+pub fn view(lowers: &[PathBuf]) -> Result<OwnedFd, StartError> {
+    mount(&Mounts { lowers: lowers.to_vec(), upper: None, work: None }, false, false)
+}
+
 /// One folder without an upper one: a read-only bind of it.
 fn bind(folder: &Path, devices: bool) -> Result<OwnedFd, StartError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

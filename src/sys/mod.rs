@@ -13,6 +13,7 @@ pub mod mount;
 pub mod netns;
 pub mod process;
 pub mod seccomp;
+pub mod signals;
 
 /// Turns the result of a raw syscall into its value or the error number.
 pub(crate) fn checked(result: libc::c_long) -> std::io::Result<libc::c_long> {

@@ -10,6 +10,7 @@
 )]
 
 mod cli;
+mod container;
 mod image;
 mod layers;
 mod network;

@@ -8,8 +8,6 @@ use crate::cli::error::Error;
 use crate::cli::progress::Shown;
 use crate::cli::session::{Invocation, print_line};
 use crate::cli::settings::Environment;
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 use crate::cli::{exit, flags, units};
 
 /// Flags of `docker run` that are still to come.

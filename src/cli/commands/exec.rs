@@ -6,8 +6,6 @@ use crate::cli::error::Error;
 use crate::cli::flags;
 use crate::cli::session::Invocation;
 use crate::cli::stdio;
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 
 /// `kiln exec`
 #[derive(Debug, Default, clap::Args)]

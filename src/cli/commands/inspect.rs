@@ -7,8 +7,6 @@ use crate::api::{Failure, FailureKind};
 use crate::cli::error::Error;
 use crate::cli::format;
 use crate::cli::session::{Invocation, Session};
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 use crate::cli::{exit, flags};
 
 /// `kiln inspect`

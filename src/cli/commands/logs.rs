@@ -5,8 +5,6 @@ use std::io;
 use crate::api::LogsRequest;
 use crate::cli::error::Error;
 use crate::cli::session::Invocation;
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 use crate::cli::{exit, flags, time};
 
 /// `kiln logs`

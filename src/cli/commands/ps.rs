@@ -4,8 +4,6 @@ use crate::api::{ContainerInfo, ContainerState};
 use crate::cli::error::Error;
 use crate::cli::format::{self, Columns, Row};
 use crate::cli::session::{Invocation, print};
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 use crate::cli::{exit, flags, text, time};
 
 /// Columns of COMMAND, without its quotes.

@@ -4,8 +4,6 @@ use super::pairs::is_not_found;
 use crate::cli::error::Error;
 use crate::cli::flags;
 use crate::cli::session::{Invocation, print_line};
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 
 /// `kiln rm`
 #[derive(Debug, Default, clap::Args)]

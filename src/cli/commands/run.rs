@@ -5,8 +5,6 @@ use crate::cli::error::Error;
 use crate::cli::progress::Shown;
 use crate::cli::session::{Invocation, print_line};
 use crate::cli::stdio;
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 use crate::cli::{exit, flags};
 
 /// `kiln run`

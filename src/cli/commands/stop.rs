@@ -5,8 +5,6 @@ use std::time::Duration;
 use crate::cli::error::Error;
 use crate::cli::flags;
 use crate::cli::session::{Invocation, print_line};
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 
 /// `kiln stop`
 #[derive(Debug, Default, clap::Args)]

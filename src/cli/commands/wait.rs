@@ -3,8 +3,6 @@
 use crate::cli::error::Error;
 use crate::cli::flags;
 use crate::cli::session::{Invocation, print_line};
-#[allow(unused_imports, reason = "until the engine has the verb")]
-use crate::cli::verbs::Verbs as _;
 
 /// `kiln wait`
 #[derive(Debug, Default, clap::Args)]

@@ -1,5 +1,6 @@
 //! What the integration tests share.
 
+pub(crate) mod kiln;
 pub(crate) mod registry;
 
 /// Tells whether this test may run as root; prints that `name` is skipped when it may not.

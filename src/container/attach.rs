@@ -1,0 +1,294 @@
+//! A client of a container's monitor: streams, signals, and the exit code.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::error::{At, Error, Result};
+use super::launch::Streams;
+use super::record::Record;
+use super::wire::{self, Packet, STREAM_BYTES};
+use super::{Containers, UNKNOWN_CODE};
+use crate::sys::signals::Signals;
+
+/// What is passed on to the program; the rest keeps its meaning for this process.
+const FORWARDED: [i32; 9] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGCONT,
+    libc::SIGWINCH,
+];
+/// Ctrl-P Ctrl-Q leaves a terminal's container running.
+const DETACH: [u8; 2] = [16, 17];
+
+/// How an attachment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The program ended with this code.
+    Exit(i32),
+    /// The user left it running.
+    Detached,
+}
+
+/// A connection to the monitor of a running container.
+#[derive(Debug)]
+pub struct Attachment {
+    socket: OwnedFd,
+    name: String,
+    tty: bool,
+    forwarded: &'static [i32],
+}
+
+impl Attachment {
+    /// A client of a container.
+    pub(super) fn new(socket: OwnedFd, record: &Record) -> Self {
+        Self { socket, name: record.name.clone(), tty: record.config.tty, forwarded: &FORWARDED }
+    }
+
+    /// A client of a further process, whose signals stay with the caller.
+    pub(super) fn of_exec(socket: OwnedFd, name: String, tty: bool) -> Self {
+        Self { socket, name, tty, forwarded: &[libc::SIGWINCH] }
+    }
+
+    /// Waits for the end of the program, showing nothing.
+    pub fn wait(self) -> Result<i32> {
+        loop {
+            match wire::receive(&self.socket, RecvFlags::empty()) {
+                Ok(Some(Packet::Exit(code))) => return Ok(code),
+                Ok(Some(_)) => {}
+                _ => return Ok(UNKNOWN_CODE),
+            }
+        }
+    }
+
+    /// Passes the caller's standard streams and signals on until the program ends or the user detaches.
+    pub fn stream(self, streams: Streams) -> Result<Ended> {
+        let name = self.name;
+        let signals = Signals::take(self.forwarded).at("watch signals for", &name)?;
+        let mut session = Session {
+            socket: self.socket,
+            signals,
+            tty: self.tty,
+            reads_stdin: streams.stdin,
+            unsent: None,
+            keys: Vec::new(),
+        };
+        session.run().at("attach to", &name)
+    }
+}
+
+impl Containers {
+    /// Connects to the monitor of a running container.
+    pub fn attach(&self, record: &Record, outputs: bool) -> Result<Attachment> {
+        let not_running = |_| Error::NotRunning { name: record.name.clone() };
+        let socket = connect(&self.folder(&record.id)).map_err(not_running)?;
+        let hello = Packet::Hello { version: wire::VERSION, outputs };
+        hello.send(&socket).map_err(not_running)?;
+        Ok(Attachment::new(socket, record))
+    }
+
+    /// Waits for the end of a container; one that doesn't run gives its last code at once.
+    pub fn wait(&self, record: &Record) -> Result<i32> {
+        match self.attach(record, false) {
+            Ok(attachment) => attachment.wait(),
+            Err(_) => Ok(self.load(&record.id)?.state.exit_code.unwrap_or(0)),
+        }
+    }
+}
+
+fn connect(folder: &Path) -> io::Result<OwnedFd> {
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let folder = std::fs::File::open(folder)?;
+    rustix::net::connect(&socket, &socket_address(&folder)?)?;
+    Ok(socket)
+}
+
+/// The address of the socket in an open folder: short, however long the folder's path is.
+pub(super) fn socket_address(folder: &impl std::os::fd::AsRawFd) -> io::Result<SocketAddrUnix> {
+    Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/socket", folder.as_raw_fd()))?)
+}
+
+struct Session {
+    socket: OwnedFd,
+    signals: Signals,
+    tty: bool,
+    reads_stdin: bool,
+    /// A packet that the monitor had no room for. While there is one, no input is read, but outputs go on:
+    /// the monitor may be waiting for us to take them.
+    unsent: Option<Vec<u8>>,
+    /// What was held back as the beginning of the keys to detach.
+    keys: Vec<u8>,
+}
+
+impl Session {
+    fn run(&mut self) -> io::Result<Ended> {
+        loop {
+            let (socket, signals, stdin) = self.wait()?;
+            if signals {
+                self.forward_signals()?;
+            }
+            if socket.contains(PollFlags::OUT) {
+                self.send_unsent()?;
+            }
+            if socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
+                && let Some(code) = self.receive()?
+            {
+                return Ok(Ended::Exit(code));
+            }
+            if stdin && self.read_stdin()? {
+                return Ok(Ended::Detached);
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<(PollFlags, bool, bool)> {
+        let stdin = rustix::stdio::stdin();
+        let mut wanted = PollFlags::IN;
+        wanted.set(PollFlags::OUT, self.unsent.is_some());
+        let mut fds = vec![PollFd::new(&self.socket, wanted), PollFd::new(&self.signals, PollFlags::IN)];
+        if self.reads_stdin && self.unsent.is_none() {
+            fds.push(PollFd::new(&stdin, PollFlags::IN));
+        }
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok((PollFlags::empty(), true, false)),
+            Err(error) => return Err(error.into()),
+        }
+        let stdin = fds.get(2).is_some_and(|fd| !fd.revents().is_empty());
+        Ok((fds[0].revents(), !fds[1].revents().is_empty(), stdin))
+    }
+
+    fn forward_signals(&mut self) -> io::Result<()> {
+        for signal in self.signals.pending() {
+            let packet = match signal {
+                libc::SIGWINCH if !self.tty => continue,
+                libc::SIGWINCH => match rustix::termios::tcgetwinsize(rustix::stdio::stdin()) {
+                    Ok(size) => Packet::Resize(size.ws_row, size.ws_col),
+                    Err(_) => continue,
+                },
+                signal => Packet::Signal(signal),
+            };
+            self.send(&packet)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, packet: &Packet) -> io::Result<()> {
+        // Signals and sizes are small: with an input packet in the way, they wait for room themselves.
+        self.send_unsent_or_wait()?;
+        self.unsent = Some(packet.encode());
+        self.send_unsent()
+    }
+
+    fn send_unsent_or_wait(&mut self) -> io::Result<()> {
+        match self.unsent.take() {
+            Some(bytes) => gone_is_fine(wire::send_bytes(&self.socket, &bytes, SendFlags::NOSIGNAL)),
+            None => Ok(()),
+        }
+    }
+
+    fn send_unsent(&mut self) -> io::Result<()> {
+        let Some(bytes) = self.unsent.take() else { return Ok(()) };
+        match wire::send_bytes(&self.socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.unsent = Some(bytes);
+                Ok(())
+            }
+            result => gone_is_fine(result),
+        }
+    }
+
+    /// Takes all packets that have come; gives the exit code when it was among them.
+    fn receive(&mut self) -> io::Result<Option<i32>> {
+        loop {
+            match wire::receive(&self.socket, RecvFlags::DONTWAIT) {
+                Ok(Some(Packet::Stdout(bytes))) => write_all(rustix::stdio::stdout(), &bytes)?,
+                Ok(Some(Packet::Stderr(bytes))) => write_all(rustix::stdio::stderr(), &bytes)?,
+                Ok(Some(Packet::Exit(code))) => return Ok(Some(code)),
+                Ok(Some(_)) => {}
+                // The monitor is gone and can't say how it went.
+                Ok(None) => return Ok(Some(UNKNOWN_CODE)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads once; `true` when the user typed the keys to detach.
+    fn read_stdin(&mut self) -> io::Result<bool> {
+        let mut bytes = vec![0; STREAM_BYTES];
+        let length = match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
+            Ok(length) => length,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(false),
+            // A terminal that was hung up, or input that can't be read, has ended.
+            Err(_) => 0,
+        };
+        if length == 0 {
+            self.reads_stdin = false;
+            self.send(&Packet::StdinEnd)?;
+            return Ok(false);
+        }
+        bytes.truncate(length);
+        if self.tty && self.detaches(&mut bytes) {
+            return Ok(true);
+        }
+        if !bytes.is_empty() {
+            self.send(&Packet::Stdin(bytes))?;
+        }
+        Ok(false)
+    }
+
+    /// Holds back what may be the beginning of the keys; they come one at a time, as they are typed.
+    fn detaches(&mut self, bytes: &mut Vec<u8>) -> bool {
+        let mut all = std::mem::take(&mut self.keys);
+        all.append(bytes);
+        if all.ends_with(&DETACH) {
+            return true;
+        }
+        if all.ends_with(&DETACH[..1]) {
+            self.keys.extend(all.pop());
+        }
+        *bytes = all;
+        false
+    }
+}
+
+/// A monitor that has gone is noticed, with its exit code, by reading.
+fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected
+            ) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Writes to one of the caller's own streams, which may be non-blocking for reasons of its own.
+pub(super) fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(&fd, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(length) => bytes = &bytes[length..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => {
+                poll(&mut [PollFd::new(&fd, PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

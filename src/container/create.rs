@@ -1,0 +1,328 @@
+//! Making a container: what the request leaves open is filled in from the image.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use kiln_cache::{SnapshotId, Store};
+
+use super::error::{At, Error, Result};
+use super::record::{Config, MountPoint, Record, State, VERSION};
+use super::{Containers, names, now};
+use crate::api::{CreateRequest, NetworkMode};
+use crate::oci::RunConfig;
+use crate::sys::signals;
+use crate::volume::Source;
+
+/// Without an image's or the user's wish, `stop` sends this.
+const STOP_SIGNAL: i32 = libc::SIGTERM;
+/// Attempts to find a free made-up name.
+const NAME_ATTEMPTS: u32 = 100;
+/// Where programs are looked for when neither image nor user say so; docker's.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is needed of an image to make a container of it.
+#[derive(Debug)]
+pub struct Image<'a> {
+    /// `sha256:…`.
+    pub id: String,
+    /// Its snapshots, base first.
+    pub chain: &'a [SnapshotId],
+    /// Its defaults.
+    pub config: &'a RunConfig,
+}
+
+impl Containers {
+    /// Makes a container of `image`; it is there, named and pinned, when this returns.
+    pub fn create(&self, store: &Store, image: &Image<'_>, request: &CreateRequest) -> Result<Record> {
+        if let Some(name) = request.name.as_deref().filter(|name| !names::is_name(name)) {
+            return Err(Error::Name { name: name.to_owned() });
+        }
+        let id = names::random_id().at("read", "/dev/urandom")?;
+        let mut config = config(&id, image.config, request)?;
+        std::fs::create_dir_all(self.folder.join("names")).at("create", &self.folder)?;
+        config.mounts = self.mounts(store, image, request)?;
+        let mut record = Record {
+            version: VERSION,
+            id,
+            name: String::new(),
+            image: request.image.clone(),
+            image_id: image.id.clone(),
+            chain: image.chain.to_vec(),
+            created: now(),
+            config,
+            state: State::default(),
+        };
+        // The pin comes first: a container is never there without what it stands on.
+        if !store.pin(&record.owner(), &record.chain)? {
+            let message = format!("the layers of image `{}` are gone from the store", request.image);
+            return Err(Error::Invalid { message });
+        }
+        let top = store.overlay(image.chain, None).lowers.into_iter().next();
+        let made = self.add(&mut record, request.name.as_deref(), top.as_deref());
+        if let Err(error) = made {
+            let _ = store.unpin(&record.owner());
+            self.remove_volumes(&record, true);
+            return Err(error);
+        }
+        Ok(record)
+    }
+
+    /// Makes the folder and takes the name; nothing is left when that fails.
+    fn add(&self, record: &mut Record, name: Option<&str>, top: Option<&Path>) -> Result<()> {
+        let _names = self.lock_names()?;
+        let name = match name {
+            Some(name) => self.free_name(name)?.to_owned(),
+            None => self.made_up_name()?,
+        };
+        record.name = name;
+        let folder = self.folder(&record.id);
+        let make = || {
+            for part in ["", "upper", "work"] {
+                let path = folder.join(part);
+                std::fs::create_dir(&path).at("create", &path)?;
+            }
+            like(&folder.join("upper"), top)?;
+            record.write(&folder)?;
+            let link = self.name_path(&record.name);
+            std::os::unix::fs::symlink(&record.id, &link).at("create", &link)
+        };
+        make().inspect_err(|_| drop(std::fs::remove_dir_all(&folder)))
+    }
+
+    /// Checks that nobody has `name`; a name whose container is gone was left by a killed kiln.
+    fn free_name<'a>(&self, name: &'a str) -> Result<&'a str> {
+        let Some(id) = self.id_of_name(name) else { return Ok(name) };
+        if self.folder(&id).join("record.json").exists() {
+            return Err(Error::NameTaken { name: name.to_owned(), id });
+        }
+        let path = self.name_path(name);
+        std::fs::remove_file(&path).at("remove", &path)?;
+        Ok(name)
+    }
+
+    fn made_up_name(&self) -> Result<String> {
+        for attempt in 0..NAME_ATTEMPTS {
+            let name = names::random(attempt).at("read", "/dev/urandom")?;
+            if self.free_name(&name).is_ok() {
+                return Ok(name);
+            }
+        }
+        Err(Error::Invalid { message: "no made-up name is free: give one with --name".to_owned() })
+    }
+
+    /// Resolves volumes and binds, and fills empty volumes with the image's content.
+    fn mounts(&self, store: &Store, image: &Image<'_>, request: &CreateRequest) -> Result<Vec<MountPoint>> {
+        let mut targets = BTreeSet::new();
+        let mut mounts = Vec::new();
+        for volume in &request.volumes {
+            let target = target(&volume.target)?;
+            if !targets.insert(target.clone()) {
+                return Err(Error::Invalid { message: format!("duplicate mount point: {target}") });
+            }
+            mounts.push(self.mount_point(
+                Source::parse(volume.source.as_deref())?,
+                target,
+                volume.readonly,
+            )?);
+        }
+        for volume in image.config.volumes.keys() {
+            let target = target(&format!("/{}", volume.trim_start_matches('/')))?;
+            if targets.insert(target.clone()) {
+                mounts.push(self.mount_point(Source::Anonymous, target, false)?);
+            }
+        }
+        let volumes: Vec<_> =
+            mounts.iter().filter_map(|mount| Some((mount.volume.as_ref()?, mount))).collect();
+        if !volumes.is_empty() {
+            let rootfs = crate::runtime::view(&store.overlay(image.chain, None).lowers)
+                .map_err(|error| Error::Invalid { message: error.to_string() })?;
+            for (name, mount) in volumes {
+                self.volumes.copy_up(name, std::os::fd::AsFd::as_fd(&rootfs), &mount.target)?;
+            }
+        }
+        Ok(mounts)
+    }
+
+    fn mount_point(&self, source: Source, target: String, readonly: bool) -> Result<MountPoint> {
+        let (volume, anonymous, source) = match source {
+            Source::Bind(path) => (None, false, crate::volume::bind(&path)?),
+            Source::Named(name) => {
+                let path = self.volumes.open(&name)?;
+                (Some(name), false, path)
+            }
+            Source::Anonymous => {
+                let name = names::random_id().at("read", "/dev/urandom")?;
+                let path = self.volumes.open(&name)?;
+                (Some(name), true, path)
+            }
+        };
+        Ok(MountPoint { volume, anonymous, source, target, readonly })
+    }
+}
+
+/// Gives the writable layer's top folder, which is the container's `/`, the owner and mode of the image's.
+fn like(upper: &Path, top: Option<&Path>) -> Result<()> {
+    let Some(top) = top else { return Ok(()) };
+    let wanted = std::fs::metadata(top).at("look at", top)?;
+    std::os::unix::fs::chown(upper, Some(wanted.uid()), Some(wanted.gid()))
+        .at("change the owner of", upper)?;
+    std::fs::set_permissions(upper, wanted.permissions()).at("change the mode of", upper)
+}
+
+/// Checks a mount point's path inside, and gives it without superfluous parts.
+fn target(text: &str) -> Result<String> {
+    let path = Path::new(text);
+    let plain: std::path::PathBuf =
+        path.components().filter(|part| !matches!(part, std::path::Component::CurDir)).collect();
+    let climbs = path.components().any(|part| part == std::path::Component::ParentDir);
+    if !path.is_absolute() || climbs || plain == Path::new("/") {
+        let message = format!("invalid mount point `{text}`: it must be an absolute path below /");
+        return Err(Error::Invalid { message });
+    }
+    Ok(plain.to_string_lossy().into_owned())
+}
+
+fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config> {
+    let (entrypoint, args) = command(image, request)?;
+    let hostname = match (&request.hostname, request.network) {
+        (Some(name), _) => name.clone(),
+        (None, NetworkMode::Host) => String::new(),
+        (None, _) => id[..12].to_owned(),
+    };
+    let cwd = request.workdir.clone().unwrap_or_else(|| image.working_dir.clone());
+    if !cwd.is_empty() && !cwd.starts_with('/') {
+        let message = format!("the working directory `{cwd}` is invalid, it needs to be an absolute path");
+        return Err(Error::Invalid { message });
+    }
+    let stop_signal = match request.stop_signal.as_ref().or(image.stop_signal.as_ref()) {
+        None => STOP_SIGNAL,
+        Some(text) => signals::parse(text)
+            .ok_or_else(|| Error::Invalid { message: format!("invalid signal: {text}") })?,
+    };
+    let mut labels: BTreeMap<_, _> = image.labels.clone();
+    labels.extend(request.labels.iter().cloned());
+    Ok(Config {
+        entrypoint,
+        args,
+        env: env(image, request, &hostname),
+        cwd,
+        user: request.user.clone().unwrap_or_else(|| image.user.clone()),
+        hostname,
+        labels,
+        tty: request.tty,
+        interactive: request.interactive,
+        remove: request.remove,
+        privileged: request.privileged,
+        readonly: request.readonly,
+        stop_signal,
+        memory: request.memory,
+        cpus_millis: request.cpus_millis,
+        pids_limit: request.pids_limit,
+        network: request.network,
+        add_hosts: request.add_hosts.clone(),
+        mounts: Vec::new(),
+    })
+}
+
+/// Gives the entrypoint and the whole command: a new entrypoint drops the image's command with its entrypoint.
+fn command(image: &RunConfig, request: &CreateRequest) -> Result<(Vec<String>, Vec<String>)> {
+    let image_cmd = image.cmd.clone().unwrap_or_default();
+    let (entrypoint, default) = match request.entrypoint.as_deref() {
+        None => (image.entrypoint.clone().unwrap_or_default(), image_cmd),
+        Some("") => (Vec::new(), Vec::new()),
+        Some(program) => (vec![program.to_owned()], Vec::new()),
+    };
+    let command = if request.command.is_empty() { default } else { request.command.clone() };
+    let args = [entrypoint.clone(), command].concat();
+    if args.is_empty() {
+        return Err(Error::Invalid { message: "no command specified".to_owned() });
+    }
+    Ok((entrypoint, args))
+}
+
+/// Gives the environment in docker's order: `PATH`, `HOSTNAME`, `TERM`, the image's, the user's.
+fn env(image: &RunConfig, request: &CreateRequest, hostname: &str) -> Vec<String> {
+    let mut env = Vec::new();
+    if !hostname.is_empty() {
+        env.push(format!("HOSTNAME={hostname}"));
+    }
+    if request.tty {
+        env.push("TERM=xterm".to_owned());
+    }
+    for line in image.env.iter().chain(&request.env) {
+        set(&mut env, line);
+    }
+    if !env.iter().any(|line| line.starts_with("PATH=")) {
+        env.insert(0, PATH.to_owned());
+    }
+    env
+}
+
+/// Sets `NAME=value`, or removes `NAME`, keeping the place of the first one.
+pub(super) fn set(env: &mut Vec<String>, line: &str) {
+    let name = line.split('=').next().unwrap_or_default();
+    let place = env.iter().position(|old| old.split('=').next() == Some(name));
+    match (place, line.contains('=')) {
+        (Some(place), true) => line.clone_into(&mut env[place]),
+        (Some(place), false) => drop(env.remove(place)),
+        (None, true) => env.push(line.to_owned()),
+        (None, false) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> RunConfig {
+        RunConfig {
+            entrypoint: Some(vec!["/entry".into()]),
+            cmd: Some(vec!["default".into()]),
+            env: vec!["PATH=/bin".into(), "A=image".into(), "B=1".into()],
+            ..RunConfig::default()
+        }
+    }
+
+    fn args(entrypoint: Option<&str>, command: &[&str]) -> Option<String> {
+        let request = CreateRequest {
+            entrypoint: entrypoint.map(str::to_owned),
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+            ..CreateRequest::default()
+        };
+        Some(command_of(&request)?.join(" "))
+    }
+
+    fn command_of(request: &CreateRequest) -> Option<Vec<String>> {
+        super::command(&image(), request).ok().map(|(_, args)| args)
+    }
+
+    #[test]
+    fn entrypoint_and_command_are_joined_as_docker_joins_them() {
+        assert_eq!(args(None, &[]).as_deref(), Some("/entry default"));
+        assert_eq!(args(None, &["x", "y"]).as_deref(), Some("/entry x y"));
+        assert_eq!(args(Some("/other"), &[]).as_deref(), Some("/other"));
+        assert_eq!(args(Some("/other"), &["x"]).as_deref(), Some("/other x"));
+        assert_eq!(args(Some(""), &["x"]).as_deref(), Some("x"));
+        assert_eq!(args(Some(""), &[]), None);
+    }
+
+    #[test]
+    fn the_users_environment_wins_and_a_bare_name_removes() {
+        let request = CreateRequest {
+            env: vec!["A=user".into(), "B".into(), "C=".into(), "NEVER".into()],
+            tty: true,
+            ..CreateRequest::default()
+        };
+        let expected = ["HOSTNAME=box", "TERM=xterm", "PATH=/bin", "A=user", "C="];
+        assert_eq!(env(&image(), &request, "box"), expected);
+    }
+
+    #[test]
+    fn mount_points_are_absolute_and_below_the_root() {
+        assert_eq!(target("/data/./x/").unwrap(), "/data/x");
+        for bad in ["", "data", "/", "/.", "/a/../b", ".."] {
+            assert!(target(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! A container's output, kept as docker's json-file driver keeps it.
+//!
+//! ```text
+//! <container>/<id>-json.log       the newest lines; at 10 MB it becomes …
+//! <container>/<id>-json.log.1     … this one, and that …
+//! <container>/<id>-json.log.2     … this one, which is dropped then
+//! ```
+//!
+//! One JSON object a line: `{"log":"text\n","stream":"stdout","time":"2006-01-02T15:04:05.999999999Z"}`. A line of
+//! the program that is longer than 16 KiB is cut into several objects, all but its last without the newline.
+
+mod reader;
+mod writer;
+
+pub(super) use reader::{Wanted, read};
+pub(super) use writer::Writer;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Which output a line came from, as it is spelled in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry<'a> {
+    log: std::borrow::Cow<'a, str>,
+    stream: Stream,
+    time: std::borrow::Cow<'a, str>,
+}
+
+/// How many files there are.
+const FILES: usize = 3;
+
+/// The path of the file that is `age` rotations old.
+fn file(base: &Path, age: usize) -> PathBuf {
+    match age {
+        0 => base.to_owned(),
+        _ => base.with_added_extension(age.to_string()),
+    }
+}
+
+/// Returns the path of the newest log file of container `id`, whose folder is `folder`.
+pub fn path(folder: &Path, id: &str) -> PathBuf {
+    folder.join(format!("{id}-json.log"))
+}

@@ -1,0 +1,226 @@
+//! Containers at rest and in life.
+//!
+//! ```text
+//! <store>/containers/
+//!     lock                 flock while a name is taken or given back
+//!     names/<name>         a link whose text is the id
+//!     <64 hex>/
+//!         record.json      what it was made from, and how it is; replaced by rename
+//!         lock             flock of its monitor: whoever holds it may change the record
+//!         socket           where the monitor listens (SEQPACKET)
+//!         upper/ work/     the writable layer
+//!         <id>-json.log    its output
+//!     removed/<64 hex>     folders being deleted
+//! ```
+//!
+//! 1. `create` writes the record, takes the name and pins the image's snapshots in the store.
+//! 2. `start` takes the container's lock, connects its network, and spawns a monitor: a process of its own,
+//!    run from a read-only clone of this program, that inherits the lock and lives as long as the container.
+//! 3. The monitor starts the program as its child, keeps its pipes or terminal, writes the log, serves those who
+//!    attach or wait, and records the end. It opens no store before that.
+//! 4. Whoever started it in the foreground is the monitor's first client and may die at any time.
+//!
+//! Who reads `running` in a record asks the lock: when it is free, the monitor was killed, and with it (by its
+//! parent-death signal) the program; the record then gets exit code 255 and the reason.
+//!
+//! Not known here: how images come to the store, terminals' raw mode, what is printed.
+
+mod attach;
+mod create;
+mod error;
+mod exec;
+mod launch;
+mod life;
+mod log;
+mod monitor;
+mod names;
+mod record;
+mod spec;
+mod wire;
+
+pub use attach::{Attachment, Ended};
+pub use create::Image;
+pub use error::{Error, Result};
+pub use exec::exec_main;
+pub use launch::Streams;
+pub use log::path as log_path;
+pub use monitor::monitor_main;
+pub use record::{Address, Config, MountPoint, Record, State};
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+
+use self::error::At;
+use crate::api::ContainerState;
+use crate::network::Networks;
+use crate::volume::Volumes;
+
+/// How long a verb waits for the monitor of a container that has ended to clean up behind it.
+const CLEANUP_WAIT: Duration = Duration::from_secs(20);
+const CLEANUP_PAUSE: Duration = Duration::from_millis(2);
+/// The exit code of a container whose own one is unknown.
+const UNKNOWN_CODE: i32 = 255;
+
+/// The containers of one store.
+#[derive(Debug, Clone)]
+pub struct Containers {
+    root: PathBuf,
+    folder: PathBuf,
+    networks: Networks,
+    volumes: Volumes,
+}
+
+impl Containers {
+    /// Returns the containers of the store at `root`; nothing is made before the first one.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            folder: root.join("containers"),
+            networks: Networks::new(&root.join("networks")),
+            volumes: Volumes::new(&root.join("volumes")),
+        }
+    }
+
+    /// Returns the folder of container `id`.
+    pub fn folder(&self, id: &str) -> PathBuf {
+        self.folder.join(id)
+    }
+
+    /// Lists all containers, the newest first. One that disappears meanwhile is left out.
+    pub fn list(&self) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for id in self.ids()? {
+            match self.load(&id) {
+                Ok(record) => records.push(record),
+                Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        records.sort_by_key(|record| std::cmp::Reverse(record.created));
+        Ok(records)
+    }
+
+    /// Finds a container by name, id or unique beginning of its id, in this order.
+    pub fn find(&self, text: &str) -> Result<Record> {
+        let not_found = || Error::NotFound { text: text.to_owned() };
+        if let Some(id) = self.id_of_name(text) {
+            return self.load(&id).map_err(|error| missing(error, not_found()));
+        }
+        let is_hex =
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if !is_hex {
+            return Err(not_found());
+        }
+        let mut ids = self.ids()?;
+        ids.retain(|id| id.starts_with(text));
+        match ids.as_slice() {
+            [] => Err(not_found()),
+            [id] => self.load(id).map_err(|error| missing(error, not_found())),
+            _ => Err(Error::Ambiguous { text: text.to_owned() }),
+        }
+    }
+
+    /// Reads a record, and corrects it when its monitor was lost.
+    fn load(&self, id: &str) -> Result<Record> {
+        let folder = self.folder(id);
+        let record = Record::read(&folder)?;
+        if record.state.status != ContainerState::Running {
+            return Ok(record);
+        }
+        let Some(_lock) = try_lock(&folder)? else { return Ok(record) };
+        // The lock is ours now; what its last holder wrote is there to be read.
+        let mut record = Record::read(&folder)?;
+        if record.state.status == ContainerState::Running {
+            record.state.status = ContainerState::Exited;
+            record.state.exit_code = Some(UNKNOWN_CODE);
+            record.state.finished = Some(now());
+            "its monitor was lost, and the program was killed with it".clone_into(&mut record.state.error);
+            record.state.process = None;
+            record.state.address = None;
+            record.write(&folder)?;
+        }
+        Ok(record)
+    }
+
+    fn ids(&self) -> Result<Vec<String>> {
+        let entries = match std::fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).at("read", &self.folder),
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let name = entry.at("read", &self.folder)?.file_name();
+            let is_id = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+            ids.extend(name.into_string().ok().filter(|name| is_id(name)));
+        }
+        Ok(ids)
+    }
+
+    fn id_of_name(&self, name: &str) -> Option<String> {
+        if !names::is_name(name) {
+            return None;
+        }
+        std::fs::read_link(self.name_path(name)).ok()?.into_os_string().into_string().ok()
+    }
+
+    fn name_path(&self, name: &str) -> PathBuf {
+        self.folder.join("names").join(name)
+    }
+
+    /// Takes the container's record for changes; waits while a monitor cleans up behind an ended program.
+    ///
+    /// `None` while its program runs.
+    fn take(&self, record: &Record) -> Result<Option<OwnedFd>> {
+        let folder = self.folder(&record.id);
+        let end = Instant::now() + CLEANUP_WAIT;
+        loop {
+            if let Some(lock) = try_lock(&folder)? {
+                return Ok(Some(lock));
+            }
+            if Record::read(&folder)?.state.status == ContainerState::Running || Instant::now() > end {
+                return Ok(None);
+            }
+            std::thread::sleep(CLEANUP_PAUSE);
+        }
+    }
+
+    /// Locks the names.
+    fn lock_names(&self) -> Result<File> {
+        let path = self.folder.join("lock");
+        let file = open_lock(&path).at("open", &path)?;
+        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive)).at("lock", &path)?;
+        Ok(file)
+    }
+}
+
+fn missing(error: Error, not_found: Error) -> Error {
+    match error {
+        Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => not_found,
+        error => error,
+    }
+}
+
+fn open_lock(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+/// Takes the lock of the container in `folder`, if it is free.
+fn try_lock(folder: &Path) -> Result<Option<OwnedFd>> {
+    let path = folder.join("lock");
+    let file = open_lock(&path).at("open", &path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file.into())),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error).at("lock", &path),
+    }
+}
+
+/// The time, in unix nanoseconds.
+fn now() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}

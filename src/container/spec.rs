@@ -1,0 +1,85 @@
+//! From a container's record to what the runtime starts.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use kiln_cache::Mounts;
+
+use super::record::{MountPoint, Record};
+use crate::api::NetworkMode;
+use crate::network::{host_resolv_conf, hosts_file, resolv_conf};
+use crate::runtime::{Limits, Mount, Net, Spec};
+
+/// Returns what the runtime starts for `record`, whose image's snapshots are at `lowers`, the uppermost first.
+pub(super) fn spec(
+    record: &Record,
+    folder: &Path,
+    lowers: Vec<PathBuf>,
+    tty: Option<(u16, u16)>,
+    place: Option<(Ipv4Addr, Ipv4Addr)>,
+) -> Spec {
+    let config = &record.config;
+    Spec {
+        id: record.id.clone(),
+        rootfs: Mounts { lowers, upper: Some(folder.join("upper")), work: Some(folder.join("work")) },
+        // What is thrown away at the end need not reach the disk.
+        volatile: config.remove,
+        readonly_root: config.readonly,
+        args: config.args.clone(),
+        env: config.env.clone(),
+        cwd: config.cwd.clone(),
+        user: config.user.clone(),
+        hostname: config.hostname.clone(),
+        mounts: files(record, place).into_iter().chain(config.mounts.iter().map(bind)).collect(),
+        privileged: config.privileged,
+        tty,
+        network: match config.network {
+            NetworkMode::Host => Net::Host,
+            NetworkMode::Bridge | NetworkMode::None => Net::Namespace,
+        },
+        limits: Limits {
+            memory: config.memory,
+            cpus_millis: config.cpus_millis,
+            pids: config.pids_limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0),
+        },
+        ..Spec::default()
+    }
+}
+
+fn bind(mount: &MountPoint) -> Mount {
+    Mount::Bind { source: mount.source.clone(), target: mount.target.clone(), readonly: mount.readonly }
+}
+
+/// The files that tell a container about its name and network, unless the user mounts own ones there.
+fn files(record: &Record, place: Option<(Ipv4Addr, Ipv4Addr)>) -> Vec<Mount> {
+    let config = &record.config;
+    let (address, gateway) = place.unzip();
+    let on_host = config.network == NetworkMode::Host;
+    let hostname = match config.hostname.as_str() {
+        "" => std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
+        name => name.to_owned(),
+    };
+    let hosts = match on_host {
+        false => hosts_file(&hostname, address, gateway, &config.add_hosts),
+        true => {
+            let mut text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+            for (name, at) in &config.add_hosts {
+                let at = if at == "host-gateway" { "127.0.0.1" } else { at };
+                text.push_str(&format!("{at}\t{name}\n"));
+            }
+            text
+        }
+    };
+    let host = host_resolv_conf();
+    let resolv = if on_host { host } else { resolv_conf(&host) };
+    [("/etc/hosts", hosts), ("/etc/hostname", format!("{hostname}\n")), ("/etc/resolv.conf", resolv)]
+        .into_iter()
+        .filter(|(target, _)| config.mounts.iter().all(|mount| mount.target != *target))
+        .map(|(target, text)| Mount::File {
+            target: target.to_owned(),
+            content: text.into_bytes(),
+            mode: 0o644,
+            readonly: config.readonly,
+        })
+        .collect()
+}

@@ -1,0 +1,70 @@
+//! What the verbs of containers have in common.
+
+use crate::api::{Failure, FailureKind, Stdio};
+use crate::container::{Containers, Ended, Error, Record, Streams};
+use crate::runtime::StartErrorKind;
+
+use super::Engine;
+
+impl Engine {
+    /// Returns the containers of this engine's store.
+    pub(super) fn containers(&self) -> Containers {
+        Containers::new(&self.settings().root)
+    }
+
+    /// Finds a container by name, id or unique beginning of its id.
+    pub(super) fn container(&self, text: &str) -> Result<Record, Failure> {
+        self.containers().find(text).map_err(failure)
+    }
+}
+
+/// Puts a container's error into the user's words.
+pub(super) fn failure(error: Error) -> Failure {
+    let kind = match &error {
+        Error::NotFound { .. } => FailureKind::NotFound,
+        Error::Ambiguous { .. } | Error::Name { .. } | Error::Invalid { .. } => FailureKind::Invalid,
+        Error::Volume(crate::volume::Error::Name { .. }) => FailureKind::Invalid,
+        Error::NameTaken { .. } | Error::NotRunning { .. } | Error::Running { .. } => FailureKind::Conflict,
+        Error::Start { source, .. } | Error::Exec { source, .. } => match source.kind {
+            StartErrorKind::NotFound => FailureKind::CommandNotFound,
+            StartErrorKind::NotExecutable => FailureKind::CommandNotExecutable,
+            StartErrorKind::Other => FailureKind::System,
+        },
+        _ => FailureKind::System,
+    };
+    let hint = hint(&error);
+    // A start's reason is in its message already.
+    let mut failure = match &error {
+        Error::Start { .. } | Error::Exec { .. } => Failure::new(kind, error.to_string()),
+        _ => Failure::from_error(kind, &error),
+    };
+    failure.hints.extend(hint);
+    failure
+}
+
+fn hint(error: &Error) -> Option<String> {
+    match error {
+        Error::NotFound { .. } => Some("see all containers with `kiln ps -a`".to_owned()),
+        Error::NameTaken { name, .. } => {
+            Some(format!("remove it with `kiln rm {name}`, or choose another name"))
+        }
+        Error::Running { verb: "remove", name } => {
+            Some(format!("stop the container before removing it, or force it with `kiln rm -f {name}`"))
+        }
+        Error::NotRunning { name } => Some(format!("start it with `kiln start {name}`")),
+        _ => None,
+    }
+}
+
+/// Gives the exit code that the end of an attachment means to the caller.
+pub(super) fn exit_code(ended: Ended) -> i32 {
+    match ended {
+        Ended::Exit(code) => code,
+        Ended::Detached => 0,
+    }
+}
+
+/// How the caller's streams take part.
+pub(super) fn streams(stdio: Stdio) -> Streams {
+    Streams { outputs: stdio.attach, stdin: stdio.stdin, size: stdio.size }
+}

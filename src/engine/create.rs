@@ -1,0 +1,22 @@
+//! `kiln create`.
+
+use crate::api::{CreateRequest, Events, Failure};
+use crate::container::{Image, Record};
+
+use super::Engine;
+use super::containers::failure;
+
+impl Engine {
+    /// Makes a container, pulling its image when that is missing; gives its id.
+    pub fn create(&self, request: &CreateRequest, events: &Events) -> Result<String, Failure> {
+        Ok(self.create_record(request, events)?.id)
+    }
+
+    pub(super) fn create_record(&self, request: &CreateRequest, events: &Events) -> Result<Record, Failure> {
+        let image = self.ensure_image(&request.image, request.pull, events)?;
+        let store = self.store()?;
+        let config = crate::image::config(store, &image)?;
+        let image = Image { id: image.id.to_string(), chain: &image.chain, config: &config.config };
+        self.containers().create(store, &image, request).map_err(failure)
+    }
+}

@@ -1,0 +1,28 @@
+//! `kiln run`.
+
+use crate::api::{CreateRequest, Events, Failure, RunOutcome, Stdio};
+
+use super::Engine;
+use super::containers::{exit_code, failure, streams};
+
+impl Engine {
+    /// Makes a container and runs it: in the background, or attached until its program ends.
+    ///
+    /// A container that could not be started stays, unless it was to be removed: its record has the reason.
+    pub fn run(
+        &self,
+        request: &CreateRequest,
+        stdio: Stdio,
+        detach: bool,
+        events: &Events,
+    ) -> Result<RunOutcome, Failure> {
+        let record = self.create_record(request, events)?;
+        let streams = if detach { Default::default() } else { streams(stdio) };
+        let attachment = self.containers().start(self.store()?, &record, streams).map_err(failure)?;
+        if detach {
+            return Ok(RunOutcome { id: record.id, exit_code: None });
+        }
+        let ended = attachment.stream(streams).map_err(failure)?;
+        Ok(RunOutcome { id: record.id, exit_code: Some(exit_code(ended)) })
+    }
+}

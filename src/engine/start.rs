@@ -1,0 +1,26 @@
+//! `kiln start`.
+
+use crate::api::{ContainerState, Failure, Stdio};
+
+use super::Engine;
+use super::containers::{exit_code, failure, streams};
+
+impl Engine {
+    /// Starts a container again; attached, it gives the exit code. One that runs stays as it is.
+    pub fn start(&self, container: &str, stdio: Stdio) -> Result<Option<i32>, Failure> {
+        let record = self.container(container)?;
+        let containers = self.containers();
+        let streams = streams(stdio);
+        let attachment = match record.state.status {
+            ContainerState::Running => containers.attach(&record, stdio.attach),
+            ContainerState::Created | ContainerState::Exited => {
+                containers.start(self.store()?, &record, streams)
+            }
+        };
+        let attachment = attachment.map_err(failure)?;
+        if !stdio.attach {
+            return Ok(None);
+        }
+        attachment.stream(streams).map(|ended| Some(exit_code(ended))).map_err(failure)
+    }
+}
