@@ -183,7 +183,11 @@ impl<'a> Scope<'a, '_> {
             }
             Keyword::Maintainer => Kind::Maintainer(self.maintainer(arguments)?),
             Keyword::Onbuild => Kind::Onbuild(self.onbuild(arguments)?),
-            Keyword::From => return self.misplaced_trigger(keyword),
+            // Stages begin in `from`, and a trigger may not be one.
+            Keyword::From => {
+                let span = self.keyword_span();
+                return self.fail(Diagnostic::error("onbuild-trigger", span, "FROM isn't allowed here"));
+            }
         })
     }
 
@@ -369,12 +373,6 @@ impl<'a> Scope<'a, '_> {
                 Err(Reported)
             }
         }
-    }
-
-    fn misplaced_trigger<T>(&mut self, keyword: Keyword) -> Result<T, Reported> {
-        let span = self.keyword_span();
-        let message = format!("{} isn't allowed here", keyword.name());
-        self.fail(Diagnostic::error("onbuild-trigger", span, message))
     }
 }
 

@@ -22,6 +22,8 @@ mod pattern;
 use std::cell::RefCell;
 use std::fmt;
 
+use crate::ast::{Span, Word};
+
 /// Values of variables.
 pub trait Lookup {
     /// The value of `name`; `None` when it is not set.
@@ -41,6 +43,18 @@ pub struct WordError {
     pub message: String,
     /// Where it is: an offset in bytes into the word's text.
     pub at: usize,
+}
+
+impl WordError {
+    /// The place of the mistake in the source, for an error about `word`'s text.
+    ///
+    /// From the mistake to the word's end, or the whole word when its text isn't what stands there
+    /// byte by byte (continuations, JSON strings).
+    pub fn span(&self, word: &Word) -> Span {
+        let verbatim = word.span.end - word.span.start == word.text.len();
+        let skipped = if verbatim { self.at.min(word.text.len()) } else { 0 };
+        Span { start: word.span.start + skipped, ..word.span }
+    }
 }
 
 impl fmt::Display for WordError {

@@ -2,10 +2,13 @@
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::support::needs_root;
+
 /// A kiln with a store of its own and nothing of the caller's environment.
-fn kiln(root: &std::path::Path, words: &[&str]) -> Command {
+fn kiln(root: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
     command.env_clear().env("PATH", "/usr/bin:/bin").env("KILN_ROOT", root).args(words);
     command
@@ -114,12 +117,16 @@ fn a_closed_pipe_is_no_failure() {
     assert_eq!(error, "");
 }
 
-/// Runs kiln with a terminal as its standard streams; what it wrote there.
+/// Runs kiln in an empty store with a terminal as its standard streams; what it wrote there.
 fn on_terminal(words: &[&str], rows: u16, columns: u16) -> String {
     let folder = tempfile::tempdir().unwrap();
+    with_terminal(kiln(&folder.path().join("root"), words), rows, columns)
+}
+
+/// Runs `command` with a terminal as its standard streams; what it wrote there.
+fn with_terminal(mut command: Command, rows: u16, columns: u16) -> String {
     let (master, slave) = pseudo_terminal(rows, columns);
     let stdio = || Stdio::from(slave.try_clone().unwrap());
-    let mut command = kiln(&folder.path().join("root"), words);
     command.env("TERM", "xterm");
     let mut child = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
     drop(command);
@@ -162,4 +169,145 @@ fn failures_are_coloured_on_a_terminal_only() {
 fn archives_are_not_written_to_a_terminal() {
     assert!(on_terminal(&["save", "x"], 24, 80).contains("an archive is not written to a terminal"));
     assert!(on_terminal(&["build", "-"], 24, 80).contains("that is a terminal"));
+}
+
+/// A store that has the image `base` (busybox), and a folder for contexts.
+struct Store {
+    folder: tempfile::TempDir,
+}
+
+impl Store {
+    fn with_busybox() -> Self {
+        let store = Self { folder: tempfile::tempdir().unwrap() };
+        let archive = store.folder.path().join("busybox.tar");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/bases/busybox.sh");
+        assert!(Command::new(script).arg(&archive).status().unwrap().success());
+        let out = store.kiln(&["import", archive.to_str().unwrap(), "base"]).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        store
+    }
+
+    fn kiln(&self, words: &[&str]) -> Command {
+        kiln(&self.folder.path().join("root"), words)
+    }
+
+    /// A context with this Dockerfile.
+    fn context(&self, name: &str, dockerfile: &str) -> PathBuf {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
+        folder
+    }
+
+    fn build(&self, words: &[&str], context: &Path) -> (i32, String, String) {
+        let mut command = self.kiln(&["build", "--network", "none"]);
+        let Output { status, stdout, stderr } = command.args(words).arg(context).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (status.code().unwrap(), text(stdout), text(stderr))
+    }
+}
+
+/// What a reader of the screen sees in the end: lines that the cursor went back to are overwritten.
+fn screen(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = vec![String::new()];
+    let mut at = 0;
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '\n' => {
+                at += 1;
+                if at == lines.len() {
+                    lines.push(String::new());
+                }
+                lines[at].clear();
+            }
+            '\r' => {}
+            '\u{1b}' => {
+                let end = rest.find(|c: char| c.is_ascii_alphabetic()).unwrap();
+                let (number, kind) = (rest[1..end].parse::<usize>().unwrap_or(0), &rest[end..=end]);
+                match kind {
+                    "A" => {
+                        at -= number;
+                        lines[at].clear();
+                    }
+                    "J" => lines.truncate(at + 1),
+                    _ => {}
+                }
+                rest = &rest[end + 1..];
+            }
+            c => lines[at].push(c),
+        }
+    }
+    lines.retain(|line| !line.is_empty());
+    lines
+}
+
+#[test]
+fn a_build_repaints_its_steps_on_a_terminal() {
+    if !needs_root("cli::a_build_repaints_its_steps_on_a_terminal") {
+        return;
+    }
+    let store = Store::with_busybox();
+    let dockerfile = "FROM base\nRUN printf 'one\\ntwo\\n\\033[2Jthree\\n'; sleep 0.4\nRUN echo 日本語日本語日本語日本語日本語日本語\n";
+    let context = store.context("tty", dockerfile);
+    let command = || store.kiln(&["build", "--network", "none", context.to_str().unwrap()]);
+    let raw = with_terminal(command(), 24, 50);
+    assert!(raw.contains(" => => # three"), "the step's last lines are shown while it runs:\n{raw}");
+    assert!(!raw.contains("\x1b[2J"), "a step's output can't clear the screen");
+    let lines = screen(&raw);
+    assert!(lines[0].starts_with("[+] Building ") && lines[0].ends_with("(3/3) FINISHED"), "{lines:#?}");
+    assert!(
+        lines[1].starts_with(" => CACHED [1/3] FROM") || lines[1].starts_with(" => [1/3] FROM"),
+        "{lines:#?}"
+    );
+    assert!(lines[2].starts_with(" => [2/3] RUN printf") && lines[2].ends_with('s'), "{lines:#?}");
+    assert!(lines[3].contains("[3/3] RUN echo 日本語") && lines[3].contains('…'), "{lines:#?}");
+    assert!(lines[4].starts_with("sha256:"), "{lines:#?}");
+
+    let again = screen(&with_terminal(command(), 24, 50));
+    assert!(again[2].starts_with(" => CACHED [2/3] RUN printf"), "{again:#?}");
+    let narrow = with_terminal(command(), 4, 20);
+    assert!(screen(&narrow).iter().take(3).all(|line| line.chars().count() < 20), "{narrow}");
+}
+
+#[test]
+fn a_build_writes_buildkits_lines_elsewhere() {
+    if !needs_root("cli::a_build_writes_buildkits_lines_elsewhere") {
+        return;
+    }
+    let store = Store::with_busybox();
+    let context = store.context("plain", "FROM base\nRUN echo out; echo err >&2\n");
+    let idfile = store.folder.path().join("id");
+    let (code, out, error) =
+        store.build(&["-t", "a", "-t", "b:1", "--iidfile", idfile.to_str().unwrap()], &context);
+    assert_eq!(code, 0, "{error}");
+    assert_eq!(out.trim_end(), std::fs::read_to_string(&idfile).unwrap());
+    assert!(error.contains("[2/2] RUN echo out; echo err >&2\n"), "{error}");
+    assert!(error.contains(" out\n") && error.contains(" err\n") && error.contains(" DONE "), "{error}");
+    assert!(error.contains("named docker.io/library/a:latest\nnamed docker.io/library/b:1\n"), "{error}");
+    let (code, again, error) = store.build(&["-q"], &context);
+    assert_eq!((code, again, error.as_str()), (0, out, ""));
+}
+
+#[test]
+fn a_failed_step_ends_with_one_and_tells_where() {
+    if !needs_root("cli::a_failed_step_ends_with_one_and_tells_where") {
+        return;
+    }
+    let store = Store::with_busybox();
+    let context = store.context("failing", "FROM base\nRUN echo some words; exit 42\n");
+    for progress in ["plain", "quiet"] {
+        let (code, out, error) = store.build(&["--progress", progress], &context);
+        assert_eq!((code, out.as_str()), (1, ""), "{error}");
+        for expected in [
+            "------\n > [2/2] RUN",
+            "some words",
+            "   2 | >>> RUN echo some words; exit 42\n",
+            "error: ",
+            "exit code: 42",
+        ] {
+            assert!(error.contains(expected), "`{expected}` is missing in:\n{error}");
+        }
+    }
 }

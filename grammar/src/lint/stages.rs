@@ -4,13 +4,30 @@ use super::{Linter, keyword_span};
 use crate::ast::{Dockerfile, Span, Stage, Word};
 use crate::diagnostic::quote;
 use crate::lines::first_word;
+use crate::suggest::closest;
 
 /// Names that mean something else in FROM and `--from`.
 const RESERVED: [&str; 2] = ["scratch", "context"];
 
+/// Variables that every FROM has.
+const PREDEFINED: [&str; 11] = [
+    "TARGETPLATFORM",
+    "TARGETOS",
+    "TARGETARCH",
+    "TARGETVARIANT",
+    "TARGETOSVERSION",
+    "BUILDPLATFORM",
+    "BUILDOS",
+    "BUILDARCH",
+    "BUILDVARIANT",
+    "BUILDOSVERSION",
+    "TARGETSTAGE",
+];
+
 impl Linter<'_> {
     pub(super) fn stages(&mut self, file: &Dockerfile) {
         for (index, stage) in file.stages.iter().enumerate() {
+            self.undeclared_arguments(file, stage);
             self.as_casing(stage);
             self.platform(stage);
             let Some(name) = &stage.name else { continue };
@@ -20,6 +37,24 @@ impl Linter<'_> {
                 let message =
                     format!("duplicate stage name {}: stage names should be unique", quote(&name.text));
                 self.warn("duplicate-stage-name", name.span, message, None);
+            }
+        }
+    }
+
+    /// Variables of a FROM that no ARG before the first FROM declares.
+    fn undeclared_arguments(&mut self, file: &Dockerfile, stage: &Stage) {
+        let declared =
+            || file.globals.iter().map(|declaration| declaration.name.text.as_str()).chain(PREDEFINED);
+        for word in [Some(&stage.base), stage.platform.as_ref()].into_iter().flatten() {
+            for name in crate::word::variables(&word.text, file.directives.escape) {
+                if !declared().any(|known| known == name) {
+                    let hint = match closest(&name, declared()) {
+                        Some(near) => format!("did you mean {near}?"),
+                        None => format!("declare it before the first FROM: ARG {name}"),
+                    };
+                    let message = format!("FROM argument {} is not declared", quote(&name));
+                    self.warn("undefined-arg-in-from", word.span, message, Some(hint));
+                }
             }
         }
     }

@@ -270,3 +270,11 @@ fn a_word_that_explodes_is_an_error() {
     let error = expand(&format!("${{a##{}b}}", "*x".repeat(10_000)), '\\', &vars).expect_err("too much");
     assert_eq!(error.message, "expansion takes too much work");
 }
+
+#[test]
+fn an_error_points_into_its_word() {
+    let error = WordError { message: String::new(), at: 2 };
+    let word = |end| Word { text: "ab${".to_owned(), span: Span { start: 10, end } };
+    assert_eq!(error.span(&word(14)), Span { start: 12, end: 14 });
+    assert_eq!(error.span(&word(20)), Span { start: 10, end: 20 }, "a continuation lies in it");
+}
