@@ -30,6 +30,23 @@ impl Store {
         self.empty_trash()
     }
 
+    /// Like [`Store::flush`], for processes that many builds leave behind: one flushes, one waits for its turn
+    /// and covers all that was committed meanwhile, any further one returns at once.
+    pub fn flush_in_turn(&self) -> Result<()> {
+        let open = |name: &str| {
+            let path = self.path(name);
+            let file = File::options().write(true).create(true).truncate(false).open(&path);
+            file.map_err(Error::io("open", &path))
+        };
+        let (next, turn) = (open("flush.next")?, open("flush.lock")?);
+        if next.try_lock().is_err() {
+            return Ok(());
+        }
+        turn.lock().map_err(Error::io("lock", &self.path("flush.lock")))?;
+        drop(next);
+        self.flush()
+    }
+
     /// Drops the snapshots that another boot left unflushed, with all that names them.
     pub(crate) fn drop_lost_snapshots(&self) -> Result<()> {
         if !self.meta().read(|tx| tx.has_lost(self.boot()))? {

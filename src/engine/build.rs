@@ -133,6 +133,7 @@ impl Build<'_> {
             self.machine.diff_ids.finish(&outcomes[graph.target].chain).await;
             Ok(outcomes)
         })?;
+        self.engine.flush_later();
         let outcomes = outcomes.map_err(stopped);
         // A stat cache that can't be written costs time, not correctness.
         let _ = context.save();

@@ -12,6 +12,7 @@ mod containers;
 mod create;
 mod dockerfile;
 mod exec;
+pub mod flush;
 mod history;
 mod images;
 mod import;

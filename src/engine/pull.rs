@@ -53,8 +53,7 @@ impl Engine {
         events.send(Event::Status(line));
         let client = self.client().clone();
         let pulled = self.block_on(image::pull(store, &client, reference, platform, &lease, &sink))??;
-        // What was pulled survives a power cut; nobody waits for a step here.
-        store.flush().map_err(image::Error::from)?;
+        self.flush_later();
         events.send(Event::Status(format!("Digest: {}", pulled.digest)));
         events.send(Event::Status(match pulled.status {
             PullStatus::Newer => format!("Status: Downloaded newer image for {}", reference.familiar()),
