@@ -63,7 +63,7 @@ pub fn diffs(store: &Store, chain: &[SnapshotId]) -> Result<Vec<Diff>> {
 /// Computes and keeps the diff of one snapshot.
 pub fn compute_diff(store: &Store, id: &SnapshotId) -> Result<Diff> {
     let (digest, tar_bytes) = layer::diff_id(&store.snapshot_dir(id), None)
-        .map_err(|source| Error::Layer { action: "pack", layer: id.to_string(), source })?;
+        .map_err(|source| Error::Layer { action: "pack", layer: format!("snapshot `{id}`"), source })?;
     let diff = Diff { id: digest, tar_bytes };
     store.set_diff(id, &diff)?;
     Ok(diff)

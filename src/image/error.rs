@@ -42,18 +42,18 @@ pub enum Error {
         count: usize,
     },
     /// A layer's bytes are wrong, or can't be unpacked or packed.
-    #[error("cannot {action} layer `{layer}`")]
+    #[error("cannot {action} {layer}")]
     Layer {
         /// `unpack` or `pack`.
         action: &'static str,
-        /// Its digest, or what it is called in an archive.
+        /// ``layer `sha256:…` ``, or what else it is called where it comes from.
         layer: String,
         /// Why.
         #[source]
         source: LayerError,
     },
     /// A layer's uncompressed bytes are not those of the image's config.
-    #[error("layer `{layer}` unpacks to `{actual}` where the image's config says `{expected}`")]
+    #[error("{layer} unpacks to `{actual}` where the image's config says `{expected}`")]
     DiffId {
         /// The layer, as it is called where it comes from.
         layer: String,

@@ -36,5 +36,5 @@ pub fn export_dir(store: &Store, chain: &[SnapshotId], folder: &Path) -> Result<
 }
 
 fn failure(source: LayerError) -> Error {
-    Error::Layer { action: "export", layer: "of the result".to_owned(), source }
+    Error::Layer { action: "export", layer: "the result".to_owned(), source }
 }

@@ -25,7 +25,7 @@ pub struct Import {
 /// Makes an image of the tar in `reader`: plain, gzip or zstd.
 pub fn import(store: &Store, lease: &Lease, reader: &mut (dyn Read + Send), import: Import) -> Result<Image> {
     let expected = Expected {
-        name: "of the archive".to_owned(),
+        name: "the archive".to_owned(),
         blob: None,
         diff_id: None,
         media_type: None,

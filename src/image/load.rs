@@ -202,7 +202,7 @@ fn bring(store: &Store, lease: &Lease, spool: &Spool, wanted: Wanted) -> Result<
         }
         let mut file = spool.open(&layer.file)?;
         let expected = Expected {
-            name: layer.file.clone(),
+            name: format!("`{}` of the archive", layer.file),
             // A plain layer of kiln's own form needs no blob of its own.
             blob: layer.digest.filter(|digest| digest != diff_id),
             diff_id: Some(*diff_id),

@@ -260,7 +260,7 @@ impl Pull {
         }
         let stream = self.client.blob(&self.reference, &descriptor).await?;
         let expected = Expected {
-            name: digest.to_string(),
+            name: format!("layer `{digest}`"),
             blob: Some(digest),
             diff_id: Some(diff_id),
             media_type: Some(descriptor.media_type().to_string()),

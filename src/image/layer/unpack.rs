@@ -183,10 +183,9 @@ impl Unpacker {
                 unix::ftruncate(&file, entry.size).map_err(failed)?;
             }
         }
-        self.own(file.as_fd(), entry).map_err(failed)?;
+        let stat = self.own(file.as_fd(), entry).map_err(failed)?;
         // After the owner, because chown takes the setuid bit and capabilities away.
-        let stat = unix::fstat(&file).map_err(failed)?;
-        if stat.st_mode & 0o7777 != entry.mode {
+        if stat.is_none_or(|stat| stat.st_mode & 0o7777 != entry.mode) {
             unix::fchmod(&file, Mode::from_raw_mode(entry.mode)).map_err(failed)?;
         }
         set_xattrs(file.as_fd(), entry)?;
@@ -476,15 +475,15 @@ impl Unpacker {
     }
 
     /// Sets the owner where it differs: a file under a setgid folder begins with the folder's group.
-    fn own(&self, fd: BorrowedFd<'_>, entry: &Entry) -> Result<(), Errno> {
-        if !self.privileged {
-            return Ok(());
-        }
+    ///
+    /// Returns the attributes if they still are what they were.
+    fn own(&self, fd: BorrowedFd<'_>, entry: &Entry) -> Result<Option<unix::Stat>, Errno> {
         let stat = unix::fstat(fd)?;
-        if (stat.st_uid, stat.st_gid) == (entry.uid, entry.gid) {
-            return Ok(());
+        if !self.privileged || (stat.st_uid, stat.st_gid) == (entry.uid, entry.gid) {
+            return Ok(Some(stat));
         }
-        unix::fchown(fd, Some(unix::Uid::from_raw(entry.uid)), Some(unix::Gid::from_raw(entry.gid)))
+        unix::fchown(fd, Some(unix::Uid::from_raw(entry.uid)), Some(unix::Gid::from_raw(entry.gid)))?;
+        Ok(None)
     }
 }
 
