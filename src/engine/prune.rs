@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kiln_cache::{Image, Store, Sweep};
 
 use super::Engine;
-use crate::api::{Failure, PruneReport, PruneRequest};
+use crate::api::{ContainerState, Failure, FailureKind, PruneReport, PruneRequest};
 use crate::image;
 
 impl Engine {
@@ -13,6 +13,9 @@ impl Engine {
     pub fn prune(&self, request: &PruneRequest) -> Result<PruneReport, Failure> {
         let mut report = PruneReport::default();
         let store = self.store()?;
+        if request.containers {
+            report.containers = self.prune_containers()?;
+        }
         let mut images = Vec::new();
         if request.images {
             let used: BTreeSet<_> = self.image_uses()?.into_iter().map(|user| user.image).collect();
@@ -24,6 +27,20 @@ impl Engine {
         report.records = swept.records;
         report.bytes = swept.bytes;
         Ok(report)
+    }
+
+    /// Removes every container that doesn't run; returns their ids.
+    fn prune_containers(&self) -> Result<Vec<String>, Failure> {
+        let mut removed = Vec::new();
+        for container in self.ps(true)?.into_iter().filter(|known| known.state != ContainerState::Running) {
+            match self.rm(&container.id, false, false) {
+                Ok(()) => removed.push(container.id),
+                // Started or removed by somebody else meanwhile.
+                Err(failure) if matches!(failure.kind, FailureKind::Conflict | FailureKind::NotFound) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(removed)
     }
 }
 

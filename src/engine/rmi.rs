@@ -1,7 +1,7 @@
 //! `kiln rmi`.
 
 use super::Engine;
-use crate::api::{Failure, Removed};
+use crate::api::{ContainerState, Failure, Removed};
 use crate::image::{self, ImageUse};
 
 impl Engine {
@@ -12,6 +12,13 @@ impl Engine {
 
     /// Returns which containers need which images.
     pub(super) fn image_uses(&self) -> Result<Vec<ImageUse>, Failure> {
-        Ok(Vec::new())
+        let containers = self.ps(true)?.into_iter();
+        Ok(containers
+            .filter_map(|container| {
+                let image = container.image_id.parse().ok()?;
+                let running = container.state == ContainerState::Running;
+                Some(ImageUse { image, container: container.id, running })
+            })
+            .collect())
     }
 }

@@ -50,6 +50,12 @@ fn an_overlay_lists_the_topmost_layer_first() {
     let mounts = store.overlay(&[base, top], Some(&staged));
     assert_eq!(mounts.lowers, [store.snapshot_dir(&top), store.snapshot_dir(&base)]);
     assert_eq!((mounts.upper, mounts.work), (Some(staged.fs()), Some(staged.work())));
+    let twice = store.overlay(&[base, top, base], None);
+    assert_eq!(
+        twice.lowers,
+        [store.snapshot_dir(&base), store.snapshot_dir(&top)],
+        "the topmost of equal ones"
+    );
     let nothing = store.overlay(&[], None);
     assert!(nothing.lowers.iter().all(|folder| folder.is_dir()) && nothing.lowers.len() == 1);
 }
