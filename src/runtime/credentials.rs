@@ -44,7 +44,7 @@ pub(super) struct Rights {
 /// Without `no_new_privs` the filter needs CAP_SYS_ADMIN, so it comes first and permits all that follows.
 pub(super) fn drop_rights(user: &User, rights: Rights) -> Result<(), StartError> {
     let keep = if rights.privileged { CapabilitySet::all() } else { DEFAULT };
-    let bounding = shrink_bounding_set(keep)?;
+    let left = shrink_bounding_set(keep)?;
     let filter = !rights.privileged;
     if filter && !rights.no_new {
         load_filter()?;
@@ -56,7 +56,7 @@ pub(super) fn drop_rights(user: &User, rights: Rights) -> Result<(), StartError>
         .at("user", || format!("cannot become group {}", user.gid))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)
         .at("user", || format!("cannot become user {}", user.uid))?;
-    let effective = if user.uid == 0 { bounding } else { CapabilitySet::empty() };
+    let effective = if user.uid == 0 { left } else { CapabilitySet::empty() };
     let sets = CapabilitySets { effective, permitted: effective, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).at("capabilities", || "cannot set the capabilities")?;
     match rustix::thread::clear_ambient_capability_set() {
@@ -76,30 +76,23 @@ fn load_filter() -> Result<(), StartError> {
     sys::seccomp::load(seccomp::default_program()).at("seccomp", || "cannot load the system call filter")
 }
 
-/// Drops what isn't in `keep` from the bounding set; returns what is left of the caller's own.
+/// Drops what isn't in `keep` from the bounding set; returns what the caller itself has of the rest.
 fn shrink_bounding_set(keep: CapabilitySet) -> Result<CapabilitySet, StartError> {
-    let mut left = CapabilitySet::empty();
     for bit in 0..CAPABILITY_BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
-        let present = match rustix::thread::capability_is_in_bounding_set(capability) {
-            Ok(present) => present,
-            // The kernel's last capability is behind us.
-            Err(Errno::INVAL) => break,
-            Err(error) => return Err(error).at("capabilities", || "cannot read the bounding set"),
-        };
-        if !present {
+        if keep.contains(capability) {
             continue;
         }
-        if keep.contains(capability) {
-            left |= capability;
-        } else {
-            rustix::thread::remove_capability_from_bounding_set(capability)
-                .at("capabilities", || format!("cannot drop capability {bit}"))?;
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
+            // The kernel's last capability is behind us.
+            Err(Errno::INVAL) => break,
+            Err(error) => return Err(error).at("capabilities", || format!("cannot drop capability {bit}")),
         }
     }
     // What the caller lacks it can't give.
     let own = rustix::thread::capabilities(None).at("capabilities", || "cannot read the capabilities")?;
-    Ok(left & own.permitted)
+    Ok(keep & own.permitted)
 }
 
 /// Gives pipes and terminals to the user, so that `/dev/stdout` can be opened again by a program without rights.

@@ -72,7 +72,7 @@ impl Starting {
         if spec.args.is_empty() {
             return Err(StartError::new("exec", "no command specified"));
         }
-        let mount = rootfs::mount(&spec.rootfs, spec.volatile, spec.privileged)?;
+        let mount = rootfs::mount(spec)?;
         let mut cgroup = Cgroup::create(&spec.id, &spec.limits)?;
         let (channel, far) = wire::pair().at("start", || "cannot make a socket pair")?;
         // Compiled before the clone, it is compiled once.
