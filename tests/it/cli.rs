@@ -311,3 +311,40 @@ fn a_failed_step_ends_with_one_and_tells_where() {
         }
     }
 }
+
+#[test]
+fn a_terminal_is_raw_while_the_program_has_it_and_then_what_it_was() {
+    if !needs_root("cli::a_terminal_is_raw_while_the_program_has_it_and_then_what_it_was") {
+        return;
+    }
+    use rustix::termios::{LocalModes, tcgetattr, tcgetwinsize};
+    use std::io::Write;
+    let store = Store::with_busybox();
+    let (master, slave) = pseudo_terminal(33, 77);
+    let stdio = || Stdio::from(slave.try_clone().unwrap());
+    let before = tcgetattr(&slave).unwrap().local_modes;
+    let mut command = store.kiln(&["run", "--rm", "-it", "--network", "none", "base", "sh"]);
+    let mut child = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
+    drop(command);
+    let mut master = std::fs::File::from(master);
+    let mut seen = String::new();
+    let mut piece = [0; 4096];
+    let mut wait_for = |text: &str, master: &mut std::fs::File| {
+        while !seen.contains(text) {
+            let count = master.read(&mut piece).unwrap();
+            seen.push_str(&String::from_utf8_lossy(&piece[..count]));
+        }
+    };
+    wait_for("# ", &mut master);
+    assert!(
+        before.contains(LocalModes::ECHO)
+            && !tcgetattr(&slave).unwrap().local_modes.contains(LocalModes::ECHO)
+    );
+    assert_eq!(tcgetwinsize(&slave).unwrap().ws_col, 77);
+    // The quotes keep the echo of the command apart from its answer.
+    master.write_all(b"stty size; echo en''d; exit 9\r").unwrap();
+    wait_for("end", &mut master);
+    assert_eq!(child.wait().unwrap().code(), Some(9));
+    assert!(seen.contains("33 77"), "the program's terminal has the caller's size: {seen:?}");
+    assert_eq!(tcgetattr(&slave).unwrap().local_modes, before);
+}
