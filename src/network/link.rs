@@ -20,6 +20,9 @@ const LINK_NAME: u16 = 3;
 const LINK_MTU: u16 = 4;
 const LINK_MASTER: u16 = 10;
 const LINK_INFO: u16 = 18;
+const LINK_ALIAS: u16 = 20;
+/// The kernel refuses longer ones (IFALIASZ).
+const ALIAS_BYTES: usize = 255;
 const LINK_NETNS_FD: u16 = 28;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
@@ -129,6 +132,28 @@ pub(super) fn add_address(index: u32, net: Ipv4Net) -> Message {
 /// Brings a link up.
 pub(super) fn set_up(index: u32) -> Message {
     Message::new(NEW_LINK, ACK, &link_header(index, FLAG_UP))
+}
+
+/// Brings a link up and notes on it whose it is.
+pub(super) fn set_up_for(index: u32, owner: &str) -> Message {
+    match owner.len() {
+        0..=ALIAS_BYTES => set_up(index).text(LINK_ALIAS, owner),
+        _ => set_up(index),
+    }
+}
+
+/// Lists `(index, name, owner)` of all links that [`set_up_for`] noted an owner on.
+pub(super) fn owned(socket: &mut Socket) -> io::Result<Vec<(u32, String, String)>> {
+    let replies = socket.request(Message::new(GET_LINK, DUMP, &link_header(0, 0)))?;
+    let read = |reply: &Vec<u8>| {
+        let attributes = reply.get(LINK_HEADER_BYTES..)?;
+        let text = |kind| {
+            let bytes = attribute(attributes, kind)?;
+            Some(String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned())
+        };
+        Some((u32_at(reply, 4)?, text(LINK_NAME)?, text(LINK_ALIAS)?))
+    };
+    Ok(replies.iter().filter_map(read).collect())
 }
 
 /// Brings the loopback up.

@@ -48,6 +48,8 @@ use self::netlink::Socket;
 
 /// The store whose bridge has the short name.
 const DEFAULT_FOLDER: &str = "/var/lib/kiln/networks";
+/// How the bridges of other stores begin.
+const OTHER_BRIDGE: &str = "kiln-";
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 /// Of a link without another wish.
 const ETHERNET_MTU: u32 = 1500;
@@ -155,7 +157,7 @@ impl Networks {
             "kiln0".to_owned()
         } else {
             let path = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-            format!("kiln-{:05x}", fingerprint(path.as_os_str().as_encoded_bytes()) & 0xf_ffff)
+            format!("{OTHER_BRIDGE}{:05x}", fingerprint(path.as_os_str().as_encoded_bytes()) & 0xf_ffff)
         };
         Self { folder: folder.to_owned(), bridge }
     }
@@ -216,15 +218,19 @@ impl Networks {
             link::remove(&mut host, bridge.index).map_err(|source| self.kernel("remove the link", source))?;
         }
         Socket::netfilter()
-            .and_then(|mut socket| nft::remove(&mut socket, self.table()))
+            .and_then(|mut socket| {
+                nft::forget_foreign_drops(&mut socket, &self.bridge)?;
+                nft::remove(&mut socket, self.table())
+            })
             .map_err(|source| self.kernel("remove the packet filter", source))
     }
 
     /// Names the chains of other programs that drop forwarded packets unless those programs know them.
     ///
-    /// Docker, ufw and others leave such chains; with one of them, containers here may have no way out.
+    /// Docker, ufw and others leave such chains; the bridge is let through those that nftables shows.
     pub fn foreign_drops(&self) -> Vec<String> {
-        Socket::netfilter().and_then(|mut socket| nft::foreign_drops(&mut socket)).unwrap_or_default()
+        let found = Socket::netfilter().and_then(|mut socket| nft::foreign_drops(&mut socket));
+        found.unwrap_or_default().iter().map(ToString::to_string).collect()
     }
 
     fn take_address(&self, subnet: Ipv4Net, owner: &str) -> Result<addresses::Taken> {
@@ -270,6 +276,7 @@ impl Networks {
         set_forwarding()?;
         let mut filter = Socket::netfilter().map_err(|source| self.kernel("open nftables", source))?;
         nft::write(&mut filter, self.table(), &self.bridge, ready.subnet)
+            .and_then(|()| nft::pass_foreign_drops(&mut filter, &self.bridge))
             .map_err(|source| self.kernel("write the packet filter", source))?;
         Ok(ready)
     }
@@ -278,7 +285,11 @@ impl Networks {
         let Some(subnet) = self.recorded()? else { return Ok(None) };
         let bridge = link::find(host, &self.bridge).map_err(|source| self.kernel("look", source))?;
         let Some(bridge) = bridge.filter(|bridge| bridge.up) else { return Ok(None) };
-        let filter = Socket::netfilter().and_then(|mut socket| nft::exists(&mut socket, self.table()));
+        let filter = Socket::netfilter().and_then(|mut socket| {
+            // Docker may have come since: its drop is looked for at each connection.
+            nft::pass_foreign_drops(&mut socket, &self.bridge)?;
+            nft::exists(&mut socket, self.table())
+        });
         if !filter.map_err(|source| self.kernel("look for the packet filter", source))? || !forwarding()? {
             return Ok(None);
         }
@@ -295,13 +306,15 @@ impl Networks {
         if let Some(half) = found {
             link::remove(host, half.index).map_err(wrap("remove the half-made link"))?;
         }
+        remove_orphans(host);
         let subnet = self.choose_subnet(host)?;
         link::add_bridge(host, &self.bridge, mac_of(gateway(subnet))).map_err(wrap("add the link"))?;
         let made = link::find(host, &self.bridge).map_err(wrap("look"))?;
         let bridge = made.ok_or_else(|| self.kernel("find", io::ErrorKind::NotFound.into()))?.index;
         let address = Ipv4Net::new(gateway(subnet), subnet.prefix_len()).unwrap_or(subnet);
-        host.batch(vec![link::add_address(bridge, address), link::set_up(bridge)])
-            .map_err(wrap("set the address"))?;
+        let owner = std::path::absolute(&self.folder).unwrap_or_default();
+        let up = link::set_up_for(bridge, &owner.to_string_lossy());
+        host.batch(vec![link::add_address(bridge, address), up]).map_err(wrap("set the address"))?;
         self.write_record(&Record { version: RECORD_VERSION, subnet: subnet.to_string() })?;
         Ok(Ready { bridge, subnet })
     }
@@ -354,6 +367,22 @@ fn read_record(bytes: &[u8]) -> Option<Ipv4Net> {
     let record: Record = serde_json::from_slice(bytes).ok()?;
     let subnet: Ipv4Net = record.subnet.parse().ok()?;
     (record.version == RECORD_VERSION && subnet.prefix_len() <= 24).then_some(subnet)
+}
+
+/// Removes the bridges of stores that no longer exist: scratch stores would use up all subnets.
+///
+/// What can't be removed stays; it is in nobody's way but by its subnet.
+fn remove_orphans(host: &mut Socket) {
+    for (index, bridge, owner) in link::owned(host).unwrap_or_default() {
+        let gone = Path::new(&owner).is_absolute() && !Path::new(&owner).exists();
+        if bridge.starts_with(OTHER_BRIDGE) && gone && link::remove(host, index).is_ok() {
+            let filter = Socket::netfilter().and_then(|mut socket| {
+                nft::forget_foreign_drops(&mut socket, &bridge)?;
+                nft::remove(&mut socket, &bridge)
+            });
+            tracing::debug!(bridge, owner, ok = filter.is_ok(), "removed the bridge of a store that is gone");
+        }
+    }
 }
 
 /// Makes a namespace in which only loopback is up.

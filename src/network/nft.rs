@@ -15,7 +15,7 @@
 //!
 //! A container reaches everything, nothing reaches a container uninvited. The batch removes an older table
 //! first, so that writing it twice is the same as writing it once. An accept here can't undo a drop in
-//! another program's chain: see `foreign_drops`.
+//! another program's chain: see `pass_foreign_drops`.
 
 use std::io;
 
@@ -33,6 +33,8 @@ const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const GET_CHAIN: u16 = 4;
 const NEW_RULE: u16 = 6;
+const GET_RULE: u16 = 7;
+const DELETE_RULE: u16 = 8;
 
 const FAMILY_ANY: u8 = 0;
 const FAMILY_INET: u8 = 1;
@@ -48,6 +50,7 @@ const HOOK_NUMBER: u16 = 1;
 const HOOK_PRIORITY: u16 = 2;
 const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
+const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
 const LIST_ELEMENT: u16 = 1;
 
@@ -117,28 +120,98 @@ pub(super) fn remove(socket: &mut Socket, table: &str) -> io::Result<()> {
         .map(drop)
 }
 
-/// Names the chains of other programs that drop what is forwarded unless they know it: `ip filter FORWARD`.
-pub(super) fn foreign_drops(socket: &mut Socket) -> io::Result<Vec<String>> {
+/// A chain of another program that drops what is forwarded unless it knows it: `ip filter FORWARD`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ForeignChain {
+    family: u8,
+    table: String,
+    chain: String,
+}
+
+impl std::fmt::Display for ForeignChain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let family = if self.family == FAMILY_IPV4 { "ip" } else { "inet" };
+        write!(f, "{family} {} {}", self.table, self.chain)
+    }
+}
+
+/// Lists the chains of other programs that drop what is forwarded.
+pub(super) fn foreign_drops(socket: &mut Socket) -> io::Result<Vec<ForeignChain>> {
     let replies = socket.request(message(GET_CHAIN, DUMP, FAMILY_ANY))?;
     Ok(replies.iter().filter_map(drops_forwarded).collect())
 }
 
-fn drops_forwarded(reply: &Reply) -> Option<String> {
-    let family = match *reply.first()? {
-        FAMILY_INET => "inet",
-        FAMILY_IPV4 => "ip",
-        _ => return None,
-    };
+/// Lets `bridge` through the chains that drop what is forwarded, as far as they don't let it through already.
+///
+/// Docker and ufw leave such chains; an accept in kiln's own table can't undo their drop. What may come in is
+/// still decided by kiln's own table.
+pub(super) fn pass_foreign_drops(socket: &mut Socket, bridge: &str) -> io::Result<()> {
+    for foreign in foreign_drops(socket)? {
+        if !foreign.mentions(socket, bridge)? {
+            socket.batch(foreign.accepts(bridge))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the rules of [`pass_foreign_drops`] away again.
+pub(super) fn forget_foreign_drops(socket: &mut Socket, bridge: &str) -> io::Result<()> {
+    for foreign in foreign_drops(socket)? {
+        for handle in foreign.handles(socket, bridge)? {
+            let rule = foreign.rule(DELETE_RULE, 0).put(RULE_HANDLE, handle);
+            socket.batch(vec![batch_edge(BATCH_BEGIN), rule, batch_edge(BATCH_END)])?;
+        }
+    }
+    Ok(())
+}
+
+impl ForeignChain {
+    fn rule(&self, kind: u16, flags: u16) -> Message {
+        message(kind, ACK | flags, self.family).text(RULE_TABLE, &self.table).text(RULE_CHAIN, &self.chain)
+    }
+
+    fn mentions(&self, socket: &mut Socket, bridge: &str) -> io::Result<bool> {
+        Ok(!self.handles(socket, bridge)?.is_empty())
+    }
+
+    /// Gives the handles of the chain's rules that name `bridge`.
+    fn handles(&self, socket: &mut Socket, bridge: &str) -> io::Result<Vec<Vec<u8>>> {
+        let request =
+            message(GET_RULE, DUMP, self.family).text(RULE_TABLE, &self.table).text(RULE_CHAIN, &self.chain);
+        let name = name_bytes(bridge);
+        let ours = |reply: &Reply| {
+            let attributes = reply.get(4..)?;
+            let expressions = attribute(attributes, RULE_EXPRESSIONS)?;
+            let is_here = attribute(attributes, RULE_CHAIN)?.strip_suffix(b"\0")? == self.chain.as_bytes();
+            let found = is_here && expressions.windows(NAME_BYTES).any(|part| part == name);
+            found.then(|| attribute(attributes, RULE_HANDLE).map(<[u8]>::to_vec))?
+        };
+        Ok(socket.request(request)?.iter().filter_map(ours).collect())
+    }
+
+    /// Rules at the head of the chain, in the form that iptables can read too: it wants a counter.
+    fn accepts(&self, bridge: &str) -> Vec<Message> {
+        let accept = |key| {
+            let counter = ("counter", Vec::new());
+            let expressions = [name_is(key, EQUAL, bridge), vec![counter, verdict(ACCEPT)]].concat();
+            self.rule(NEW_RULE, CREATE).nest(RULE_EXPRESSIONS, |list| expressions.iter().fold(list, element))
+        };
+        vec![batch_edge(BATCH_BEGIN), accept(META_IN_NAME), accept(META_OUT_NAME), batch_edge(BATCH_END)]
+    }
+}
+
+fn drops_forwarded(reply: &Reply) -> Option<ForeignChain> {
+    let family = *reply.first()?;
+    if !matches!(family, FAMILY_INET | FAMILY_IPV4) {
+        return None;
+    }
     let attributes = reply.get(4..)?;
     let hook = attribute(attribute(attributes, CHAIN_HOOK)?, HOOK_NUMBER)?;
     let policy = attribute(attributes, CHAIN_POLICY)?;
     let text =
         |kind| Some(String::from_utf8_lossy(attribute(attributes, kind)?).trim_end_matches('\0').to_owned());
-    (hook == HOOK_FORWARD.to_be_bytes() && policy == DROP.to_be_bytes()).then_some(format!(
-        "{family} {} {}",
-        text(CHAIN_TABLE)?,
-        text(CHAIN_NAME)?
-    ))
+    let drops = hook == HOOK_FORWARD.to_be_bytes() && policy == DROP.to_be_bytes();
+    drops.then_some(ForeignChain { family, table: text(CHAIN_TABLE)?, chain: text(CHAIN_NAME)? })
 }
 
 /// The name of an expression and its attributes.
@@ -184,9 +257,13 @@ fn established() -> Vec<Expression> {
 }
 
 fn name_is(key: u32, operator: u32, name: &str) -> Vec<Expression> {
+    vec![meta(key), compare(operator, name_bytes(name))]
+}
+
+fn name_bytes(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(NAME_BYTES, 0);
-    vec![meta(key), compare(operator, bytes)]
+    bytes
 }
 
 fn meta(key: u32) -> Expression {

@@ -187,3 +187,53 @@ fn a_flushed_packet_filter_comes_back_with_the_next_connection() {
         assert!(rules.contains(&rule), "{rule} in {rules}");
     }
 }
+
+#[test]
+fn a_bridge_passes_a_foreign_drop_policy() {
+    if !needs_root("a_bridge_passes_a_foreign_drop_policy") {
+        return;
+    }
+    if !Path::new("/usr/sbin/nft").exists() {
+        println!("skipped: nft is not installed");
+        return;
+    }
+    // As docker and ufw leave it, in a namespace that plays the host.
+    let world = TestNetwork::new();
+    let host = world.connect();
+    let folder = tempfile::tempdir().unwrap();
+    let home = Networks::new(&folder.path().join("networks"));
+    let drop_all = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }";
+    let work = move || {
+        let nft = |text: &str| std::process::Command::new("nft").arg(text).output().unwrap();
+        drop(home.connect("test").unwrap());
+        nft(drop_all);
+        assert_eq!(home.foreign_drops(), ["ip filter FORWARD"]);
+        let endpoint = home.connect("test").unwrap();
+        drop(home.connect("test").unwrap());
+        (
+            endpoint,
+            String::from_utf8(nft("list chain ip filter FORWARD").stdout).unwrap(),
+            home.bridge().to_owned(),
+        )
+    };
+    let (container, rules, bridge) = inside(&host.namespace, work).join().unwrap();
+    assert_eq!(rules.matches(&bridge).count(), 2, "once in each direction: {rules}");
+    let server = TcpListener::bind((host.gateway, 0)).unwrap();
+    assert!(reaches(&container, host.gateway, greeter(server)));
+}
+
+#[test]
+fn the_bridge_of_a_store_that_is_gone_goes_with_the_next_one_made() {
+    if !needs_root("the_bridge_of_a_store_that_is_gone_goes_with_the_next_one_made") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let networks = Networks::new(&folder.path().join("networks"));
+    drop(networks.connect("test").unwrap());
+    let bridge = Path::new("/sys/class/net").join(networks.bridge());
+    assert!(bridge.exists());
+    drop(folder);
+    let next = TestNetwork::new();
+    drop(next.connect());
+    assert!(!bridge.exists());
+}
