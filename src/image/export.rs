@@ -19,8 +19,9 @@ pub fn export_tar(
     layer::tar_merged(&dirs, out, clamp).map_err(failure)
 }
 
-/// Writes the merged files of `chain` into `folder`, which exists; what has the same name there is replaced.
+/// Writes the merged files of `chain` into `folder`, made when missing; what has the same name there is replaced.
 pub fn export_dir(store: &Store, chain: &[SnapshotId], folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::io("make the folder of the result"))?;
     let (reader, mut writer) = io::pipe().map_err(Error::io("make a pipe"))?;
     std::thread::scope(|scope| {
         let packing = scope.spawn(move || export_tar(store, chain, &mut writer, None));

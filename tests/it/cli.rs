@@ -288,6 +288,9 @@ fn a_build_writes_buildkits_lines_elsewhere() {
     assert!(error.contains("named docker.io/library/a:latest\nnamed docker.io/library/b:1\n"), "{error}");
     let (code, again, error) = store.build(&["-q"], &context);
     assert_eq!((code, again, error.as_str()), (0, out, ""));
+    let folder = store.folder.path().join("not/yet");
+    let (code, _, error) = store.build(&["-q", "-o", folder.to_str().unwrap()], &context);
+    assert!(code == 0 && folder.join("bin/busybox").is_file(), "a folder is made for the result: {error}");
 }
 
 #[test]
