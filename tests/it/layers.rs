@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("network", &["sys"]),
     ("volume", &[]),
     ("image", &["sys", "api", "blocking", "oci", "registry", "cache"]),
-    ("build::tree", &["sys", "cache"]),
+    ("build::tree", &["sys", "image", "cache"]),
     ("build::context", &["cache", "build::tree"]),
     ("build::graph", &["grammar", "oci", "api", "cache"]),
     ("build::solve", &["api", "blocking", "build::graph", "cache"]),
