@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use kiln_cache::{Lease, Store};
+use kiln_cache::{Lease, SnapshotId, Store};
 use kiln_grammar::ast::Dockerfile;
 
 use super::dockerfile::{self, Recipe};
@@ -166,14 +166,18 @@ impl Build<'_> {
         first
     }
 
-    /// Makes the image and the outputs.
+    /// Keeps the layers of the result while they are written out.
+    fn hold(&self, chain: &[SnapshotId]) -> Result<(), Failure> {
+        if self.lease.hold(chain).map_err(|error| Failure::from_error(FailureKind::System, &error))? {
+            return Ok(());
+        }
+        let failure = Failure::new(FailureKind::System, "a layer of the result was removed meanwhile");
+        Err(failure.hint("run the build again"))
+    }
+
+    /// Makes the image and the outputs. An image that is there already is not written again.
     fn finish(&self, graph: &Graph, outcomes: &[Outcome]) -> Result<BuildOutcome, Failure> {
         let target = &outcomes[graph.target];
-        let held = self.lease.hold(&target.chain);
-        if !held.map_err(|error| Failure::from_error(FailureKind::System, &error))? {
-            let failure = Failure::new(FailureKind::System, "a layer of the result was removed meanwhile");
-            return Err(failure.hint("run the build again"));
-        }
         let epoch = self.engine.settings.source_date_epoch;
         let image = assemble::image(graph, outcomes, &self.store, &self.lease, epoch)?;
         let files_only = !self.request.outputs.is_empty()
@@ -186,6 +190,9 @@ impl Build<'_> {
                     .map_err(|error| Failure::from_error(FailureKind::System, &error))?;
                 tags.push(reference.to_string());
             }
+        }
+        if !self.request.outputs.is_empty() {
+            self.hold(&target.chain)?;
         }
         for output in &self.request.outputs {
             let place = (&self.store, &self.lease);

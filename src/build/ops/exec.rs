@@ -25,7 +25,7 @@ use crate::blocking;
 use crate::build::graph::{ExecSpec, SCRIPT_FOLDER};
 use crate::build::solve::{Context, Executed, Key, Op, OpError, OpFuture, Outcome};
 use crate::network::Endpoint;
-use crate::runtime::{Exit, Mount, Net, Spec, Step, StepIo};
+use crate::runtime::{Exit, Killer, Mount, Net, Spec, Step, StepIo};
 
 /// The host name that RUN steps see: fixed, so that no key and no layer depends on the machine.
 const HOSTNAME: &str = "buildkitsandbox";
@@ -77,8 +77,11 @@ impl Exec {
         let (step, outputs) = self.start(spec, &endpoint).await?;
         let mut tail = LogTail::default();
         forward(outputs, context, &mut tail).await;
-        let exit =
-            blocking::run("wait for step", move || step.wait()).await.map_err(|error| system(&error))?;
+        // A program may close its outputs and go on: a build that is stopped meanwhile kills it.
+        let killer = KillOnDrop(Some(step.killer()));
+        let exit = blocking::run("wait for step", move || step.wait()).await;
+        killer.disarm();
+        let exit = exit.map_err(|error| system(&error))?;
         if let Some(endpoint) = endpoint {
             self.machine.release(endpoint);
         }
@@ -194,6 +197,23 @@ impl Exec {
         let mut failure = Failure::new(FailureKind::Step(code), message);
         failure.log_tail = Some((self.name.clone(), tail.lines()));
         Box::new(failure)
+    }
+}
+
+/// Kills a step when the build is stopped while it waits for its end.
+struct KillOnDrop(Option<Killer>);
+
+impl KillOnDrop {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(killer) = &self.0 {
+            killer.kill(rustix::process::Signal::KILL.as_raw());
+        }
     }
 }
 
