@@ -69,9 +69,10 @@ impl Build<'_> {
             match graph::lower(tree, bases, &parameters) {
                 Ok(Lowered::Ready(graph)) => return Ok(*graph),
                 Ok(Lowered::Missing(requests)) => {
-                    for request in requests {
-                        let base = self.base(&request)?;
-                        bases.insert(request, base);
+                    for wanted in requests {
+                        let base = self.base(&wanted.request);
+                        let base = base.map_err(|failure| recipe.explain(failure, wanted.span))?;
+                        bases.insert(wanted.request, base);
                     }
                 }
                 Err(diagnostics) => return Err(recipe.failure(&diagnostics)),

@@ -43,6 +43,15 @@ pub struct BaseRequest {
     pub platform: Platform,
 }
 
+/// An image that has to be brought, and the instruction that names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Which image.
+    pub request: BaseRequest,
+    /// Where its name stands.
+    pub span: Span,
+}
+
 /// An image that is in the store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Base {
@@ -59,7 +68,7 @@ pub type Bases = HashMap<BaseRequest, Base>;
 #[derive(Debug)]
 pub enum Lowered {
     /// These images are needed first.
-    Missing(Vec<BaseRequest>),
+    Missing(Vec<Wanted>),
     /// The graph.
     Ready(Box<Graph>),
 }
@@ -67,7 +76,7 @@ pub enum Lowered {
 /// Why lowering stopped, inside this module.
 pub(super) enum Stop {
     /// An image has to be known first.
-    Missing(BaseRequest),
+    Missing(Wanted),
     /// The Dockerfile is wrong; the reasons are in `Lowering::errors`.
     Wrong,
 }
@@ -104,7 +113,7 @@ pub(super) struct Lowering<'a> {
     /// Stages with mistakes, which are told once.
     wrong: BTreeSet<usize>,
     vertices: Vec<Vertex>,
-    missing: Vec<BaseRequest>,
+    missing: Vec<Wanted>,
     pub(super) errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
 }
@@ -236,11 +245,11 @@ impl<'a> Lowering<'a> {
                 self.states.insert(index, state);
                 Ok(())
             }
-            Err(Stop::Missing(request)) => {
-                if !self.missing.contains(&request) {
-                    self.missing.push(request.clone());
+            Err(Stop::Missing(wanted)) => {
+                if !self.missing.iter().any(|known| known.request == wanted.request) {
+                    self.missing.push(wanted.clone());
                 }
-                Err(Stop::Missing(request))
+                Err(Stop::Missing(wanted))
             }
             Err(Stop::Wrong) => {
                 self.wrong.insert(index);
@@ -282,7 +291,7 @@ impl<'a> Lowering<'a> {
             return Ok(StageBase::Scratch(platform));
         }
         let request = self.image_request(&name, platform, stage.base.span)?;
-        let base = self.image(&request)?;
+        let base = self.image(&request, stage.base.span)?;
         Ok(StageBase::Image(request, Box::new(base)))
     }
 
@@ -314,8 +323,9 @@ impl<'a> Lowering<'a> {
     }
 
     /// The image, if it is known.
-    pub(super) fn image(&mut self, request: &BaseRequest) -> Result<Base, Stop> {
-        self.bases.get(request).cloned().ok_or_else(|| Stop::Missing(request.clone()))
+    pub(super) fn image(&mut self, request: &BaseRequest, span: Span) -> Result<Base, Stop> {
+        let wanted = || Stop::Missing(Wanted { request: request.clone(), span });
+        self.bases.get(request).cloned().ok_or_else(wanted)
     }
 
     /// Adds a vertex that starts from `base`.

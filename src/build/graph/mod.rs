@@ -21,7 +21,7 @@ mod stage;
 mod tests;
 mod transfer;
 
-pub use lower::{Base, BaseRequest, Bases, Lowered, Parameters, lower};
+pub use lower::{Base, BaseRequest, Bases, Lowered, Parameters, Wanted, lower};
 pub use op::{CopySource, CopySpec, ExecSpec, MkdirSpec, OpSpec, SCRIPT_FOLDER, Script, SourceSpec};
 
 use kiln_grammar::ast::Span;

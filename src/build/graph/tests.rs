@@ -30,7 +30,7 @@ fn lower_on(text: &str, config: &RunConfig, parameters: &Parameters) -> Result<G
         match lower(&tree, &bases, parameters) {
             Ok(Lowered::Ready(graph)) => return Ok(*graph),
             Ok(Lowered::Missing(requests)) => {
-                for request in requests {
+                for super::Wanted { request, .. } in requests {
                     let config = ImageConfig { config: config.clone(), ..ImageConfig::default() };
                     let image = Digest::of(request.reference.to_string());
                     assert!(bases.insert(request, Base { image, config }).is_none(), "asked for once");

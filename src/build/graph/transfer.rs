@@ -174,7 +174,7 @@ impl StageState {
             return Err(lowering.error("bad-stage-index", word.span, message, None));
         }
         let request = lowering.image_request(&word.text, lowering.parameters.platform.clone(), word.span)?;
-        let base = lowering.image(&request)?;
+        let base = lowering.image(&request, word.span)?;
         Ok(image_source(lowering, &request, &base, word.span))
     }
 }
