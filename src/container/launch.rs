@@ -129,7 +129,8 @@ pub(super) fn spawn<T: Serialize>(door: &str, task: &T, fds: &[OwnedFd]) -> io::
     let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let program = sealed_program()?;
     let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
-    command.arg0("kiln").arg(door).env_clear().current_dir("/");
+    // No working directory here: with one, std forks instead of spawning, and copies this process's page tables.
+    command.arg0("kiln").arg(door).env_clear();
     command.stdin(far).stdout(Stdio::null()).stderr(Stdio::null());
     // Its parent is done long before it; the machine's first process reaps it.
     drop(command.spawn()?);
@@ -157,6 +158,7 @@ pub(super) fn accept_task<T: DeserializeOwned>() -> io::Result<(OwnedFd, T, Vec<
     rustix::stdio::dup2_stdin(&null)?;
     drop(null);
     crate::sys::fds::close_all_except(3, &[socket.as_raw_fd()])?;
+    rustix::process::chdir("/")?;
     // It fails for a process that leads a group, which one that was just made never does.
     let _ = rustix::process::setsid();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(TASK_FDS))];
