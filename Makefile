@@ -6,10 +6,10 @@ kiln := target/release/kiln
 .PHONY: build demo test bench lint prepare real clean
 
 build:
-	@command -v cargo >/dev/null || { echo "error: cargo is missing: install Rust from https://rustup.rs" >&2; exit 1; }
 	cargo build --release --locked
 	install -D target/$(triple)/release/kiln $(kiln)
 
+# Base images first: on a fresh machine the compiler comes from there too.
 demo: prepare build
 	testdata/demo.sh
 

@@ -1,7 +1,10 @@
 #!/bin/bash
 # Installs what building, the demo and the tests use, and makes the base images, where that is missing.
 source "$(dirname "$0")/lib.sh"
-need cc gcc make make mmdebstrap mmdebstrap busybox busybox-static docker-registry docker-registry
+command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs"
+# Compiling, base images and registry; then what the tests compare with.
+need cc gcc make make mmdebstrap mmdebstrap busybox busybox-static docker-registry docker-registry \
+    ip iproute2 nft nftables openssl openssl skopeo skopeo umoci umoci
 if [ "$(id -u)" = 0 ]; then
     make_bases
 else
