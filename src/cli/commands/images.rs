@@ -83,7 +83,9 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
 
 fn print_ids(rows: &[(Name, &ImageInfo)], whole: bool) -> Result<i32, Error> {
     let mut out = String::new();
-    for (_, image) in rows {
+    let mut told = std::collections::BTreeSet::new();
+    // An image with two names once, so that `rmi -f $(kiln images -q)` finds each that it names.
+    for (_, image) in rows.iter().filter(|(_, image)| told.insert(&image.id)) {
         out += if whole { &image.id } else { text::short_id(&image.id) };
         out.push('\n');
     }
