@@ -28,7 +28,7 @@ pub(crate) fn bind(
             OpSpec::Source(spec) => Arc::new(source(spec, store)?),
             OpSpec::Scratch => Arc::new(Source { spec: None, chain: Vec::new(), created: 0 }),
             OpSpec::Exec(spec) => Arc::new(Exec {
-                spec: spec.clone(),
+                spec: Arc::new(spec.clone()),
                 platform: platform.to_owned(),
                 machine: Arc::clone(machine),
                 name: vertex.name.clone(),

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ignore::{WalkBuilder, WalkState};
 use kiln_cache::key::KeyBuilder;
-use kiln_cache::{Snapshot, Staged};
+use kiln_cache::{Snapshot, SnapshotId, Staged};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
@@ -39,8 +39,9 @@ const READ_BYTES: usize = 32 << 10;
 const USAGE_THREADS: usize = 2;
 
 /// A RUN step.
+#[derive(Clone)]
 pub(super) struct Exec {
-    pub(super) spec: ExecSpec,
+    pub(super) spec: Arc<ExecSpec>,
     pub(super) platform: String,
     pub(super) machine: Arc<Machine>,
     pub(super) name: String,
@@ -73,57 +74,76 @@ impl Op for Exec {
     }
 }
 
+/// A step that was started.
+struct Running {
+    // The step goes first when this is dropped: it is killed before its files are removed.
+    step: Step,
+    staged: Staged,
+    endpoint: Option<Endpoint>,
+}
+
 impl Exec {
+    /// Two blocking calls, with the output between them: a change of threads costs as much as a mount.
     async fn run(&self, inputs: &[Outcome], context: &Context) -> Result<Executed, OpError> {
-        let rootfs = &inputs[0];
-        let staged = self.stage(rootfs, context).await?;
-        let endpoint = self.endpoint().await?;
-        let spec = self.runtime_spec(rootfs, &staged, context);
-        let (step, outputs) = self.start(spec, &endpoint).await?;
+        let (exec, rootfs, own_context) = (self.clone(), inputs[0].clone(), context.clone());
+        let started = blocking::run("start step", move || exec.start(&rootfs, &own_context)).await?;
+        let (running, outputs) = started;
         let mut tail = LogTail::default();
         forward(outputs, context, &mut tail).await;
         // A program may close its outputs and go on: a build that is stopped meanwhile kills it.
-        let killer = KillOnDrop(Some(step.killer()));
-        let exit = blocking::run("wait for step", move || step.wait()).await;
+        let killer = KillOnDrop(Some(running.step.killer()));
+        let run = running.staged.id();
+        let (exec, created) = (self.clone(), now());
+        let ended = blocking::run("end step", move || exec.end(running, created)).await;
         killer.disarm();
-        let exit = exit.map_err(|error| system(&error))?;
-        if let Some(endpoint) = endpoint {
-            self.machine.release(endpoint);
-        }
-        if exit.code() != 0 {
-            return Err(self.failed(exit, tail));
-        }
-        let created = now();
+        let (exit, snapshot) = ended?;
+        let Some(snapshot) = snapshot else { return Err(self.failed(exit, tail)) };
         let key = self.cheap_key(inputs);
         let id = KeyBuilder::new("exec-result", 1)
             .field("key", key.digest.to_string())
-            .field("run", staged.id().to_string())
+            .field("run", run.to_string())
             .digest();
-        let snapshot = blocking::run("seal step", move || seal(staged, created)).await?;
         self.machine.diff_ids.start(&context.store, &snapshot);
-        let mut chain = rootfs.chain.clone();
+        let mut chain = inputs[0].chain.clone();
         chain.push(snapshot);
         Ok(Executed { outcome: Outcome { id, chain, created }, key })
     }
 
-    async fn stage(&self, rootfs: &Outcome, context: &Context) -> Result<Staged, OpError> {
-        let (store, lease) = (context.store.clone(), context.lease.clone());
-        let below = rootfs.chain.last().map(|snapshot| store.snapshot_dir(snapshot));
-        blocking::run("stage step", move || {
-            let staged = store.stage(&lease).map_err(|error| system(&error))?;
-            super::inherit_root(below.as_deref(), &staged.fs()).map_err(|error| system(&error))?;
-            Ok(staged)
-        })
-        .await
+    /// Stages a snapshot, takes a network and starts the program. Blocking.
+    fn start(&self, rootfs: &Outcome, context: &Context) -> Result<(Running, [OwnedFd; 2]), OpError> {
+        let below = rootfs.chain.last().map(|snapshot| context.store.snapshot_dir(snapshot));
+        let staged = context.store.stage(&context.lease).map_err(|error| system(&error))?;
+        super::inherit_root(below.as_deref(), &staged.fs()).map_err(|error| system(&error))?;
+        let endpoint = match self.spec.network {
+            NetworkMode::Bridge => Some(self.machine.endpoint()?),
+            NetworkMode::None | NetworkMode::Host => None,
+        };
+        let namespace = endpoint.as_ref().map(|endpoint| endpoint.namespace.try_clone());
+        let namespace = namespace.transpose().map_err(|error| system(&error))?;
+        let (out_reader, stdout) = io::pipe().map_err(|error| system(&error))?;
+        let (err_reader, stderr) = io::pipe().map_err(|error| system(&error))?;
+        let io = StepIo { stdin: None, stdout: stdout.into(), stderr: stderr.into() };
+        let spec = self.runtime_spec(rootfs, &staged, context);
+        let step = self.machine.launcher()?.run(&spec, io, namespace).map_err(|error| {
+            let mut failure = Failure::from_error(FailureKind::System, &error);
+            failure.causes.insert(0, failure.message.clone());
+            failure.message = format!("process {} could not be started", self.shown());
+            Box::new(failure)
+        })?;
+        Ok((Running { step, staged, endpoint }, [out_reader.into(), err_reader.into()]))
     }
 
-    /// The network that the step gets, made ahead where possible.
-    async fn endpoint(&self) -> Result<Option<Endpoint>, OpError> {
-        if self.spec.network != NetworkMode::Bridge {
-            return Ok(None);
+    /// Waits for the end and seals what a program that did well left. Blocking.
+    fn end(&self, running: Running, created: i64) -> Result<(Exit, Option<SnapshotId>), OpError> {
+        let Running { step, staged, endpoint } = running;
+        let exit = step.wait().map_err(|error| system(&error))?;
+        if let Some(endpoint) = endpoint {
+            self.machine.release(endpoint);
         }
-        let machine = Arc::clone(&self.machine);
-        blocking::run("connect step", move || machine.endpoint()).await.map(Some)
+        if exit.code() != 0 {
+            return Ok((exit, None));
+        }
+        Ok((exit, Some(seal(staged, created)?)))
     }
 
     fn runtime_spec(&self, rootfs: &Outcome, staged: &Staged, context: &Context) -> Spec {
@@ -163,28 +183,6 @@ impl Exec {
             remove_stubs: true,
             ..Spec::default()
         }
-    }
-
-    async fn start(&self, spec: Spec, endpoint: &Option<Endpoint>) -> Result<(Step, [OwnedFd; 2]), OpError> {
-        let namespace = match endpoint {
-            Some(endpoint) => Some(endpoint.namespace.try_clone().map_err(|error| system(&error))?),
-            None => None,
-        };
-        let machine = Arc::clone(&self.machine);
-        let shown = self.shown();
-        blocking::run("start step", move || {
-            let (out_reader, stdout) = io::pipe().map_err(|error| system(&error))?;
-            let (err_reader, stderr) = io::pipe().map_err(|error| system(&error))?;
-            let io = StepIo { stdin: None, stdout: stdout.into(), stderr: stderr.into() };
-            let step = machine.launcher()?.run(&spec, io, namespace).map_err(|error| {
-                let mut failure = Failure::from_error(FailureKind::System, &error);
-                failure.causes.insert(0, failure.message.clone());
-                failure.message = format!("process {shown} could not be started");
-                Box::new(failure)
-            })?;
-            Ok((step, [out_reader.into(), err_reader.into()]))
-        })
-        .await
     }
 
     /// The command as messages show it.
@@ -253,7 +251,7 @@ async fn forward(outputs: [OwnedFd; 2], context: &Context, tail: &mut LogTail) {
 }
 
 /// Seals the staged folder.
-fn seal(staged: Staged, created: i64) -> Result<kiln_cache::SnapshotId, OpError> {
+fn seal(staged: Staged, created: i64) -> Result<SnapshotId, OpError> {
     let bytes = usage(&staged.fs());
     staged.commit(Snapshot { diff: None, bytes, created }).map_err(|error| system(&error))
 }

@@ -23,6 +23,14 @@ pub(super) fn slots() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from) * SLOTS_PER_CPU
 }
 
+/// What a vertex found when its turn came.
+enum Claim {
+    /// Somebody made it meanwhile.
+    Found(Outcome),
+    /// It is this build's to run, as long as it has the lock.
+    Run(KeyLock),
+}
+
 impl Solver {
     /// Runs what `found` lacks, and gives every vertex' outcome.
     ///
@@ -67,38 +75,53 @@ impl Solver {
         let cheap = node.op.cheap_key(&inputs);
         let own = Arc::clone(&self.in_flight.entry(cheap.digest).or_default());
         let _first = own.lock().await;
-        let _lock = self.lock(cheap.digest).await?;
-        if let Some(outcome) = self.look_again(vertex, &inputs).await? {
-            if let Some(step) = node.step {
-                self.events.send(Event::Finished(step, StepOutcome::Cached));
+        let _lock = match self.claim(vertex, cheap.digest, &inputs).await? {
+            Claim::Found(outcome) => {
+                if let Some(step) = node.step {
+                    self.events.send(Event::Finished(step, StepOutcome::Cached));
+                }
+                return Ok(outcome);
             }
-            return Ok(outcome);
-        }
+            Claim::Run(lock) => lock,
+        };
         let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
         self.execute(vertex, node, inputs).await
     }
 
-    /// Waits for the key's lock.
-    async fn lock(self: &Arc<Self>, key: Digest) -> Result<KeyLock, OpError> {
+    /// Takes the key's lock, looks the vertex up again and holds what it will read.
+    ///
+    /// One blocking call does all three: a change of threads costs as much as each of them.
+    async fn claim(
+        self: &Arc<Self>,
+        vertex: usize,
+        key: Digest,
+        inputs: &[Outcome],
+    ) -> Result<Claim, OpError> {
         let mut pause = LOCK_POLL.0;
         loop {
-            let store = self.store.clone();
-            let lock = blocking::run("lock key", move || store.try_lock_key(&key)).await;
-            if let Some(lock) = lock.map_err(lookup::store_error)? {
-                return Ok(lock);
+            let (solver, inputs) = (Arc::clone(self), inputs.to_vec());
+            let claim = blocking::run("claim step", move || solver.try_claim(vertex, &key, &inputs)).await?;
+            if let Some(claim) = claim {
+                return Ok(claim);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LOCK_POLL.1);
         }
     }
 
-    async fn look_again(
-        self: &Arc<Self>,
-        vertex: usize,
-        inputs: &[Outcome],
-    ) -> Result<Option<Outcome>, OpError> {
-        let (solver, inputs) = (Arc::clone(self), inputs.to_vec());
-        blocking::run("look up step", move || solver.lookup(&solver.nodes[vertex], &inputs)).await
+    /// `None` while another process is at the same key.
+    fn try_claim(&self, vertex: usize, key: &Digest, inputs: &[Outcome]) -> Result<Option<Claim>, OpError> {
+        let Some(lock) = self.store.try_lock_key(key).map_err(lookup::store_error)? else { return Ok(None) };
+        if let Some(outcome) = self.lookup(&self.nodes[vertex], inputs)? {
+            return Ok(Some(Claim::Found(outcome)));
+        }
+        let layers = layers(inputs);
+        if !layers.is_empty() && !self.lease.hold(&layers).map_err(lookup::store_error)? {
+            let failure =
+                Failure::new(FailureKind::System, "a layer that this step needs was removed meanwhile");
+            return Err(Box::new(failure.hint("run the build again")));
+        }
+        Ok(Some(Claim::Run(lock)))
     }
 
     async fn execute(
@@ -107,14 +130,6 @@ impl Solver {
         node: &Node,
         inputs: Vec<Outcome>,
     ) -> Result<Outcome, OpError> {
-        let (lease, layers) = (self.lease.clone(), layers(&inputs));
-        let held =
-            blocking::run("hold layers", move || layers.is_empty() || lease.hold(&layers).unwrap_or(false));
-        if !held.await {
-            let failure =
-                Failure::new(FailureKind::System, "a layer that this step needs was removed meanwhile");
-            return Err(Box::new(failure.hint("run the build again")));
-        }
         let started = Instant::now();
         if let Some(step) = node.step {
             self.events.send(Event::Started(step));
