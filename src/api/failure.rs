@@ -1,5 +1,10 @@
 //! A failure as its user sees it.
 
+use std::io;
+
+/// What to do when a disk has no room.
+pub(crate) const MAKE_ROOM: &str = "make room: `kiln prune` removes what nothing needs";
+
 /// What kind of failure it was; `cli` maps it to an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
@@ -71,18 +76,28 @@ impl Failure {
     /// Returns a failure from `error` and the chain of its sources.
     pub fn from_error(kind: FailureKind, error: &(dyn std::error::Error + 'static)) -> Self {
         let mut failure = Self::new(kind, error.to_string());
+        let mut full = is_disk_full(error);
         let mut source = error.source();
         while let Some(cause) = source {
             failure.causes.push(cause.to_string());
+            full |= is_disk_full(cause);
             source = cause.source();
         }
-        failure
+        if full { failure.hint(MAKE_ROOM) } else { failure }
     }
 
-    /// Adds a thing to do.
+    /// Adds a thing to do, unless it is there already.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        let hint = hint.into();
+        if !self.hints.contains(&hint) {
+            self.hints.push(hint);
+        }
         self
     }
+}
+
+fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }

@@ -16,6 +16,7 @@ pub use container::{
     ContainerInfo, ContainerState, CreateRequest, ExecRequest, LogsRequest, RunOutcome, Stdio, VolumeRequest,
 };
 pub use event::{Event, Events, StepId, StepOutcome, Stream};
+pub(crate) use failure::MAKE_ROOM;
 pub use failure::{Excerpt, Failure, FailureKind};
 pub use image::{HistoryRow, ImageInfo, PruneReport, PruneRequest, Pulled, Pushed, Removed};
 

@@ -20,7 +20,7 @@ use crate::build::graph::{self, Base, BaseRequest, Bases, Graph, Lowered, OpSpec
 use crate::build::ops::{self, Machine};
 use crate::build::solve::{Outcome, Solver, Stopped};
 use crate::image;
-use crate::oci::Platform;
+use crate::oci::{Platform, Reference};
 
 /// How often lowering may ask for images: FROM, then ONBUILD's COPY --from, and one more.
 const ROUNDS: usize = 8;
@@ -128,6 +128,10 @@ impl Build<'_> {
         if found.iter().all(Option::is_some) {
             return Ok(found.into_iter().flatten().collect());
         }
+        // From here on a prune beside this build takes nothing of what it stands on.
+        let known: Vec<_> =
+            found.iter().flatten().flat_map(|outcome| outcome.chain.iter().copied()).collect();
+        self.hold(&known)?;
         self.prepare(graph, &found);
         let outcomes = self.engine.block_on(async {
             let outcomes = Arc::new(solver).run(found).await?;
@@ -180,18 +184,16 @@ impl Build<'_> {
     fn finish(&self, graph: &Graph, outcomes: &[Outcome]) -> Result<BuildOutcome, Failure> {
         let target = &outcomes[graph.target];
         let epoch = self.engine.settings.source_date_epoch;
-        let image = assemble::image(graph, outcomes, &self.store, &self.lease, epoch)?;
+        let mut image = assemble::image(graph, outcomes, &self.store, &self.lease, epoch)?;
         let files_only = !self.request.outputs.is_empty()
             && self.request.outputs.iter().all(|output| output.kind != OutputKind::Image);
-        let mut tags = Vec::new();
-        if !files_only {
-            for reference in &self.request.tags {
-                self.store
-                    .tag(&reference.to_string(), &image.id)
-                    .map_err(|error| Failure::from_error(FailureKind::System, &error))?;
-                tags.push(reference.to_string());
-            }
+        let names: &[Reference] = if files_only { &[] } else { &self.request.tags };
+        if let Err(kiln_cache::Error::NoImage { .. }) = self.tag(names, &image) {
+            // A prune took it before it had its name; what it is made of is held now.
+            self.hold(&target.chain)?;
+            image = assemble::image(graph, outcomes, &self.store, &self.lease, epoch)?;
         }
+        self.tag(names, &image).map_err(|error| Failure::from_error(FailureKind::System, &error))?;
         if !self.request.outputs.is_empty() {
             self.hold(&target.chain)?;
         }
@@ -199,6 +201,12 @@ impl Build<'_> {
             let place = (&self.store, &self.lease);
             assemble::export(output, &image, &self.request.tags, place, epoch)?;
         }
+        let tags = names.iter().map(Reference::to_string).collect();
         Ok(BuildOutcome { image: Some(image.id.to_string()), tags })
+    }
+
+    /// Gives the image its names; those that it has already are not written again.
+    fn tag(&self, names: &[Reference], image: &kiln_cache::Image) -> kiln_cache::Result<()> {
+        names.iter().try_for_each(|name| self.store.tag(&name.to_string(), &image.id).map(drop))
     }
 }

@@ -18,7 +18,7 @@ pub struct Assembly {
     pub chain: Vec<SnapshotId>,
 }
 
-/// Makes the image and puts it into the store, where `lease` keeps it until it has a name.
+/// Makes the image and puts it into the store; what is written meanwhile is kept by `lease`.
 ///
 /// An image that is there already, such as one that was pulled, stays as it is.
 pub fn assemble(store: &Store, lease: &Lease, assembly: Assembly) -> Result<Image> {
@@ -32,9 +32,8 @@ pub fn assemble(store: &Store, lease: &Lease, assembly: Assembly) -> Result<Imag
         reason: error.to_string(),
     })?;
     let id = kiln_cache::Digest::of(&bytes);
-    if let Some(image) = store.image(&id)?
-        && lease.hold(&image.chain)?
-    {
+    // Being there, it keeps its layers by itself: a lease would be a write in a build that changes nothing.
+    if let Some(image) = store.image(&id)? {
         return Ok(image);
     }
     store.put_blob(&bytes, lease)?;

@@ -5,7 +5,7 @@ use std::io;
 use kiln_cache::Digest;
 
 use super::layer::LayerError;
-use crate::api::{Failure, FailureKind};
+use crate::api::{Failure, FailureKind, MAKE_ROOM};
 use crate::oci::{Platform, ReferenceError};
 use crate::registry;
 
@@ -153,7 +153,7 @@ impl Error {
 
     fn hint(&self) -> Option<String> {
         if self.is_disk_full() {
-            return Some("make room: `kiln prune` removes what nothing needs".to_owned());
+            return Some(MAKE_ROOM.to_owned());
         }
         match self {
             Self::NotFound { closest: Some(name), .. } => Some(format!("did you mean `{name}`?")),

@@ -9,8 +9,12 @@
     reason = "tests talk to their reader and read their own environment"
 )]
 
+mod build;
+mod build_cache;
 mod cli;
 mod container;
+mod crash;
+mod hostile;
 mod image;
 mod layers;
 mod network;

@@ -6,7 +6,7 @@ use kiln_grammar::{parse_trigger, word};
 use super::lower::{Base, BaseRequest, Lowering, StageBase, Stop};
 use super::scope::{DEFAULT_PATH, Scope};
 use super::{HistoryPlan, ImagePlan, MkdirSpec, OpSpec, Vertex, VertexId, history};
-use crate::oci::{self, Empty, ImageConfig, Platform};
+use crate::oci::{self, Empty, HistoryEntry, ImageConfig, Platform};
 
 /// Where a stage stands.
 #[derive(Debug, Clone)]
@@ -106,7 +106,7 @@ impl StageState {
         label: StepLabel,
         index: usize,
     ) -> Self {
-        let history = std::mem::take(&mut config.history).into_iter().map(HistoryPlan::Kept).collect();
+        let history = kept_history(&mut config).into_iter().map(HistoryPlan::Kept).collect();
         config.rootfs.diff_ids.clear();
         config.os.clone_from(&platform.os);
         config.architecture.clone_from(&platform.architecture);
@@ -431,4 +431,20 @@ pub(super) fn image_source(
 ) -> VertexId {
     let name = format!("FROM {}", request.reference);
     lowering.source(request, base, name, span)
+}
+
+/// Takes a base's history with exactly one line per layer: many images have none, some a wrong one.
+///
+/// As in BuildKit, lines are added for layers that have none, and lines too many count as without a layer.
+fn kept_history(config: &mut ImageConfig) -> Vec<HistoryEntry> {
+    let layers = config.rootfs.diff_ids.len();
+    let mut history = std::mem::take(&mut config.history);
+    let mut lines = 0;
+    for entry in &mut history {
+        entry.empty_layer |= lines == layers;
+        lines += usize::from(!entry.empty_layer);
+    }
+    let missing = HistoryEntry { created: config.created.clone(), ..HistoryEntry::default() };
+    history.extend(std::iter::repeat_n(missing, layers - lines));
+    history
 }

@@ -118,8 +118,13 @@ impl Exec {
             NetworkMode::Bridge => Some(self.machine.endpoint()?),
             NetworkMode::None | NetworkMode::Host => None,
         };
-        let namespace = endpoint.as_ref().map(|endpoint| endpoint.namespace.try_clone());
-        let namespace = namespace.transpose().map_err(|error| system(&error))?;
+        let namespace = match &endpoint {
+            Some(endpoint) => Some(endpoint.namespace.try_clone().map_err(|error| system(&error))?),
+            None if self.spec.network == NetworkMode::None => {
+                Some(crate::network::loopback().map_err(|error| system(&error))?)
+            }
+            None => None,
+        };
         let (out_reader, stdout) = io::pipe().map_err(|error| system(&error))?;
         let (err_reader, stderr) = io::pipe().map_err(|error| system(&error))?;
         let io = StepIo { stdin: None, stdout: stdout.into(), stderr: stderr.into() };

@@ -1,5 +1,6 @@
 //! What the integration tests share.
 
+pub(crate) mod binary;
 pub(crate) mod kiln;
 pub(crate) mod registry;
 

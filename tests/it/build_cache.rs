@@ -1,0 +1,213 @@
+//! Which steps of a build run again, alone and beside others.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, SystemTime};
+
+use crate::support::binary::{Kiln, Ran, Step, finish, read, start};
+use crate::support::needs_root;
+
+/// The steps of a build that ran.
+fn ran(build: &Ran) -> Vec<String> {
+    assert_eq!(build.code, 0, "{build}");
+    build.ended(Step::Done)
+}
+
+const TWELVE: &str = "FROM busybox\nARG A=1\nENV E=$A\nWORKDIR /w\nCOPY a /w/\nRUN cat a\nCOPY tree /tree\nRUN echo two\n\
+    COPY b /w/\nUSER user\nRUN true\nCMD [\"x\"]\n";
+
+#[test]
+fn an_unchanged_build_runs_nothing_and_writes_nothing() {
+    if !needs_root("an_unchanged_build_runs_nothing_and_writes_nothing") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let files = [("Dockerfile", TWELVE), ("a", "a"), ("b", "b"), ("tree/x/y", "y"), ("tree/l", "-> x")];
+    let context = kiln.context(&files);
+    let first = kiln.build(&context, &["-t", "twelve"]).ok();
+    assert_eq!(ran(&first).len(), 7, "{first}");
+    // The second one may still write down what the first could not know for sure (files too young to trust).
+    kiln.build(&context, &["-t", "twelve"]).ok();
+    kiln.settle();
+    let before = kiln.files();
+    let second = kiln.build(&context, &["-t", "twelve"]).ok();
+    assert_eq!((ran(&second), second.id()), (Vec::new(), first.id()));
+    assert_eq!(second.ended(Step::Cached).len(), 7, "{second}");
+    let after = kiln.files();
+    let changed: Vec<_> = after.iter().filter(|(path, of)| before.get(*path) != Some(of)).collect();
+    assert!(changed.is_empty() && after.len() == before.len(), "{changed:?}");
+    // The same content elsewhere, with other times.
+    let copy = kiln.context(&files);
+    assert_eq!(ran(&kiln.build(&copy, &[])), Vec::<String>::new());
+}
+
+#[test]
+fn only_what_changed_and_what_stands_above_runs_again() {
+    if !needs_root("only_what_changed_and_what_stands_above_runs_again") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[
+        ("Dockerfile", "FROM busybox\nCOPY a /a\nRUN echo 1\nCOPY b /b\nRUN echo 2\nCOPY d /d\n"),
+        ("a", "a"),
+        ("b", "b"),
+        ("d/hidden", "1"),
+        ("d/seen", "1"),
+        (".dockerignore", "d/hidden\n"),
+    ]);
+    let first = kiln.build(&context, &[]).ok();
+    assert_eq!(ran(&first).len(), 5);
+    let again = || kiln.build(&context, &[]).ok();
+    let nothing = Vec::<String>::new();
+
+    let file = File::options().write(true).open(context.join("a")).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(1000)).unwrap();
+    assert_eq!(ran(&again()), nothing, "another time");
+
+    fs::write(context.join("d/hidden"), "2").unwrap();
+    fs::write(context.join("not-copied"), "2").unwrap();
+    assert_eq!(ran(&again()), nothing, "a hidden file, and one that no step reads");
+
+    fs::write(context.join("b"), "B").unwrap();
+    assert_eq!(ran(&again()), ["COPY b /b", "COPY d /d", "RUN echo 2"]);
+
+    fs::write(context.join("b"), "b").unwrap();
+    let back = again();
+    assert_eq!((ran(&back), back.id()), (nothing.clone(), first.id()), "back to what it was");
+
+    fs::set_permissions(context.join("d/seen"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(ran(&again()), ["COPY d /d"], "another mode");
+
+    fs::rename(context.join("d/seen"), context.join("d/other")).unwrap();
+    assert_eq!(ran(&again()), ["COPY d /d"], "another name");
+
+    assert_eq!(ran(&kiln.build(&context, &["--no-cache"])).len(), 5);
+    assert_eq!(ran(&again()), nothing);
+}
+
+#[test]
+fn arguments_miss_only_where_they_are_seen() {
+    if !needs_root("arguments_miss_only_where_they_are_seen") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[(
+        "Dockerfile",
+        "FROM busybox\nRUN echo 1\nARG A\nRUN echo 2\nENV B=x\nRUN echo 3\nLABEL l=1\n",
+    )]);
+    assert_eq!(ran(&kiln.build(&context, &["--build-arg", "A=1"])).len(), 3);
+    assert_eq!(ran(&kiln.build(&context, &["--build-arg", "A=2"])), ["RUN echo 2", "RUN echo 3"]);
+    assert_eq!(ran(&kiln.build(&context, &["--build-arg", "A=1"])).len(), 0);
+    assert_eq!(ran(&kiln.build(&context, &["--build-arg", "A=1", "--label", "x=y"])).len(), 0);
+    assert_eq!(
+        ran(&kiln.build(&context, &["--build-arg", "A=1", "--build-arg", "http_proxy=http://p"])).len(),
+        0
+    );
+}
+
+#[test]
+fn a_file_edited_during_the_build_cannot_poison_the_cache() {
+    if !needs_root("a_file_edited_during_the_build_cannot_poison_the_cache") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    // The COPY reads the file after the first step has run, and so after the edit.
+    let context =
+        kiln.context(&[("Dockerfile", "FROM busybox\nRUN echo started; sleep 1\nCOPY f /f\n"), ("f", "old")]);
+    kiln.build(&context, &["-t", "old"]).ok();
+    // A base that misses, so that everything above it is looked up late.
+    let file = context.join("Dockerfile");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("echo started", "echo started again")).unwrap();
+    let mut child = start(&mut kiln.build_command(&context, &["-t", "new"]));
+    wait_for_output(&mut child, "started again\n");
+    fs::write(context.join("f"), "new").unwrap();
+    finish(child);
+    assert_eq!(read(&kiln.build_files(&context, &[]), "f"), "new");
+    fs::write(context.join("f"), "old").unwrap();
+    assert_eq!(read(&kiln.build_files(&context, &[]), "f"), "old");
+}
+
+/// Reads standard error until a line ends with `text`; the rest goes nowhere.
+fn wait_for_output(child: &mut std::process::Child, text: &str) {
+    use std::io::{BufRead, BufReader};
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.ends_with(text) {
+        line.clear();
+        assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the build ended without saying `{text}`");
+    }
+    std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+}
+
+#[test]
+fn equal_builds_at_one_moment_run_each_step_once() {
+    if !needs_root("equal_builds_at_one_moment_run_each_step_once") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[
+        (
+            "Dockerfile",
+            "FROM busybox AS a\nRUN sleep 0.2; cat /proc/sys/kernel/random/uuid > /a\nFROM busybox\nCOPY f /f\nRUN sleep 0.1\n\
+             COPY --from=a /a /a\nRUN cat /proc/sys/kernel/random/uuid > /b; sleep 0.2\nWORKDIR /w\n",
+        ),
+        ("f", "f"),
+    ]);
+    let children: Vec<_> =
+        (0..4).map(|_| start(&mut kiln.build_command(&context, &["-t", "same"]))).collect();
+    let builds: Vec<Ran> = children.into_iter().map(|child| finish(child).ok()).collect();
+    let done: usize = builds.iter().map(|build| build.ended(Step::Done).len()).sum();
+    assert_eq!(done, 6, "{}", builds.iter().map(Ran::to_string).collect::<String>());
+    assert!(builds.iter().all(|build| build.id() == builds[0].id()));
+    // One layer per step and the base's: nothing was made twice.
+    assert_eq!(crate::support::binary::names(&kiln.root().join("snapshots")).len(), 7);
+}
+
+#[test]
+fn a_failing_step_fails_every_build_that_waits_for_it() {
+    if !needs_root("a_failing_step_fails_every_build_that_waits_for_it") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[("Dockerfile", "FROM busybox\nRUN sleep 0.2; exit 4\n")]);
+    let children: Vec<_> = (0..3).map(|_| start(&mut kiln.build_command(&context, &[]))).collect();
+    for child in children {
+        finish(child).fails_with(&["exit code: 4"]);
+    }
+}
+
+#[test]
+fn different_builds_and_prunes_do_not_disturb_each_other() {
+    if !needs_root("different_builds_and_prunes_do_not_disturb_each_other") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let contexts: Vec<_> = (0..3)
+        .map(|number| {
+            let text = format!(
+                "FROM busybox AS x\nRUN echo {number} > /n; sleep 0.1\nCOPY f /f\nRUN sleep 0.1\nFROM busybox\n\
+                 COPY --from=x /n /f /\nRUN cat /n /f; sleep 0.1\nWORKDIR /w\nRUN test -e /n\n"
+            );
+            kiln.context(&[("Dockerfile", &text), ("f", "f")])
+        })
+        .collect();
+    for round in 0..3 {
+        let children: Vec<_> = (contexts.iter().enumerate())
+            .map(|(number, context)| {
+                let tag = format!("n{number}:r{round}");
+                start(&mut kiln.build_command(context, &["--no-cache", "-t", &tag]))
+            })
+            .collect();
+        for _ in 0..4 {
+            kiln.ok(&["prune", "-f"]);
+        }
+        for child in children {
+            finish(child).ok();
+        }
+    }
+    for (number, context) in contexts.iter().enumerate() {
+        assert_eq!(read(&kiln.build_files(context, &[]), "n"), format!("{number}\n"));
+        assert_eq!(kiln.ok(&["images", "-q", &format!("n{number}")]).lines().count(), 3);
+    }
+}
