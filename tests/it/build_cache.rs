@@ -208,6 +208,6 @@ fn different_builds_and_prunes_do_not_disturb_each_other() {
     }
     for (number, context) in contexts.iter().enumerate() {
         assert_eq!(read(&kiln.build_files(context, &[]), "n"), format!("{number}\n"));
-        assert_eq!(kiln.ok(&["images", "-q", &format!("n{number}")]).lines().count(), 3);
+        assert_eq!(kiln.ok(&["images", "--format", "{{.Tag}}", &format!("n{number}")]).lines().count(), 3);
     }
 }
