@@ -10,11 +10,35 @@ work=${KILN_BENCH:-$project/target/bench}
 [ -x "$kiln" ] || die "$kiln is missing: run \`make build\`"
 need mmdebstrap mmdebstrap busybox busybox-static docker-registry docker-registry
 rm -rf "$work" && mkdir -p "$work"
-trap 'stop_registry' EXIT
+docker_pid=
+end_all() {
+    clean_up
+    [ -n "$docker_pid" ] || return 0
+    kill "$docker_pid" && wait "$docker_pid" || true
+    [ -n "$had_docker0" ] || ip link del docker0 2>/dev/null || true
+}
+trap end_all EXIT
+
+# start_docker: a daemon of our own, with its store beside kiln's; leaves DOCKER_HOST set when it answers.
+start_docker() {
+    had_docker0=$(ip link show docker0 2>/dev/null || true)
+    export DOCKER_HOST=unix://$work/docker.sock DOCKER_BUILDKIT=1
+    dockerd --data-root "$work/docker" --exec-root "$work/docker-run" --pidfile "$work/docker.pid" \
+        --host "$DOCKER_HOST" --iptables=false --ip-masq=false >"$work/docker.log" 2>&1 &
+    docker_pid=$!
+    local tries
+    for tries in $(seq 100); do
+        docker info >/dev/null 2>&1 && return
+        kill -0 "$docker_pid" 2>/dev/null || break
+        sleep 0.2
+    done
+    tail -3 "$work/docker.log" >&2
+    return 1
+}
 
 engines=(kiln)
 command -v buildah >/dev/null && engines+=(buildah)
-docker info >/dev/null 2>&1 && engines+=(docker)
+command -v dockerd >/dev/null && start_docker && engines+=(docker)
 # crun refuses machines with both cgroup versions; runc doesn't.
 command -v runc >/dev/null && export BUILDAH_RUNTIME=runc
 

@@ -8,7 +8,7 @@ work=${KILN_DEMO:-$project/target/demo}
 
 need mmdebstrap mmdebstrap busybox busybox-static docker-registry docker-registry
 mkdir -p "$work"
-trap stop_registry EXIT
+trap clean_up EXIT
 
 say "base images"
 make_bases

@@ -74,6 +74,12 @@ stop_registry() {
     registry_pid=
 }
 
+# clean_up: what a script leaves of processes and interfaces at its end. Images and layers stay in $KILN_ROOT.
+clean_up() {
+    stop_registry
+    [ -z "${KILN_ROOT:-}" ] || "$kiln" container prune --force >/dev/null
+}
+
 # push_bases KILN FOLDER: puts the bases into the registry, by a store of their own.
 push_bases() {
     local kiln=$1 root=$2

@@ -8,11 +8,11 @@ work=${KILN_REAL:-$project/target/real}
 need mmdebstrap mmdebstrap busybox busybox-static docker-registry docker-registry
 
 running=
-clean_up() {
+end_all() {
     [ -z "$running" ] || "$kiln" rm -f "$running" >/dev/null 2>&1 || true
-    stop_registry
+    clean_up
 }
-trap clean_up EXIT
+trap end_all EXIT
 
 # build NAME [FLAG...]: builds the image real-NAME and lets the peers look at it.
 build() {

@@ -7,6 +7,7 @@ use kiln_cache::{Image, Store, Sweep};
 use super::Engine;
 use crate::api::{ContainerState, Failure, FailureKind, PruneReport, PruneRequest};
 use crate::image;
+use crate::network::Networks;
 
 impl Engine {
     /// Removes what nothing needs and tells how much that freed.
@@ -15,6 +16,9 @@ impl Engine {
         let store = self.store()?;
         if request.containers {
             report.containers = self.prune_containers()?;
+            // A bridge that nothing is connected to is made again when it is needed.
+            let unused = Networks::new(&store.root().join("networks")).remove_unused();
+            unused.map_err(|error| Failure::from_error(FailureKind::System, &error))?;
         }
         let mut images = Vec::new();
         if request.images {

@@ -110,6 +110,11 @@ pub(super) fn reap(folder: &Path) -> io::Result<usize> {
     Ok(reaped)
 }
 
+/// Tells whether no address is taken; after [`reap`] only held records are left.
+pub(super) fn is_unused(folder: &Path) -> io::Result<bool> {
+    Ok(std::fs::read_dir(folder.join("addresses"))?.next().is_none())
+}
+
 fn claim(path: &Path, owner: &str) -> io::Result<Option<File>> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {

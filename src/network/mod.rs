@@ -176,6 +176,18 @@ impl Networks {
     ///
     /// `owner` is noted beside the address, for people who look.
     pub fn connect(&self, owner: &str) -> Result<Endpoint> {
+        let first = self.try_connect(owner);
+        // Another kiln may have removed the unused bridge between our look at it and our use of it.
+        if first.is_err() && self.has_no_bridge() { self.try_connect(owner) } else { first }
+    }
+
+    fn has_no_bridge(&self) -> bool {
+        Socket::route()
+            .and_then(|mut host| link::find(&mut host, &self.bridge))
+            .is_ok_and(|found| found.is_none())
+    }
+
+    fn try_connect(&self, owner: &str) -> Result<Endpoint> {
         let mut host = Socket::route().map_err(|source| self.kernel("open a netlink socket", source))?;
         let ready = self.ready(&mut host)?;
         let inside = Namespace::make().map_err(|source| self.kernel("make a network namespace", source))?;
@@ -208,6 +220,22 @@ impl Networks {
         }
         let _lock = self.lock()?;
         addresses::reap(&self.folder).map_err(|source| self.file("reap records in", &self.folder, source))
+    }
+
+    /// Removes the bridge and its rules if no endpoint is connected; tells whether it did.
+    ///
+    /// The next connection makes them again.
+    pub fn remove_unused(&self) -> Result<bool> {
+        if !self.folder.join("addresses").exists() {
+            return Ok(false);
+        }
+        let _lock = self.lock()?;
+        let failed = |source| self.file("look at the records in", &self.folder, source);
+        addresses::reap(&self.folder).map_err(failed)?;
+        if !addresses::is_unused(&self.folder).map_err(failed)? {
+            return Ok(false);
+        }
+        self.remove().map(|()| true)
     }
 
     /// Removes the bridge and its packet filter; namespaces that are still connected lose their way out.

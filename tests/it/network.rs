@@ -237,3 +237,18 @@ fn the_bridge_of_a_store_that_is_gone_goes_with_the_next_one_made() {
     drop(next.connect());
     assert!(!bridge.exists());
 }
+
+#[test]
+fn an_unused_bridge_is_removed_and_made_again_but_a_used_one_stays() {
+    if !needs_root("an_unused_bridge_is_removed_and_made_again_but_a_used_one_stays") {
+        return;
+    }
+    let network = TestNetwork::new();
+    assert!(!network.networks.remove_unused().unwrap(), "nothing was made");
+    let endpoint = network.connect();
+    assert!(!network.networks.remove_unused().unwrap(), "somebody is connected");
+    network.networks.release(endpoint);
+    assert!(network.networks.remove_unused().unwrap());
+    assert_eq!(network.records(), 0);
+    network.connect();
+}
