@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use kiln_cache::{Lease, SnapshotId, Store};
 use kiln_grammar::ast::Dockerfile;
+use kiln_grammar::suggest;
 
 use super::dockerfile::{self, Recipe};
 use super::{Engine, assemble};
@@ -71,7 +72,10 @@ impl Build<'_> {
                 Ok(Lowered::Missing(requests)) => {
                     for wanted in requests {
                         let base = self.base(&wanted.request);
-                        let base = base.map_err(|failure| recipe.explain(failure, wanted.span))?;
+                        let base = base.map_err(|failure| {
+                            let failure = perhaps_a_stage(failure, tree, &wanted.request.reference);
+                            recipe.explain(failure, wanted.span)
+                        })?;
                         bases.insert(wanted.request, base);
                     }
                 }
@@ -208,5 +212,19 @@ impl Build<'_> {
     /// Gives the image its names; those that it has already are not written again.
     fn tag(&self, names: &[Reference], image: &kiln_cache::Image) -> kiln_cache::Result<()> {
         names.iter().try_for_each(|name| self.store.tag(&name.to_string(), &image.id).map(drop))
+    }
+}
+
+/// Adds what was perhaps meant: a name that is no stage's is taken as an image's.
+fn perhaps_a_stage(failure: Failure, tree: &Dockerfile, reference: &Reference) -> Failure {
+    let name = reference.familiar_name();
+    let stages = || tree.stages.iter().filter_map(|stage| stage.name.as_ref()).map(|name| name.text.as_str());
+    if stages().any(|stage| stage == name) {
+        return failure
+            .hint(format!("the stage `{name}` stands further down: a stage can use only those above it"));
+    }
+    match suggest::closest(&name, stages()) {
+        Some(stage) => failure.hint(format!("no stage is named `{name}`: did you mean `{stage}`?")),
+        None => failure,
     }
 }

@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
-use crate::support::binary::{Kiln, Ran, Step, finish, read, start};
+use crate::support::binary::{Kiln, Ran, Step, busybox_tar, finish, read, start};
 use crate::support::needs_root;
+use crate::support::registry::FakeRegistry;
 
 /// The steps of a build that ran.
 fn ran(build: &Ran) -> Vec<String> {
@@ -210,4 +211,104 @@ fn different_builds_and_prunes_do_not_disturb_each_other() {
         assert_eq!(read(&kiln.build_files(context, &[]), "n"), format!("{number}\n"));
         assert_eq!(kiln.ok(&["images", "--format", "{{.Tag}}", &format!("n{number}")]).lines().count(), 3);
     }
+}
+
+#[test]
+fn a_prune_of_everything_beside_a_build_leaves_it_whole_or_says_so() {
+    if !needs_root("a_prune_of_everything_beside_a_build_leaves_it_whole_or_says_so") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[
+        (
+            "Dockerfile",
+            "FROM busybox AS x\nRUN echo x > /x; sleep 0.1\nRUN sleep 0.1\nFROM busybox\nRUN sleep 0.05\nCOPY f /f\n\
+             COPY --from=x /x /x\nRUN cat /x /f\n",
+        ),
+        ("f", "f"),
+    ]);
+    for round in 0..4 {
+        let mut child = start(&mut kiln.build_command(&context, &["-t", "kept"]));
+        if round > 0 {
+            wait_for_output(&mut child, "RUN sleep 0.1\n");
+        }
+        kiln.ok(&["prune", "-f", "-a"]);
+        let built = finish(child);
+        // In the first round the prune may be there before the build has looked at its base.
+        assert!(built.code == 0 || round == 0, "its layers were held: {built}");
+        kiln.run_with(&["import", "-", "busybox:latest"], &busybox_tar()).ok();
+        assert_eq!(read(&kiln.build_files(&context, &[]), "x"), "x\n");
+        kiln.ok(&["prune", "-f", "-a"]);
+        kiln.run_with(&["import", "-", "busybox:latest"], &busybox_tar()).ok();
+    }
+}
+
+#[test]
+fn a_waiting_build_takes_over_from_a_killed_one() {
+    if !needs_root("a_waiting_build_takes_over_from_a_killed_one") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[("Dockerfile", "FROM busybox\nRUN echo begun; sleep 1; echo x > /x\n")]);
+    let mut first = start(&mut kiln.build_command(&context, &[]));
+    wait_for_output(&mut first, " begun\n");
+    let second = start(&mut kiln.build_command(&context, &["-t", "second"]));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(ran(&finish(second)).len(), 1);
+    assert_eq!(read(&kiln.build_files(&context, &[]), "x"), "x\n");
+}
+
+#[test]
+fn equal_builds_that_pull_both_succeed() {
+    if !needs_root("equal_builds_that_pull_both_succeed") {
+        return;
+    }
+    let registry = FakeRegistry::start();
+    let layer = busybox_tar();
+    let config = serde_json::json!({
+        "architecture": kiln::oci::Platform::host().architecture, "os": "linux", "config": {},
+        "rootfs": { "type": "layers", "diff_ids": [kiln_cache::Digest::of(&layer).to_string()] },
+    });
+    registry.put_image("base", "latest", &[(kiln::oci::media_type::OCI_LAYER, &layer)], &config);
+    let kiln = Kiln::empty();
+    let text = format!("FROM {}/base\nRUN cat /proc/sys/kernel/random/uuid > /id\n", registry.host());
+    let context = kiln.context(&[("Dockerfile", &text)]);
+    let children: Vec<_> = (0..3).map(|_| start(&mut kiln.build_command(&context, &[]))).collect();
+    let builds: Vec<Ran> = children.into_iter().map(|child| finish(child).ok()).collect();
+    assert!(builds.iter().all(|build| build.id() == builds[0].id()));
+    assert_eq!(builds.iter().map(|build| build.ended(Step::Done).len()).sum::<usize>(), 1);
+    assert_eq!(kiln.ok(&["images", "-q"]).lines().count(), 2);
+}
+
+#[test]
+fn odd_files_of_a_context_are_copied_or_named() {
+    if !needs_root("odd_files_of_a_context_are_copied_or_named") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[
+        ("Dockerfile", "FROM busybox\nCOPY d /d\n"),
+        ("d/loop", "-> loop"),
+        ("d/line\nbreak", "x"),
+        ("d/empty/", ""),
+    ]);
+    let socket = std::os::unix::net::UnixListener::bind(context.join("d/socket")).unwrap();
+    let pipe = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        context.join("d/pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    );
+    pipe.unwrap();
+    let files = kiln.build_files(&context, &[]);
+    assert_eq!(
+        crate::support::binary::names(&files.path().join("d")),
+        ["empty", "line\nbreak", "loop", "pipe"]
+    );
+    assert_eq!(ran(&kiln.build(&context, &[])), Vec::<String>::new());
+    drop(socket);
+    fs::write(context.join("d/.wh.x"), "").unwrap();
+    kiln.build(&context, &[]).fails_with(&["/d/.wh.x", ">>> COPY d /d"]);
 }

@@ -74,7 +74,14 @@ fn bad_dockerfiles_are_refused_with_place_and_hint() {
             ("FROM busybox\nCOPY a\n", &["Dockerfile:2", "COPY"]),
             ("FROM busybox\nRUN <<EOF\ntrue\n", &["EOF", "Dockerfile:2"]),
             ("FROM busybox\nEXPOSE 99999999\n", &["99999999"]),
-            ("FROM busybox\nCOPY --from=nowhere /a /b\n", &["nowhere"]),
+            (
+                "FROM busybox AS builder\nFROM busybox\nCOPY --from=bulider /a /b\n",
+                &[">>> COPY", "did you mean `builder`"],
+            ),
+            (
+                "FROM later AS a\nFROM busybox AS later\nCOPY --from=a /a /b\n",
+                &[">>> FROM later", "further down"],
+            ),
             ("FROM busybox AS later\nCOPY --from=5 /a /b\n", &["Dockerfile:2", "5"]),
             ("FROM busybox AS self\nCOPY --from=self /a /b\n", &["self"]),
             ("FROM ${NOTHING}\n", &["Dockerfile:1", "NOTHING"]),

@@ -38,6 +38,9 @@ const READ_BYTES: usize = 32 << 10;
 /// Threads that add a new layer's sizes up: a package manager leaves thousands of files.
 const USAGE_THREADS: usize = 2;
 
+/// Most of a command that a message shows; its lines are shown with it anyway.
+const SHOWN_CHARACTERS: usize = 1000;
+
 /// A RUN step.
 #[derive(Clone)]
 pub(super) struct Exec {
@@ -190,9 +193,13 @@ impl Exec {
         }
     }
 
-    /// The command as messages show it.
+    /// The command as messages show it: a script of many lines isn't repeated whole.
     fn shown(&self) -> String {
-        format!("{:?}", self.spec.args.join(" "))
+        let command = self.spec.args.join(" ");
+        match command.char_indices().nth(SHOWN_CHARACTERS) {
+            Some((end, _)) => format!("{:?}", format!("{}…", &command[..end])),
+            None => format!("{command:?}"),
+        }
     }
 
     fn failed(&self, exit: Exit, tail: LogTail) -> OpError {
