@@ -128,14 +128,17 @@ impl Build<'_> {
             self.request.no_cache,
         );
         let stopped = |stopped: Stopped| recipe.explain(*stopped.error, graph.vertices[stopped.vertex].span);
-        let found = solver.cached().map_err(stopped)?;
+        let mut found = solver.cached().map_err(stopped)?;
         if found.iter().all(Option::is_some) {
             return Ok(found.into_iter().flatten().collect());
         }
         // From here on a prune beside this build takes nothing of what it stands on.
         let known: Vec<_> =
             found.iter().flatten().flat_map(|outcome| outcome.chain.iter().copied()).collect();
-        self.hold(&known)?;
+        if !self.lease.hold(&known).map_err(|error| Failure::from_error(FailureKind::System, &error))? {
+            // One was there already: each step looks, and holds, by itself.
+            found.fill(None);
+        }
         self.prepare(graph, &found);
         let outcomes = self.engine.block_on(async {
             let outcomes = Arc::new(solver).run(found).await?;

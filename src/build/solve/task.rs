@@ -112,7 +112,11 @@ impl Solver {
     /// `None` while another process is at the same key.
     fn try_claim(&self, vertex: usize, key: &Digest, inputs: &[Outcome]) -> Result<Option<Claim>, OpError> {
         let Some(lock) = self.store.try_lock_key(key).map_err(lookup::store_error)? else { return Ok(None) };
-        if let Some(outcome) = self.lookup(&self.nodes[vertex], inputs)? {
+        // What another build made is held by this one before its maker ends and a prune comes;
+        // what went away already is made again.
+        if let Some(outcome) = self.lookup(&self.nodes[vertex], inputs)?
+            && self.lease.hold(&outcome.chain).map_err(lookup::store_error)?
+        {
             return Ok(Some(Claim::Found(outcome)));
         }
         let layers = layers(inputs);
