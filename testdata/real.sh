@@ -66,12 +66,33 @@ finish() {
     running=
 }
 
+# in_podman IMAGE [ARGUMENT...]: what the image says when skopeo has copied it into podman and podman runs it.
+# The limits are named because a machine may refuse to raise its own to podman's.
+in_podman() {
+    local folder=$work/podman image=$1
+    local store="overlay@$folder/root+$folder/run"
+    shift
+    rm -rf "$folder" && mkdir -p "$folder"
+    "$kiln" save -o "$folder/image.tar" "$image"
+    skopeo copy -q "docker-archive:$folder/image.tar" "containers-storage:[$store]localhost/$image:latest"
+    podman --root "$folder/root" --runroot "$folder/run" --storage-driver overlay --runtime runc \
+        --cgroup-manager cgroupfs --events-backend file run --rm -i --network host \
+        --ulimit nofile=1000:1000 --ulimit nproc=1000:1000 "localhost/$image:latest" "$@"
+    rm -rf "$folder"
+}
+
+# has_podman: whether the peer is here; without skopeo and runc it can't be used.
+has_podman() { command -v podman >/dev/null && command -v runc >/dev/null && command -v skopeo >/dev/null; }
+
 # The text that follows is said to a port of the container by bash itself.
 http_get='exec 3<>/dev/tcp/127.0.0.1/$0; printf "GET $1 HTTP/1.0\r\n\r\n" >&3; cat <&3'
 
 real_c_server() {
     build c-server
     [ "$(echo hello | "$kiln" run --rm -i real-c-server --once)" = HELLO ] || die "c-server doesn't shout"
+    if has_podman; then
+        [ "$(echo hello | in_podman real-c-server --once)" = HELLO ] || die "c-server doesn't shout in podman"
+    fi
     start c-server
     ask "GOOD MORNING" bash -c 'exec 3<>/dev/tcp/127.0.0.1/7000; echo good morning >&3; read -r line <&3; echo "$line"'
     finish
@@ -106,6 +127,9 @@ real_go_scratch() {
     answer=$("$kiln" run --rm real-go-scratch)
     [ "$answer" = "primes 1.2: 2 3 5 7 11 13 17 19 23 29" ] || die "go-scratch says \`$answer\`"
     [ "$("$kiln" run --rm real-go-scratch 3)" = "primes 1.2: 2 3 5" ] || die "go-scratch ignores its argument"
+    if has_podman; then
+        [ "$(in_podman real-go-scratch </dev/null)" = "$answer" ] || die "go-scratch says something else in podman"
+    fi
     printf '%s\n' "$answer" >&2
 }
 
