@@ -129,7 +129,11 @@ fn the_network_has_an_address_and_reaches_the_gateway() {
         kiln.ok(&["run", "--rm", "--network", "host", "busybox", "readlink", "/proc/self/ns/net"]),
         own
     );
-    eventually("addresses are given back", || is_empty(&kiln.root.path().join("networks/addresses")));
+    let networks = kiln::network::Networks::new(&kiln.root.path().join("networks"));
+    eventually("addresses are given back", || {
+        networks.reap().unwrap();
+        is_empty(&kiln.root.path().join("networks/addresses"))
+    });
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use kiln::oci::{Platform, media_type};
 use kiln_cache::Digest;
@@ -306,7 +307,12 @@ impl Disk {
     }
 
     fn mount(&self, words: &[&str]) {
-        assert!(Command::new("mount").args(words).arg(&self.0).status().unwrap().success());
+        // A flush that an earlier command left behind may still have files open.
+        let mounted = || Command::new("mount").args(words).arg(&self.0).status().unwrap().success();
+        assert!((0..200).any(|_| mounted() || {
+            std::thread::sleep(Duration::from_millis(50));
+            false
+        }));
     }
 }
 
