@@ -318,7 +318,16 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
+        let unmounted =
+            |how: &[&str]| Command::new("umount").args(how).arg(&self.0).status().is_ok_and(|s| s.success());
+        // A flush in the background keeps it busy for a moment.
+        for _ in 0..50 {
+            if unmounted(&["-q"]) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        unmounted(&["-l"]);
     }
 }
 
