@@ -155,6 +155,12 @@ pub struct ContainerInfo {
     pub pid: Option<i32>,
     /// Its labels.
     pub labels: std::collections::BTreeMap<String, String>,
+    /// Its network, by docker's name.
+    pub network: &'static str,
+    /// What is mounted: a volume's name, or a host path.
+    pub mounts: Vec<String>,
+    /// How many of the mounts are volumes.
+    pub volumes: usize,
     /// Its folder in the store.
     pub folder: PathBuf,
 }

@@ -81,7 +81,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     entry!(Common, "run", "Create and run a new container from an image", "[OPTIONS] IMAGE [COMMAND] [ARG...]",
         c::run::Run, c::run::run, not_yet: c::create::NOT_YET, code: exit::OWN_FAILURE),
     entry!(Common, "exec", "Execute a command in a running container", "[OPTIONS] CONTAINER COMMAND [ARG...]",
-        c::exec::Exec, c::exec::run, not_yet: &["--detach-keys", "--env-file"], code: exit::OWN_FAILURE),
+        c::exec::Exec, c::exec::run, not_yet: &["--detach-keys"], code: exit::OWN_FAILURE),
     entry!(Common, "ps", "List containers", "[OPTIONS]",
         c::ps::Ps, c::ps::run, not_yet: &["-s", "--size"]),
     entry!(Common, "build", "Build an image from a Dockerfile", "[OPTIONS] PATH | -",

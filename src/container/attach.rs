@@ -26,6 +26,9 @@ const FORWARDED: [i32; 9] = [
     libc::SIGCONT,
     libc::SIGWINCH,
 ];
+/// What ends this process, and not a further one in a container: taken in only while that has the terminal, which
+/// has to be given back first.
+const OWN: [i32; 5] = [libc::SIGWINCH, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 /// Ctrl-P Ctrl-Q leaves a terminal's container running.
 const DETACH: [u8; 2] = [16, 17];
 
@@ -36,6 +39,8 @@ pub enum Ended {
     Exit(i32),
     /// The user left it running.
     Detached,
+    /// This process is to end as this signal ends one; the program goes on.
+    Signal(i32),
 }
 
 /// A connection to the monitor of a running container.
@@ -44,27 +49,29 @@ pub struct Attachment {
     socket: OwnedFd,
     name: String,
     tty: bool,
-    forwarded: &'static [i32],
+    taken: &'static [i32],
+    /// Whether the program's signals are this process's too.
+    forwards: bool,
 }
 
 impl Attachment {
     /// A client of a container.
     pub(super) fn new(socket: OwnedFd, record: &Record) -> Self {
-        Self { socket, name: record.name.clone(), tty: record.config.tty, forwarded: &FORWARDED }
+        Self { socket, name: record.name.clone(), tty: record.config.tty, taken: &FORWARDED, forwards: true }
     }
 
     /// A client of a further process, whose signals stay with the caller.
     pub(super) fn of_exec(socket: OwnedFd, name: String, tty: bool) -> Self {
-        Self { socket, name, tty, forwarded: &[libc::SIGWINCH] }
+        Self { socket, name, tty, taken: if tty { &OWN } else { &OWN[..1] }, forwards: false }
     }
 
-    /// Waits for the end of the program, showing nothing.
-    pub fn wait(self) -> Result<i32> {
+    /// Waits for the end of the program, showing nothing. `None`: the monitor was already leaving, or is lost.
+    fn wait(self) -> Option<i32> {
         loop {
             match wire::receive(&self.socket, RecvFlags::empty()) {
-                Ok(Some(Packet::Exit(code))) => return Ok(code),
+                Ok(Some(Packet::Exit(code))) => return Some(code),
                 Ok(Some(_)) => {}
-                _ => return Ok(UNKNOWN_CODE),
+                _ => return None,
             }
         }
     }
@@ -72,16 +79,21 @@ impl Attachment {
     /// Passes the caller's standard streams and signals on until the program ends or the user detaches.
     pub fn stream(self, streams: Streams) -> Result<Ended> {
         let name = self.name;
-        let signals = Signals::take(self.forwarded).at("watch signals for", &name)?;
+        let signals = Signals::take(self.taken).at("watch signals for", &name)?;
         let mut session = Session {
             socket: self.socket,
             signals,
             tty: self.tty,
+            forwards: self.forwards,
             reads_stdin: streams.stdin,
             unsent: None,
             keys: Vec::new(),
         };
-        session.run().at("attach to", &name)
+        match session.run() {
+            // Nobody reads what the program writes: `kiln run x | head -1`.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Ended::Signal(libc::SIGPIPE)),
+            ended => ended.at("attach to", &name),
+        }
     }
 }
 
@@ -97,9 +109,16 @@ impl Containers {
 
     /// Waits for the end of a container; one that doesn't run gives its last code at once.
     pub fn wait(&self, record: &Record) -> Result<i32> {
-        match self.attach(record, false) {
-            Ok(attachment) => attachment.wait(),
-            Err(_) => Ok(self.load(&record.id)?.state.exit_code.unwrap_or(0)),
+        if let Some(code) = self.attach(record, false).ok().and_then(Attachment::wait) {
+            return Ok(code);
+        }
+        // A monitor that was leaving has written the code, or is about to.
+        self.recorded(record)?;
+        match self.load(&record.id) {
+            Ok(now) => Ok(now.state.exit_code.unwrap_or(0)),
+            // It was removed meanwhile, and its code with it.
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(UNKNOWN_CODE),
+            Err(error) => Err(error),
         }
     }
 }
@@ -121,6 +140,7 @@ struct Session {
     socket: OwnedFd,
     signals: Signals,
     tty: bool,
+    forwards: bool,
     reads_stdin: bool,
     /// A packet that the monitor had no room for. While there is one, no input is read, but outputs go on:
     /// the monitor may be waiting for us to take them.
@@ -133,8 +153,8 @@ impl Session {
     fn run(&mut self) -> io::Result<Ended> {
         loop {
             let (socket, signals, stdin) = self.wait()?;
-            if signals {
-                self.forward_signals()?;
+            if signals && let Some(signal) = self.take_signals()? {
+                return Ok(Ended::Signal(signal));
             }
             if socket.contains(PollFlags::OUT) {
                 self.send_unsent()?;
@@ -167,7 +187,8 @@ impl Session {
         Ok((fds[0].revents(), !fds[1].revents().is_empty(), stdin))
     }
 
-    fn forward_signals(&mut self) -> io::Result<()> {
+    /// Passes signals on, or gives the one that ends this process alone.
+    fn take_signals(&mut self) -> io::Result<Option<i32>> {
         for signal in self.signals.pending() {
             let packet = match signal {
                 libc::SIGWINCH if !self.tty => continue,
@@ -175,11 +196,12 @@ impl Session {
                     Ok(size) => Packet::Resize(size.ws_row, size.ws_col),
                     Err(_) => continue,
                 },
+                signal if !self.forwards => return Ok(Some(signal)),
                 signal => Packet::Signal(signal),
             };
             self.send(&packet)?;
         }
-        Ok(())
+        Ok(None)
     }
 
     fn send(&mut self, packet: &Packet) -> io::Result<()> {
@@ -223,7 +245,7 @@ impl Session {
         }
     }
 
-    /// Reads once; `true` when the user typed the keys to detach.
+    /// Reads once; `true` when the user typed the keys to detach, or closed the terminal.
     fn read_stdin(&mut self) -> io::Result<bool> {
         let mut bytes = vec![0; STREAM_BYTES];
         let length = match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
@@ -233,6 +255,10 @@ impl Session {
             Err(_) => 0,
         };
         if length == 0 {
+            // A raw terminal has no end of input but its own: nobody is left to attend to the program.
+            if self.tty {
+                return Ok(true);
+            }
             self.reads_stdin = false;
             self.send(&Packet::StdinEnd)?;
             return Ok(false);

@@ -236,7 +236,7 @@ fn command(image: &RunConfig, request: &CreateRequest) -> Result<(Vec<String>, V
     let command = if request.command.is_empty() { default } else { request.command.clone() };
     let args = [entrypoint.clone(), command].concat();
     if args.is_empty() {
-        return Err(Error::Invalid { message: "no command specified".to_owned() });
+        return Err(Error::NoCommand);
     }
     Ok((entrypoint, args))
 }

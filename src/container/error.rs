@@ -78,6 +78,9 @@ pub enum Error {
         /// The container.
         name: String,
     },
+    /// Neither the image nor the user says what to run.
+    #[error("no command specified")]
+    NoCommand,
     /// A value of the request can't be used.
     #[error("{message}")]
     Invalid {

@@ -17,10 +17,16 @@ use crate::api::{ContainerState, LogsRequest};
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
 impl Containers {
-    /// Sends `signal` to the first process of a running container.
+    /// Sends `signal` to the first process of a running container; after SIGKILL the container is stopped.
     pub fn kill(&self, record: &Record, signal: i32) -> Result<()> {
         let process = running(record)?;
-        crate::sys::process::pidfd_signal(process.as_fd(), signal).at("signal", self.folder(&record.id))
+        crate::sys::process::pidfd_signal(process.as_fd(), signal).at("signal", self.folder(&record.id))?;
+        // So that `kill` and then `rm` or `start` find what they expect.
+        match signal {
+            libc::SIGKILL if wait_for(&process, KILL_WAIT) => self.recorded(record),
+            libc::SIGKILL => Err(Error::Stuck { name: record.name.clone() }),
+            _ => Ok(()),
+        }
     }
 
     /// Stops a container: `signal`, or its own stop signal, and after `patience` SIGKILL. One that doesn't run
@@ -44,7 +50,7 @@ impl Containers {
     }
 
     /// Waits until the monitor has recorded the end.
-    fn recorded(&self, record: &Record) -> Result<()> {
+    pub(super) fn recorded(&self, record: &Record) -> Result<()> {
         let end = Instant::now() + KILL_WAIT;
         while Instant::now() < end {
             match self.load(&record.id) {

@@ -36,6 +36,7 @@ mod monitor;
 mod names;
 mod record;
 mod spec;
+mod sweep;
 mod wire;
 
 pub use attach::{Attachment, Ended};

@@ -177,6 +177,11 @@ impl Record {
 
     /// Returns the owner of its pins in the store.
     pub fn owner(&self) -> String {
-        format!("container:{}", self.id)
+        owner(&self.id)
     }
+}
+
+/// Returns the owner of the pins of container `id`.
+pub(super) fn owner(id: &str) -> String {
+    format!("container:{id}")
 }

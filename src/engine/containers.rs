@@ -22,7 +22,9 @@ impl Engine {
 pub(super) fn failure(error: Error) -> Failure {
     let kind = match &error {
         Error::NotFound { .. } => FailureKind::NotFound,
-        Error::Ambiguous { .. } | Error::Name { .. } | Error::Invalid { .. } => FailureKind::Invalid,
+        Error::Ambiguous { .. } | Error::Name { .. } | Error::Invalid { .. } | Error::NoCommand => {
+            FailureKind::Invalid
+        }
         Error::Volume(crate::volume::Error::Name { .. }) => FailureKind::Invalid,
         Error::NameTaken { .. } | Error::NotRunning { .. } | Error::Running { .. } => FailureKind::Conflict,
         Error::Start { source, .. } | Error::Exec { source, .. } => match source.kind {
@@ -51,6 +53,12 @@ fn hint(error: &Error) -> Option<String> {
         Error::Running { verb: "remove", name } => {
             Some(format!("stop the container before removing it, or force it with `kiln rm -f {name}`"))
         }
+        Error::Ambiguous { .. } => Some("write more digits of the id".to_owned()),
+        Error::Name { name } if name.chars().count() == 1 => {
+            Some("a name has at least two characters".to_owned())
+        }
+        Error::Name { .. } => Some("it begins with a letter or a digit".to_owned()),
+        Error::NoCommand => Some("the image has none: name it after the image".to_owned()),
         Error::NotRunning { name } => Some(format!("start it with `kiln start {name}`")),
         _ => None,
     }
@@ -61,6 +69,7 @@ pub(super) fn exit_code(ended: Ended) -> i32 {
     match ended {
         Ended::Exit(code) => code,
         Ended::Detached => 0,
+        Ended::Signal(signal) => 128 + signal,
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api::{ContainerState, Failure, NetworkMode};
 use crate::container::{MountPoint, Record, log_path};
+use crate::oci::signal_name;
 
 use super::Engine;
 
@@ -107,8 +108,10 @@ fn config(record: &Record) -> Value {
         "Image": record.image,
         "WorkingDir": config.cwd,
         "Entrypoint": entrypoint,
+        "Volumes": null,
+        "OnBuild": null,
         "Labels": config.labels,
-        "StopSignal": config.stop_signal.to_string(),
+        "StopSignal": signal_name(config.stop_signal),
     })
 }
 
@@ -153,7 +156,8 @@ fn network(record: &Record) -> Value {
     settings
 }
 
-fn network_name(network: NetworkMode) -> &'static str {
+/// Docker's name of a network.
+pub(super) fn network_name(network: NetworkMode) -> &'static str {
     match network {
         NetworkMode::Bridge => "bridge",
         NetworkMode::None => "none",

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use kiln_cache::{Image, Store, Sweep};
 
 use super::Engine;
+use super::containers::failure;
 use crate::api::{ContainerState, Failure, FailureKind, PruneReport, PruneRequest};
 use crate::image;
 use crate::network::Networks;
@@ -16,6 +17,7 @@ impl Engine {
         let store = self.store()?;
         if request.containers {
             report.containers = self.prune_containers()?;
+            self.containers().sweep(store).map_err(failure)?;
             // A bridge that nothing is connected to is made again when it is needed.
             let unused = Networks::new(&store.root().join("networks")).remove_unused();
             unused.map_err(|error| Failure::from_error(FailureKind::System, &error))?;

@@ -5,6 +5,7 @@ use crate::container::Record;
 
 use super::Engine;
 use super::containers::failure;
+use super::inspect_container::network_name;
 
 impl Engine {
     /// Lists the running containers, or all of them, the newest first.
@@ -15,7 +16,14 @@ impl Engine {
     }
 
     fn info(&self, record: Record) -> ContainerInfo {
+        let mounts = &record.config.mounts;
         ContainerInfo {
+            network: network_name(record.config.network),
+            mounts: mounts
+                .iter()
+                .map(|mount| mount.volume.clone().unwrap_or_else(|| mount.source.display().to_string()))
+                .collect(),
+            volumes: mounts.iter().filter(|mount| mount.volume.is_some()).count(),
             folder: self.containers().folder(&record.id),
             id: record.id,
             name: record.name,

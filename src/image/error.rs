@@ -161,6 +161,10 @@ impl Error {
             Self::Ambiguous { .. } => Some("write more digits of the id".to_owned()),
             Self::Reference(error) => error.hint(),
             Self::Registry(error) => error.hint(),
+            Self::Conflict(reason) if reason.contains("cannot be forced") => {
+                Some("stop and remove that container first: `kiln rm -f CONTAINER`".to_owned())
+            }
+            Self::Conflict(_) => Some("remove it all the same with `kiln rmi -f`".to_owned()),
             Self::Unpackable { .. } => Some("pull or load the image again".to_owned()),
             _ => None,
         }

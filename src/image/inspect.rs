@@ -19,6 +19,7 @@ pub fn inspect(store: &Store, image: &Image) -> Result<Value> {
     out.insert("Id".into(), image.id.to_string().into());
     out.insert("RepoTags".into(), familiar(&image.names).into());
     out.insert("RepoDigests".into(), familiar(&image.repo_digests).into());
+    out.insert("Parent".into(), "".into());
     out.insert("Comment".into(), comment.into());
     out.insert("Created".into(), config.created.clone().unwrap_or_default().into());
     out.insert("Author".into(), config.author.clone().unwrap_or_default().into());
@@ -48,6 +49,7 @@ fn run_config(raw: Option<&Value>) -> Value {
         ("Volumes", Value::Null),
         ("WorkingDir", json!("")),
         ("Entrypoint", Value::Null),
+        ("ExposedPorts", Value::Null),
         ("OnBuild", Value::Null),
         ("Labels", Value::Null),
     ] {

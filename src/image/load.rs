@@ -51,6 +51,8 @@ pub fn load(
         docker_archive(&spool)?
     } else if spool.has("index.json") {
         oci_layout(&spool, platform)?
+    } else if spool.is_empty() {
+        return Err(Error::archive("it is empty"));
     } else {
         return Err(Error::archive("it has neither a manifest.json nor an index.json"));
     };
@@ -287,6 +289,10 @@ impl Spool {
         }
         entries.drain().map_err(Error::ReadArchive)?;
         Ok(spool)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.files.is_empty()
     }
 
     fn has(&self, name: &str) -> bool {

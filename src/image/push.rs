@@ -46,13 +46,23 @@ pub async fn push(
         blocking::run("pack image", move || packed::pack(&packing, &packing_lease, &packing_image)).await?;
     let push = Push { store, client, image, reference, sink };
     let blobs = packed.layers.iter().chain([&packed.config]);
-    let work: Vec<_> = blobs.map(|blob| push.blob(blob, blob.digest != packed.config.digest)).collect();
+    let names = layer_names(store, image, &packed);
+    let work: Vec<_> = blobs.enumerate().map(|(at, blob)| push.blob(blob, names.get(at).copied())).collect();
     let _: Vec<()> = futures_util::stream::iter(work).buffer_unordered(BLOBS_AT_ONCE).try_collect().await?;
     let bytes = Bytes::from(packed.manifest.clone());
     let digest = client.push_manifest(reference, &packed.manifest_type, bytes).await?;
     remember(store, lease, image, reference, &packed)?;
     let size = packed.manifest.len() as u64;
     Ok(Pushed { digest, size })
+}
+
+/// Returns what the layers are called: by their diffIDs, as docker does it, which are known before they are packed.
+fn layer_names(store: &Store, image: &Image, packed: &Packed) -> Vec<Digest> {
+    let name = |(id, blob): (_, &LayerBlob)| match store.diff(id) {
+        Ok(Some(diff)) => diff.id,
+        _ => blob.digest,
+    };
+    image.chain.iter().zip(&packed.layers).map(name).collect()
 }
 
 /// Keeps the manifest, so that the next push and `inspect` know the same digest.
@@ -86,10 +96,11 @@ struct Push<'a> {
 }
 
 impl Push<'_> {
-    async fn blob(&self, blob: &LayerBlob, shown: bool) -> Result<()> {
+    /// Uploads what the registry hasn't got; `name` is what its lines begin with, if it has any.
+    async fn blob(&self, blob: &LayerBlob, name: Option<Digest>) -> Result<()> {
         let line = |what: &str| {
-            if shown {
-                self.sink.line(&blob.digest, what);
+            if let Some(name) = &name {
+                self.sink.line(name, what);
             }
         };
         if self.client.blob_exists(self.reference, &blob.digest).await? {
@@ -104,7 +115,7 @@ impl Push<'_> {
         }
         let (store, digest) = (self.store.clone(), blob.digest);
         let open = move || packed::open(&store, &digest);
-        let progress = progress(self.sink, blob.digest, blob.size);
+        let progress = progress(self.sink, name.unwrap_or(blob.digest), blob.size);
         self.client.push_blob(self.reference, &blob.digest, blob.size, &open, &progress).await?;
         line("Pushed");
         Ok(())

@@ -53,8 +53,12 @@ pub fn forget(store: &Store, images: &[Image], sweep: &Sweep) -> Result<(Vec<Rem
         removed.push(Removed::Deleted(image.id.to_string()));
     }
     let swept = store.gc(sweep)?;
+    // Images share layers: each is told once.
+    let mut told = BTreeSet::new();
     for layers in layers {
-        removed.extend(gone(store, &layers));
+        removed.extend(gone(store, &layers).into_iter().filter(|line| match line {
+            Removed::Untagged(text) | Removed::Deleted(text) => told.insert(text.clone()),
+        }));
     }
     Ok((removed, swept))
 }

@@ -17,7 +17,7 @@ pub use layer_id::{ChainId, DiffId, chain_id};
 pub use platform::{Platform, PlatformError, choose, is_attestation};
 pub use port::parse_ports;
 pub use reference::{Reference, ReferenceError};
-pub use signal::parse_signal;
+pub use signal::{parse_signal, signal_name};
 
 pub use oci_spec::image::{
     Descriptor, DescriptorBuilder, ImageIndex, ImageIndexBuilder, ImageManifest, ImageManifestBuilder,

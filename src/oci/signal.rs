@@ -37,9 +37,28 @@ pub fn parse_signal(text: &str) -> Option<i32> {
     (1..=RTMAX).contains(&number).then_some(number)
 }
 
+/// Returns docker's name of a signal: `SIGTERM`, `SIGRTMIN+3`.
+pub fn signal_name(number: i32) -> String {
+    let index = usize::try_from(number - 1).ok();
+    match index.and_then(|index| NAMES.get(index)) {
+        Some(name) => format!("SIG{name}"),
+        None if number == RTMIN => "SIGRTMIN".to_owned(),
+        None if (RTMIN..=RTMAX).contains(&number) => format!("SIGRTMIN+{}", number - RTMIN),
+        None => number.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_read_back_as_its_number() {
+        assert_eq!([15, 34, 37].map(signal_name), ["SIGTERM", "SIGRTMIN", "SIGRTMIN+3"]);
+        for number in (1..=31).chain(34..=64) {
+            assert_eq!(parse_signal(&signal_name(number)), Some(number));
+        }
+    }
 
     #[test]
     fn signals_have_names_and_numbers() {

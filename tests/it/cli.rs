@@ -86,6 +86,7 @@ fn mistakes_name_the_word_and_what_to_do() {
         (&["build", "-t", "Up", "."], 1, "hint: did you mean `up`?\n"),
         (&["build", "--progress", "fancy", "."], 1, "error: unknown progress `fancy`\n"),
         (&["tag", "a"], 1, "error: missing <TARGET_IMAGE>\n"),
+        (&["tag", "a", "sha256:abc"], 1, "hint: choose another name than `sha256`\n"),
         (&["rmi"], 1, "error: missing <IMAGE>"),
         (&["save", "x", "-o"], 1, "error: `--output` needs a value\n"),
         (&["logs", "--since", "yesterday", "c"], 1, "error: invalid time `yesterday` for `--since`\n"),
@@ -95,6 +96,12 @@ fn mistakes_name_the_word_and_what_to_do() {
         assert_eq!((found, out.as_str()), (code, ""), "{words:?}: {error}");
         assert!(error.contains(expected), "{words:?} says:\n{error}");
     }
+}
+
+#[test]
+fn what_is_gone_already_is_no_failure_with_force() {
+    let (code, out, error) = run(&["rmi", "-f", "nosuch"]);
+    assert_eq!((code, out.as_str(), error.as_str()), (0, "", "no such image: `nosuch`\n"));
 }
 
 #[test]
@@ -350,4 +357,43 @@ fn a_terminal_is_raw_while_the_program_has_it_and_then_what_it_was() {
     assert_eq!(child.wait().unwrap().code(), Some(9));
     assert!(seen.contains("33 77"), "the program's terminal has the caller's size: {seen:?}");
     assert_eq!(tcgetattr(&slave).unwrap().local_modes, before);
+}
+
+/// Starts kiln on a terminal of its own and waits until it shows `text`.
+fn start_on_terminal(mut command: Command, text: &str) -> (std::process::Child, std::fs::File, OwnedFd) {
+    let (master, slave) = pseudo_terminal(24, 80);
+    let stdio = || Stdio::from(slave.try_clone().unwrap());
+    let child = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
+    let mut master = std::fs::File::from(master);
+    let (mut seen, mut piece) = (String::new(), [0; 4096]);
+    while !seen.contains(text) {
+        let count = master.read(&mut piece).unwrap();
+        seen.push_str(&String::from_utf8_lossy(&piece[..count]));
+    }
+    (child, master, slave)
+}
+
+#[test]
+fn a_killed_exec_gives_the_terminal_back_and_a_closed_one_ends_the_command() {
+    if !needs_root("cli::a_killed_exec_gives_the_terminal_back_and_a_closed_one_ends_the_command") {
+        return;
+    }
+    use rustix::process::{Pid, Signal, kill_process};
+    use rustix::termios::{LocalModes, tcgetattr};
+    let store = Store::with_busybox();
+    let run = store.kiln(&["run", "-it", "--rm", "--name", "tty", "--network", "none", "base", "sh"]);
+    let (mut closed, master, slave) = start_on_terminal(run, "# ");
+
+    let exec = store.kiln(&["exec", "-it", "tty", "sh"]);
+    let (mut killed, _exec_master, exec_slave) = start_on_terminal(exec, "# ");
+    assert!(!tcgetattr(&exec_slave).unwrap().local_modes.contains(LocalModes::ECHO));
+    kill_process(Pid::from_child(&killed), Signal::TERM).unwrap();
+    assert_eq!(killed.wait().unwrap().code(), Some(143));
+    assert!(tcgetattr(&exec_slave).unwrap().local_modes.contains(LocalModes::ECHO));
+
+    drop((master, slave));
+    assert!(closed.wait().unwrap().code().is_some(), "a command without its terminal doesn't stay");
+    let left = store.kiln(&["ps", "-q", "--filter", "name=tty"]).output().unwrap().stdout;
+    assert!(!left.is_empty(), "its container does");
+    assert!(store.kiln(&["rm", "-f", "tty"]).status().unwrap().success());
 }

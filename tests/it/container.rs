@@ -298,3 +298,68 @@ fn volumes_keep_what_containers_leave_in_them() {
     kiln.ok(&["rm", "-v", "anonymous"]);
     assert_eq!(volumes(), 1);
 }
+
+#[test]
+fn a_reader_that_goes_ends_the_command_quietly() {
+    let Some(kiln) = kiln("a_reader_that_goes_ends_the_command_quietly") else { return };
+    let mut child = spawn(&kiln, &["run", "--rm", "--name", "endless", "busybox", "yes"]);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stderr).as_ref()), (Some(141), ""));
+    kiln.ok(&["rm", "-f", "endless"]);
+}
+
+#[test]
+fn prune_takes_what_killed_processes_left_of_containers() {
+    let Some(kiln) = kiln("prune_takes_what_killed_processes_left_of_containers") else { return };
+    let containers = kiln.root.path().join("containers");
+    let half = kiln.ok(&["create", "--name", "half", "busybox", "true"]);
+    std::fs::create_dir_all(containers.join("removed")).unwrap();
+    std::fs::rename(containers.join(&half), containers.join("removed").join(&half)).unwrap();
+    let unmade = containers.join("ab".repeat(32));
+    std::fs::create_dir_all(unmade.join("upper")).unwrap();
+    let kept = kiln.ok(&["run", "-d", "busybox", "sleep", "1000"]);
+    kiln.ok(&["container", "prune", "-f"]);
+    assert!(is_empty(&containers.join("removed")) && !unmade.exists());
+    assert_eq!(kiln.ok(&["ps", "-aq", "--no-trunc"]), kept);
+    kiln.ok(&["rm", "-f", &kept]);
+    kiln.ok(&["create", "--name", "half", "busybox", "true"]);
+    kiln.ok(&["rm", "half"]);
+    let gone = kiln.run(&["rmi", "-f", "busybox"]);
+    assert!(gone.status.success() && String::from_utf8_lossy(&gone.stdout).contains("Deleted: "));
+}
+
+#[test]
+fn a_killed_container_can_be_removed_at_once_and_its_code_is_known() {
+    let Some(kiln) = kiln("a_killed_container_can_be_removed_at_once_and_its_code_is_known") else { return };
+    for _ in 0..10 {
+        let id = kiln.ok(&["run", "-d", "--network", "none", "busybox", "sleep", "1000"]);
+        kiln.ok(&["kill", &id]);
+        assert_eq!(kiln.ok(&["wait", &id]), "137");
+        kiln.ok(&["rm", &id]);
+    }
+    for _ in 0..10 {
+        let id = kiln.ok(&["run", "-d", "--network", "none", "busybox", "sh", "-c", "exit 4"]);
+        assert_eq!(kiln.ok(&["wait", &id]), "4");
+        kiln.ok(&["rm", &id]);
+    }
+}
+
+#[test]
+fn scripts_find_their_fields() {
+    let Some(kiln) = kiln("scripts_find_their_fields") else { return };
+    kiln.ok(&["run", "-d", "--name", "web", "-v", "data:/d", "busybox", "sh", "-c", "sleep 1000"]);
+    let format = "{{.Name}} {{.State.Running}} {{.Config.StopSignal}} {{(index .Mounts 0).Name}}";
+    assert_eq!(kiln.ok(&["inspect", "-f", format, "web"]), "/web true SIGTERM data");
+    let row = kiln.ok(&["ps", "--format", "{{.Command}} {{.Networks}} {{.Mounts}} {{.LocalVolumes}}"]);
+    assert_eq!(row, "\"sh -c 'sleep 1000'\" bridge data 1");
+    let file = kiln.root.path().join("env");
+    std::fs::write(&file, "A=1\nB=2\n").unwrap();
+    let file = file.to_str().unwrap();
+    let shown = kiln.ok(&["exec", "--env-file", file, "-e", "B=3", "web", "sh", "-c", "echo $A$B"]);
+    assert_eq!(shown, "13");
+    let image = "{{.Config.ExposedPorts}}|{{.Parent}}|{{.Config.User}}";
+    assert_eq!(kiln.ok(&["image", "inspect", "-f", image, "busybox"]), "<no value>||");
+    kiln.ok(&["rm", "-f", "web"]);
+}

@@ -187,7 +187,7 @@ pub(super) fn request(
     })
 }
 
-fn from_files(files: &[PathBuf]) -> Result<Vec<String>, Error> {
+pub(super) fn from_files(files: &[PathBuf]) -> Result<Vec<String>, Error> {
     let mut lines = Vec::new();
     for file in files {
         lines.extend(pairs::lines(file)?);

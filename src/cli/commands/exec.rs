@@ -1,6 +1,8 @@
 //! `kiln exec`
 
-use super::pairs;
+use std::path::PathBuf;
+
+use super::{create, pairs};
 use crate::api::ExecRequest;
 use crate::cli::error::Error;
 use crate::cli::flags;
@@ -16,6 +18,9 @@ pub(crate) struct Exec {
     /// Set an environment variable (KEY=VALUE, or KEY to take the caller's)
     #[arg(long, short, value_name = "KEY=VALUE")]
     env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
     /// Keep standard input open
     #[arg(long, short)]
     interactive: bool,
@@ -45,7 +50,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         return Err(missing("<COMMAND>"));
     }
     let mut env = Vec::new();
-    for text in &flags.env {
+    for text in create::from_files(&flags.env_file)?.iter().chain(&flags.env) {
         env.extend(pairs::variable(text, &session.environment)?.map(|(key, value)| format!("{key}={value}")));
     }
     let request = ExecRequest {

@@ -62,9 +62,11 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Images = flags::parse(invocation)?;
     let images = invocation.session.engine()?.images()?;
     let filter = Filter::parse(&flags.filter, &images)?;
+    // A template may ask for them without the flag.
+    let digests = flags.digests || flags.format.as_deref().is_some_and(|format| format.contains("Digest"));
     let mut rows = Vec::new();
     for image in images.iter().filter(|image| filter.keeps(image)) {
-        for name in names(image, flags.digests) {
+        for name in names(image, digests) {
             if filter.keeps_name(&name) && flags.name.as_deref().is_none_or(|wanted| is_named(&name, wanted))
             {
                 rows.push((name, image));

@@ -91,6 +91,11 @@ pub(crate) fn new_name(text: &str) -> Result<Reference, Error> {
     if reference.digest.is_some() {
         return Err(Error::usage(format!("`{text}` has a digest; a new name can't choose its digest")));
     }
+    // `sha256:abc` would name the image `sha256`, and look like an id ever after.
+    if reference.familiar().starts_with("sha256:") {
+        return Err(Error::usage(format!("`{text}` would be taken for an image's id"))
+            .hint("choose another name than `sha256`"));
+    }
     Ok(reference)
 }
 
@@ -132,6 +137,12 @@ mod tests {
             let found = found.as_ref().map(|(name, address)| (name.as_str(), address.as_str()));
             assert_eq!(found, expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_new_name_is_not_taken_for_an_id() {
+        assert!(new_name("sha256:abc").is_err() && new_name("sha256").is_err());
+        assert!(new_name("me/sha256:abc").is_ok());
     }
 
     #[test]

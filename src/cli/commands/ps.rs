@@ -8,6 +8,8 @@ use crate::cli::{exit, flags, text, time};
 
 /// Columns of COMMAND, without its quotes.
 const COMMAND_WIDTH: usize = 20;
+/// Columns of each of MOUNTS.
+const MOUNT_WIDTH: usize = 15;
 
 /// `kiln ps`
 #[derive(Debug, Default, clap::Args)]
@@ -46,6 +48,9 @@ const COLUMNS: Columns = &[
     ("CreatedAt", "CREATED AT", false),
     ("State", "STATE", false),
     ("Labels", "LABELS", false),
+    ("Networks", "NETWORKS", false),
+    ("Mounts", "MOUNTS", false),
+    ("LocalVolumes", "LOCAL VOLUMES", false),
 ];
 
 /// Lists containers, newest first.
@@ -82,7 +87,7 @@ fn id(container: &ContainerInfo, whole: bool) -> &str {
 }
 
 fn row(container: &ContainerInfo, whole: bool, now: i64) -> Row {
-    let command = container.command.join(" ");
+    let command = command_line(&container.command);
     let command = if whole { command } else { text::ellipsis(&text::one_line(&command), COMMAND_WIDTH) };
     let labels: Vec<String> = container.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     vec![
@@ -96,7 +101,24 @@ fn row(container: &ContainerInfo, whole: bool, now: i64) -> Row {
         ("Ports", "".into()),
         ("Names", container.name.clone().into()),
         ("Labels", labels.join(",").into()),
+        ("Networks", container.network.into()),
+        ("Mounts", mounts(&container.mounts, whole).into()),
+        ("LocalVolumes", container.volumes.to_string().into()),
     ]
+}
+
+/// Docker's way: an argument with a blank stands in quotes, the program never does.
+fn command_line(command: &[String]) -> String {
+    let quoted = |(at, word): (usize, &String)| match at > 0 && word.contains(' ') {
+        true => format!("'{word}'"),
+        false => word.clone(),
+    };
+    command.iter().enumerate().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+fn mounts(mounts: &[String], whole: bool) -> String {
+    let short = |mount: &String| if whole { mount.clone() } else { text::ellipsis(mount, MOUNT_WIDTH) };
+    mounts.iter().map(short).collect::<Vec<_>>().join(",")
 }
 
 fn state(state: ContainerState) -> &'static str {
@@ -252,6 +274,9 @@ mod tests {
             exit_code: (state == ContainerState::Exited).then_some(3),
             pid: None,
             labels: [("a".to_owned(), "1".to_owned())].into(),
+            network: "bridge",
+            mounts: vec!["data".into(), "/a/long/host/path".into()],
+            volumes: 1,
             folder: "/x".into(),
         }
     }
@@ -276,7 +301,16 @@ mod tests {
         assert_eq!(texts[0].0, "Up 5 minutes");
         assert_eq!(texts[1].0, "Exited (3) 3 seconds ago");
         assert_eq!(texts[2].0, "Created");
-        assert_eq!(texts[0].1, "\"sh -c echo \\\"a very …\"");
+        assert_eq!(texts[0].1, "\"sh -c 'echo \\\"a very…\"");
+    }
+
+    #[test]
+    fn mounts_and_networks_are_fields() {
+        let row = row(&all()[0], false, NOW);
+        let get = |key| row.iter().find(|cell| cell.0 == key).map(|cell| cell.1.clone());
+        assert_eq!(get("Mounts"), Some("data,/a/long/host/p…".into()));
+        assert_eq!(get("LocalVolumes"), Some("1".into()));
+        assert_eq!(get("Networks"), Some("bridge".into()));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
 }
 
 /// Tells whether `name` was written with a tag or a digest.
-fn names_a_tag(name: &str) -> bool {
+pub(super) fn names_a_tag(name: &str) -> bool {
     name.contains('@') || name.rsplit_once(':').is_some_and(|(_, tag)| !tag.contains('/'))
 }
 

@@ -1,10 +1,11 @@
 //! `kiln push`
 
 use super::pairs;
+use super::pull::names_a_tag;
 use crate::cli::error::Error;
 use crate::cli::progress::Shown;
 use crate::cli::session::{Invocation, print_line};
-use crate::cli::{exit, flags};
+use crate::cli::{exit, flags, tell};
 
 /// `kiln push`
 #[derive(Debug, Default, clap::Args)]
@@ -22,6 +23,9 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Push = flags::parse(invocation)?;
     let reference = pairs::new_name(&flags.name)?;
     let engine = invocation.session.engine()?;
+    if !flags.quiet && !names_a_tag(&flags.name) {
+        tell("Using default tag: latest\n");
+    }
     let shown = Shown::transfers(flags.quiet);
     let result = engine.push(&reference, &shown.events);
     shown.finish();

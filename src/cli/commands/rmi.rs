@@ -1,5 +1,6 @@
 //! `kiln rmi`
 
+use super::pairs::is_not_found;
 use crate::api::Removed;
 use crate::cli::error::Error;
 use crate::cli::flags;
@@ -8,7 +9,7 @@ use crate::cli::session::{Invocation, print};
 /// `kiln rmi`
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Rmi {
-    /// Remove an image even when it has several names or a stopped container uses it
+    /// Remove an image even when it has several names or a stopped container uses it; one that doesn't exist is no failure
     #[arg(long, short)]
     force: bool,
     /// The images
@@ -21,8 +22,14 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Rmi = flags::parse(invocation)?;
     let engine = invocation.session.engine()?;
     invocation.session.each(&flags.images, |name| {
-        let removed = engine.rmi(name, flags.force)?;
-        print(&lines(&removed))
+        match engine.rmi(name, flags.force).map_err(Error::from) {
+            // As docker: the wanted state is there already.
+            Err(error) if flags.force && is_not_found(&error) => {
+                crate::cli::tell(&format!("no such image: `{name}`\n"));
+                Ok(())
+            }
+            removed => print(&lines(&removed?)),
+        }
     })
 }
 

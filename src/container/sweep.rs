@@ -1,0 +1,55 @@
+//! What killed processes left of containers: folders being deleted, and folders that never got a record.
+
+use std::path::Path;
+
+use kiln_cache::Store;
+
+use super::error::{At, Result};
+use super::record::{Record, owner};
+use super::{Containers, try_lock};
+
+impl Containers {
+    /// Removes what no list shows and nobody is at work on.
+    pub fn sweep(&self, store: &Store) -> Result<()> {
+        let trash = self.folder.join("removed");
+        self.set_aside_unmade(&trash)?;
+        let Ok(entries) = std::fs::read_dir(&trash) else { return Ok(()) };
+        for entry in entries {
+            let entry = entry.at("read", &trash)?;
+            let folder = entry.path();
+            // Whoever removes a container holds its lock, which moved with the folder. No lock: it is gone by now.
+            let Ok(Some(_lock)) = try_lock(&folder) else { continue };
+            self.finish_removal(store, &folder, &entry.file_name().to_string_lossy())?;
+        }
+        Ok(())
+    }
+
+    /// Does what its remover would have done next.
+    fn finish_removal(&self, store: &Store, folder: &Path, id: &str) -> Result<()> {
+        store.unpin(&owner(id))?;
+        if let Ok(record) = Record::read(folder) {
+            self.remove_volumes(&record, record.config.remove);
+        }
+        match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", folder),
+            _ => Ok(()),
+        }
+    }
+
+    /// Containers are made under the lock of the names, so that one without a record is nobody's by then.
+    fn set_aside_unmade(&self, trash: &Path) -> Result<()> {
+        let ids = self.ids()?;
+        if ids.iter().all(|id| self.folder(id).join("record.json").exists()) {
+            return Ok(());
+        }
+        std::fs::create_dir_all(trash).at("create", trash)?;
+        let _names = self.lock_names()?;
+        for id in ids {
+            let folder = self.folder(&id);
+            if folder.exists() && !folder.join("record.json").exists() {
+                std::fs::rename(&folder, trash.join(&id)).at("remove", &folder)?;
+            }
+        }
+        Ok(())
+    }
+}
