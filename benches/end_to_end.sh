@@ -10,7 +10,11 @@ work=${KILN_BENCH:-$project/target/bench}
 [ -x "$kiln" ] || die "$kiln is missing: run \`make build\`"
 need mmdebstrap mmdebstrap busybox busybox-static docker-registry docker-registry
 rm -rf "$work" && mkdir -p "$work"
+# Debian's client has BuildKit inside; a newer one on PATH may lack its plug-in.
+docker=docker
+[ ! -x /usr/bin/docker ] || docker=/usr/bin/docker
 docker_pid=
+had_docker0=
 end_all() {
     clean_up
     [ -n "$docker_pid" ] || return 0
@@ -28,7 +32,7 @@ start_docker() {
     docker_pid=$!
     local tries
     for tries in $(seq 100); do
-        docker info >/dev/null 2>&1 && return
+        "$docker" info >/dev/null 2>&1 && return
         kill -0 "$docker_pid" 2>/dev/null || break
         sleep 0.2
     done
@@ -48,7 +52,7 @@ build() {
         kiln) "$kiln" build -q -t "$2" "$3" ;;
         buildah) buildah --root "$work/buildah" --runroot "$work/buildah-run" bud -q --layers --tls-verify=false \
             --build-arg "BASE=$registry/library/busybox" -t "$2" "$3" ;;
-        docker) docker build -q --build-arg "BASE=$registry/library/busybox" -t "$2" "$3" ;;
+        docker) "$docker" build -q --build-arg "BASE=$registry/library/busybox" -t "$2" "$3" ;;
     esac >"$work/out" 2>&1 || { cat "$work/out" >&2; return 1; }
 }
 
@@ -62,7 +66,7 @@ holds() {
             found=$(cat "$(buildah --root "$work/buildah" --runroot "$work/buildah-run" mount "$mount")$3")
             buildah --root "$work/buildah" --runroot "$work/buildah-run" rm "$mount" >/dev/null
             ;;
-        docker) found=$(docker run --rm --network none "$2" cat "$3") ;;
+        docker) found=$("$docker" run --rm --network none "$2" cat "$3") ;;
     esac
     [ "$found" = "$4" ] || die "$1: $3 of $2 holds \`$found\`, not \`$4\`"
 }

@@ -11,9 +11,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use ignore::{WalkBuilder, WalkState};
+use ignore::WalkBuilder;
 use kiln_cache::key::KeyBuilder;
 use kiln_cache::{Snapshot, SnapshotId, Staged};
 use tokio::io::AsyncReadExt;
@@ -34,9 +33,6 @@ const HOSTNAME: &str = "buildkitsandbox";
 
 /// What is read of a step's output at once.
 const READ_BYTES: usize = 32 << 10;
-
-/// Threads that add a new layer's sizes up: a package manager leaves thousands of files.
-const USAGE_THREADS: usize = 2;
 
 /// Most of a command that a message shows; its lines are shown with it anyway.
 const SHOWN_CHARACTERS: usize = 1000;
@@ -269,16 +265,10 @@ fn seal(staged: Staged, created: i64) -> Result<SnapshotId, OpError> {
 }
 
 /// Bytes of the regular files below `folder`.
+///
+/// One thread: to start a second one costs more than most layers have to be walked.
 fn usage(folder: &Path) -> u64 {
-    let bytes = AtomicU64::new(0);
-    let walk = WalkBuilder::new(folder).standard_filters(false).threads(USAGE_THREADS).build_parallel();
-    walk.run(|| {
-        Box::new(|entry| {
-            let file = entry.ok().filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()));
-            let size = file.and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
-            bytes.fetch_add(size, Ordering::Relaxed);
-            WalkState::Continue
-        })
-    });
-    bytes.into_inner()
+    let entries = WalkBuilder::new(folder).standard_filters(false).build().filter_map(Result::ok);
+    let files = entries.filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()));
+    files.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
