@@ -275,6 +275,7 @@ impl Mounter<'_> {
             };
             let place = self.place(target, kind)?;
             refuse_kernel_folders(&place, self.root, target)?;
+            refuse_another_kind(&place, kind, target)?;
             attach(&tree, &place).at("mount", || format!("cannot mount `{target}`"))?;
         }
         Ok(())
@@ -316,6 +317,22 @@ fn refuse_kernel_folders(place: &OwnedFd, root: BorrowedFd<'_>, target: &str) ->
         return Err(StartError::new("mount", format!("cannot mount `{target}`: it is the root folder")));
     }
     Ok(())
+}
+
+/// The kernel would say no more than `invalid argument`.
+fn refuse_another_kind(place: &OwnedFd, kind: Kind, target: &str) -> Result<(), StartError> {
+    let stat =
+        rustix::fs::fstat(place).at("mount", || format!("cannot look at the mount point `{target}`"))?;
+    let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    match (kind, is_folder) {
+        (Kind::File, true) => {
+            Err(StartError::new("mount", format!("cannot mount a file on `{target}`, which is a directory")))
+        }
+        (Kind::Folder, false) => {
+            Err(StartError::new("mount", format!("cannot mount a directory on `{target}`, which is a file")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn folder_mount(

@@ -13,7 +13,7 @@ pub(super) struct User {
     pub(super) uid: u32,
     /// The main group's number.
     pub(super) gid: u32,
-    /// Further groups, without repeats.
+    /// The main group and further ones, without repeats.
     pub(super) groups: Vec<u32>,
     /// The home folder; `/` when the user isn't in the file.
     pub(super) home: String,
@@ -96,6 +96,9 @@ fn resolve(spec: &str, extra: &[String], passwd: &str, group: &str) -> Result<Us
     for name in extra {
         user.groups.push(resolve_group(name, group)?);
     }
+    // First its own: a group that isn't among them could be left by a set-group-id program, and what is denied to it
+    // would be open again (CVE-2022-36109).
+    user.groups.insert(0, user.gid);
     let mut seen = std::collections::BTreeSet::new();
     user.groups.retain(|gid| seen.insert(*gid));
     Ok(user)
@@ -136,17 +139,17 @@ mod tests {
     #[test]
     fn users_are_found_as_docker_finds_them() {
         let cases = [
-            ("", (0, 0, vec![4], "/root")),
-            ("root", (0, 0, vec![4], "/root")),
-            ("0", (0, 0, vec![4], "/root")),
-            ("web", (33, 44, vec![4, 70], "/srv/web")),
-            ("33", (33, 44, vec![4, 70], "/srv/web")),
-            ("web:adm", (33, 4, vec![], "/srv/web")),
-            ("web:77", (33, 77, vec![], "/srv/web")),
-            ("1000", (1000, 0, vec![], "/")),
-            ("1000:1000", (1000, 1000, vec![], "/")),
-            (":adm", (0, 4, vec![], "/root")),
-            ("odd", (9, 9, vec![70], "/")),
+            ("", (0, 0, vec![0, 4], "/root")),
+            ("root", (0, 0, vec![0, 4], "/root")),
+            ("0", (0, 0, vec![0, 4], "/root")),
+            ("web", (33, 44, vec![44, 4, 70], "/srv/web")),
+            ("33", (33, 44, vec![44, 4, 70], "/srv/web")),
+            ("web:adm", (33, 4, vec![4], "/srv/web")),
+            ("web:77", (33, 77, vec![77], "/srv/web")),
+            ("1000", (1000, 0, vec![0], "/")),
+            ("1000:1000", (1000, 1000, vec![1000], "/")),
+            (":adm", (0, 4, vec![4], "/root")),
+            ("odd", (9, 9, vec![9, 70], "/")),
         ];
         for (spec, (uid, gid, groups, home)) in cases {
             assert_eq!(user(spec), Ok((uid, gid, groups, home.to_owned())), "{spec}");
@@ -171,7 +174,7 @@ mod tests {
     #[test]
     fn further_groups_are_names_or_numbers() {
         let groups = ["media".to_owned(), "5".to_owned(), "5".to_owned()];
-        assert_eq!(resolve("web", &groups, PASSWD, GROUP).unwrap().groups, [4, 70, 5]);
+        assert_eq!(resolve("web", &groups, PASSWD, GROUP).unwrap().groups, [44, 4, 70, 5]);
     }
 
     #[test]

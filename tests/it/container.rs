@@ -347,6 +347,21 @@ fn a_killed_container_can_be_removed_at_once_and_its_code_is_known() {
 }
 
 #[test]
+fn a_file_is_not_mounted_on_a_directory() {
+    let Some(kiln) = kiln("a_file_is_not_mounted_on_a_directory") else { return };
+    let file = kiln.root.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let bind = |target: &str| format!("{}:{target}", file.display());
+    let refused = kiln.run(&["run", "--rm", "-v", &bind("/data"), "busybox", "true"]);
+    assert_eq!(refused.status.code(), Some(125));
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(text.contains("cannot mount a file on `/data`, which is a directory"), "{text}");
+    assert_eq!(kiln.ok(&["run", "--rm", "-v", &bind("/data/new"), "busybox", "cat", "/data/new"]), "x");
+    let groups = ["run", "--rm", "-u", "7:8", "busybox", "sh", "-c", "grep ^Groups: /proc/self/status"];
+    assert_eq!(kiln.ok(&groups).split_whitespace().collect::<Vec<_>>(), ["Groups:", "8"]);
+}
+
+#[test]
 fn scripts_find_their_fields() {
     let Some(kiln) = kiln("scripts_find_their_fields") else { return };
     kiln.ok(&["run", "-d", "--name", "web", "-v", "data:/d", "busybox", "sh", "-c", "sleep 1000"]);

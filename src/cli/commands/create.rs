@@ -154,10 +154,10 @@ pub(super) fn request(
     };
     pairs::reference_or_id(image)?;
     let mut env = Vec::new();
-    for text in from_files(&options.env_file)?.iter().chain(&options.env) {
+    for text in from_files(&options.env_file, pairs::env_lines)?.iter().chain(&options.env) {
         env.extend(pairs::variable(text, environment)?.map(|(key, value)| format!("{key}={value}")));
     }
-    let labels = from_files(&options.label_file)?;
+    let labels = from_files(&options.label_file, pairs::lines)?;
     let labels =
         labels.iter().chain(&options.label).map(|text| pairs::label(text)).collect::<Result<_, _>>()?;
     Ok(CreateRequest {
@@ -180,17 +180,21 @@ pub(super) fn request(
         privileged: options.privileged,
         readonly: options.read_only,
         stop_signal: options.stop_signal.clone(),
-        memory: options.memory.as_deref().map(memory).transpose()?,
-        cpus_millis: options.cpus.as_deref().map(cpus).transpose()?,
+        memory: options.memory.as_deref().map(memory).transpose()?.flatten(),
+        cpus_millis: options.cpus.as_deref().map(cpus).transpose()?.flatten(),
         // 0 and -1 both mean no limit.
         pids_limit: options.pids_limit.filter(|&limit| limit > 0),
     })
 }
 
-pub(super) fn from_files(files: &[PathBuf]) -> Result<Vec<String>, Error> {
+/// Reads all lines of all `files`.
+pub(super) fn from_files(
+    files: &[PathBuf],
+    read: fn(&Path) -> Result<Vec<String>, Error>,
+) -> Result<Vec<String>, Error> {
     let mut lines = Vec::new();
     for file in files {
-        lines.extend(pairs::lines(file)?);
+        lines.extend(read(file)?);
     }
     Ok(lines)
 }
@@ -212,20 +216,27 @@ fn pull(text: &str) -> Result<PullPolicy, Error> {
     }
 }
 
-fn memory(text: &str) -> Result<u64, Error> {
+/// Reads `--memory`; 0 is no limit.
+fn memory(text: &str) -> Result<Option<u64>, Error> {
     let bytes = units::parse_size(text).ok_or_else(|| Error::usage(format!("invalid memory limit `{text}`")));
     let bytes = bytes.map_err(|error| error.hint("write it as `512m` or `2g`"))?;
+    if bytes == 0 {
+        return Ok(None);
+    }
     if bytes < MIN_MEMORY_BYTES {
         return Err(Error::usage(format!("the memory limit `{text}` is too small: the least is 6m")));
     }
-    Ok(bytes)
+    Ok(Some(bytes))
 }
 
-fn cpus(text: &str) -> Result<u64, Error> {
-    let number = text.parse::<f64>().ok().filter(|number| *number >= 0.001 && *number < 1e6);
+/// Reads `--cpus`, in thousandths; 0 is no limit.
+fn cpus(text: &str) -> Result<Option<u64>, Error> {
+    let known = |number: &f64| *number == 0.0 || (*number >= 0.001 && *number < 1e6);
+    let number = text.parse::<f64>().ok().filter(known);
     let number = number.ok_or_else(|| Error::usage(format!("invalid number of CPUs `{text}`")))?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
-    Ok((number * 1000.0).round() as u64)
+    let thousandths = (number * 1000.0).round() as u64;
+    Ok((thousandths > 0).then_some(thousandths))
 }
 
 fn absolute(flag: &str, path: &str) -> Result<String, Error> {
@@ -320,10 +331,12 @@ mod tests {
 
     #[test]
     fn limits_are_read() {
-        assert_eq!(memory("512m").ok(), Some(512 << 20));
+        assert_eq!(memory("512m").ok(), Some(Some(512 << 20)));
+        assert_eq!(memory("0").ok(), Some(None));
         assert!(memory("1m").is_err() && memory("x").is_err());
-        assert_eq!(cpus("1.5").ok(), Some(1500));
-        assert!(cpus("0").is_err() && cpus("-1").is_err() && cpus("x").is_err() && cpus("nan").is_err());
+        assert_eq!(cpus("1.5").ok(), Some(Some(1500)));
+        assert_eq!(cpus("0").ok(), Some(None));
+        assert!(cpus("0.0001").is_err() && cpus("-1").is_err() && cpus("x").is_err() && cpus("nan").is_err());
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         return Err(missing("<COMMAND>"));
     }
     let mut env = Vec::new();
-    for text in create::from_files(&flags.env_file)?.iter().chain(&flags.env) {
+    for text in create::from_files(&flags.env_file, pairs::env_lines)?.iter().chain(&flags.env) {
         env.extend(pairs::variable(text, &session.environment)?.map(|(key, value)| format!("{key}={value}")));
     }
     let request = ExecRequest {

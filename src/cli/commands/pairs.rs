@@ -37,6 +37,22 @@ pub(crate) fn lines(path: &Path) -> Result<Vec<String>, Error> {
     Ok(lines.map(str::to_owned).collect())
 }
 
+/// Reads `--env-file`: what looks like a mistake is one, rather than a variable that nobody finds.
+pub(crate) fn env_lines(path: &Path) -> Result<Vec<String>, Error> {
+    let lines = lines(path)?;
+    for line in &lines {
+        let name = line.split('=').next().unwrap_or(line);
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Err(Error::usage(format!(
+                "`{}` has the line `{line}`, without a variable's name",
+                path.display()
+            ))
+            .hint("each line is `KEY=value`, `KEY`, or a comment after `#`"));
+        }
+    }
+    Ok(lines)
+}
+
 /// Splits `--add-host`: `name:address` or `name=address`.
 pub(crate) fn host(text: &str) -> Result<(String, String), Error> {
     let bad = || {
@@ -118,6 +134,18 @@ mod tests {
         assert!(variable("=x", &environment).is_err());
         assert_eq!(label("a").ok(), Some(("a".into(), String::new())));
         assert!(label("=a").is_err());
+    }
+
+    #[test]
+    fn a_file_of_variables_has_names_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |text: &str| {
+            std::fs::write(folder.path().join("env"), text).unwrap();
+            env_lines(&folder.path().join("env")).ok()
+        };
+        assert_eq!(read("# a b\n\nA=x y\n  B\n"), Some(vec!["A=x y".to_owned(), "B".to_owned()]));
+        assert_eq!(read("bad line\n"), None);
+        assert_eq!(read("=x\n"), None);
     }
 
     #[test]
