@@ -118,10 +118,10 @@ impl StageState {
                 Ok(CopySource::Inline { name: heredoc.name.clone(), body: heredoc.body.clone() })
             }
             ast::CopySource::Heredoc(heredoc) => {
-                let body = word::expand_body(&heredoc.body, lowering.tree.directives.escape, &self.scope)
-                    .map_err(|error| {
-                        lowering.error("bad-substitution", heredoc.span, error.to_string(), None)
-                    })?;
+                // BuildKit's lexer reads bodies with `\\`, whatever `# escape` says.
+                let body = word::expand_body(&heredoc.body, '\\', &self.scope).map_err(|error| {
+                    lowering.error("bad-substitution", heredoc.span, error.to_string(), None)
+                })?;
                 Ok(CopySource::Inline { name: heredoc.name.clone(), body })
             }
         }
