@@ -18,13 +18,8 @@ impl Engine {
         events: &Events,
     ) -> Result<Image, Failure> {
         let store = self.store()?;
-        if policy != PullPolicy::Always
-            && let Some(image) = image::by_reference(store, reference)?
-        {
-            let config = image::config(store, &image)?;
-            if platform.matches(&Platform::of_config(&config)) {
-                return Ok(image);
-            }
+        if let Some(image) = self.local_base(reference, platform, policy)? {
+            return Ok(image);
         }
         if policy == PullPolicy::Never {
             let message = format!("image `{}` is not in the store", reference.familiar());
@@ -34,5 +29,21 @@ impl Engine {
         let sink = Sink { step: None, events: events.clone() };
         let pulled = self.block_on(image::pull(store, self.client(), reference, platform, lease, &sink))?;
         Ok(pulled?.image)
+    }
+
+    /// The image in the store, unless `policy` wants the registry asked.
+    pub(super) fn local_base(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        policy: PullPolicy,
+    ) -> Result<Option<Image>, Failure> {
+        let store = self.store()?;
+        if policy == PullPolicy::Always {
+            return Ok(None);
+        }
+        let Some(image) = image::by_reference(store, reference)? else { return Ok(None) };
+        let config = image::config(store, &image)?;
+        Ok(Some(image).filter(|_| platform.matches(&Platform::of_config(&config))))
     }
 }

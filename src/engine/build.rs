@@ -17,7 +17,7 @@ use super::{Engine, assemble};
 use crate::api::{
     BuildOutcome, BuildRequest, Event, Events, Failure, FailureKind, NetworkMode, OutputKind, StepId,
 };
-use crate::build::graph::{self, Base, BaseRequest, Bases, Graph, Lowered, OpSpec, Parameters};
+use crate::build::graph::{self, Base, BaseRequest, Bases, Graph, Lowered, OpSpec, Parameters, Wanted};
 use crate::build::ops::{self, Machine};
 use crate::build::solve::{Outcome, Solver, Stopped};
 use crate::image;
@@ -70,8 +70,7 @@ impl Build<'_> {
             match graph::lower(tree, bases, &parameters) {
                 Ok(Lowered::Ready(graph)) => return Ok(*graph),
                 Ok(Lowered::Missing(requests)) => {
-                    for wanted in requests {
-                        let base = self.base(&wanted.request);
+                    for (wanted, base) in self.bases(requests) {
                         let base = base.map_err(|failure| {
                             let failure = perhaps_a_stage(failure, tree, &wanted.request.reference);
                             recipe.explain(failure, wanted.span)
@@ -97,6 +96,29 @@ impl Build<'_> {
             add_hosts: request.add_hosts.clone(),
             proxies: self.engine.settings.proxies.clone(),
         }
+    }
+
+    /// Brings the images: those to be pulled at the same time, if there are several.
+    fn bases(&self, wanted: Vec<Wanted>) -> Vec<(Wanted, Result<Base, Failure>)> {
+        let is_local = |wanted: &Wanted| {
+            let BaseRequest { reference, platform } = &wanted.request;
+            self.engine.local_base(reference, platform, self.request.pull).is_ok_and(|found| found.is_some())
+        };
+        let here = |wanted: Wanted| {
+            let base = self.base(&wanted.request);
+            (wanted, base)
+        };
+        if wanted.len() < 2 || wanted.iter().filter(|wanted| !is_local(wanted)).count() < 2 {
+            return wanted.into_iter().map(here).collect();
+        }
+        std::thread::scope(|scope| {
+            let started: Vec<_> =
+                wanted.into_iter().map(|wanted| scope.spawn(move || here(wanted))).collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            started.into_iter().map(join).collect()
+        })
     }
 
     /// The image that a FROM names: from the store, else from its registry.
