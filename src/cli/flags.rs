@@ -160,7 +160,10 @@ fn explain(error: &clap::Error, invocation: &Invocation<'_>) -> Error {
                 flag_name(&argument)
             );
             if let Some(source) = std::error::Error::source(error) {
-                message += &format!(": {source}");
+                match source.is::<std::num::ParseIntError>() {
+                    true => message += ": it must be a whole number",
+                    false => message += &format!(": {source}"),
+                }
             }
             let valid = match error.get(ContextKind::ValidValue) {
                 Some(ContextValue::Strings(valid)) => valid.join(", "),

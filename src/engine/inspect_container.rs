@@ -7,6 +7,7 @@ use crate::container::{MountPoint, Record, log_path};
 use crate::oci::signal_name;
 
 use super::Engine;
+use crate::image;
 
 /// How docker spells the time of something that never happened.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -35,15 +36,29 @@ impl Engine {
             "RestartCount": 0,
             "Driver": "overlay2",
             "Platform": "linux",
+            "MountLabel": "",
+            "ProcessLabel": "",
+            "AppArmorProfile": "",
+            "ExecIDs": null,
             "HostConfig": host_config(&record),
             "GraphDriver": {
                 "Name": "overlay2",
                 "Data": { "UpperDir": folder.join("upper"), "WorkDir": folder.join("work") },
             },
             "Mounts": record.config.mounts.iter().map(mount).collect::<Vec<_>>(),
-            "Config": config(&record),
+            "Config": config(&record, &self.image_part(&record)),
             "NetworkSettings": network(&record),
         }))
+    }
+
+    /// What a container takes over from its image unchanged, and has no record of; nothing when the image is gone.
+    fn image_part(&self, record: &Record) -> Value {
+        let part = || {
+            let store = self.store().ok()?;
+            let image = store.image(&record.image_id.parse().ok()?).ok()??;
+            Some(image::inspect(store, &image).ok()?["Config"].take())
+        };
+        part().unwrap_or_default()
     }
 }
 
@@ -86,10 +101,31 @@ fn host_config(record: &Record) -> Value {
         "Memory": config.memory.unwrap_or(0),
         "NanoCpus": config.cpus_millis.unwrap_or(0) * 1_000_000,
         "PidsLimit": config.pids_limit,
+        "CapAdd": null,
+        "CapDrop": null,
+        "CgroupParent": "",
+        "CpuShares": 0,
+        "Devices": [],
+        "Dns": [],
+        "DnsOptions": [],
+        "DnsSearch": [],
+        "Init": false,
+        "IpcMode": "private",
+        "Links": null,
+        "MemorySwap": 0,
+        "OomKillDisable": false,
+        "PidMode": "",
+        "PortBindings": {},
+        "PublishAllPorts": false,
+        "SecurityOpt": null,
+        "ShmSize": 64 << 20,
+        "UTSMode": "",
+        "Ulimits": [],
+        "VolumesFrom": null,
     })
 }
 
-fn config(record: &Record) -> Value {
+fn config(record: &Record, image: &Value) -> Value {
     let config = &record.config;
     let command = config.args.get(config.entrypoint.len()..).unwrap_or_default();
     let entrypoint = (!config.entrypoint.is_empty()).then_some(&config.entrypoint);
@@ -108,8 +144,9 @@ fn config(record: &Record) -> Value {
         "Image": record.image,
         "WorkingDir": config.cwd,
         "Entrypoint": entrypoint,
-        "Volumes": null,
-        "OnBuild": null,
+        "ExposedPorts": image["ExposedPorts"],
+        "Volumes": image["Volumes"],
+        "OnBuild": image["OnBuild"],
         "Labels": config.labels,
         "StopSignal": signal_name(config.stop_signal),
     })

@@ -87,6 +87,7 @@ fn mistakes_name_the_word_and_what_to_do() {
         (&["build", "--progress", "fancy", "."], 1, "error: unknown progress `fancy`\n"),
         (&["tag", "a"], 1, "error: missing <TARGET_IMAGE>\n"),
         (&["tag", "a", "sha256:abc"], 1, "hint: choose another name than `sha256`\n"),
+        (&["ps", "-n", "x"], 1, "error: invalid value `x` for `--last`: it must be a whole number\n"),
         (&["rmi"], 1, "error: missing <IMAGE>"),
         (&["save", "x", "-o"], 1, "error: `--output` needs a value\n"),
         (&["logs", "--since", "yesterday", "c"], 1, "error: invalid time `yesterday` for `--since`\n"),

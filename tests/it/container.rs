@@ -270,6 +270,20 @@ fn logs_follow_and_keep_the_streams_apart() {
 }
 
 #[test]
+fn a_reader_of_logs_may_stop() {
+    let Some(kiln) = kiln("a_reader_of_logs_may_stop") else { return };
+    let id = kiln.ok(&["run", "-d", "busybox", "seq", "100000"]);
+    kiln.ok(&["wait", &id]);
+    let mut child = spawn(&kiln, &["logs", &id]);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!((line.as_str(), String::from_utf8_lossy(&ended.stderr).as_ref()), ("1\n", ""));
+    assert!(ended.status.success());
+    assert_eq!(kiln.ok(&["logs", &id]).lines().count(), 100_000);
+}
+
+#[test]
 fn volumes_keep_what_containers_leave_in_them() {
     let config = r#"{"Cmd":["sh"],"Env":["PATH=/bin"],"Volumes":{"/data":{}}}"#;
     let Some(kiln) = with_config("volumes_keep_what_containers_leave_in_them", config) else { return };
@@ -367,6 +381,8 @@ fn scripts_find_their_fields() {
     kiln.ok(&["run", "-d", "--name", "web", "-v", "data:/d", "busybox", "sh", "-c", "sleep 1000"]);
     let format = "{{.Name}} {{.State.Running}} {{.Config.StopSignal}} {{(index .Mounts 0).Name}}";
     assert_eq!(kiln.ok(&["inspect", "-f", format, "web"]), "/web true SIGTERM data");
+    let format = "{{.HostConfig.PortBindings}} {{.HostConfig.CapAdd}} {{json .Config.ExposedPorts}}";
+    assert_eq!(kiln.ok(&["inspect", "-f", format, "web"]), "map[] <no value> null");
     let row = kiln.ok(&["ps", "--format", "{{.Command}} {{.Networks}} {{.Mounts}} {{.LocalVolumes}}"]);
     assert_eq!(row, "\"sh -c 'sleep 1000'\" bridge data 1");
     let file = kiln.root.path().join("env");

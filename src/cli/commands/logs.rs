@@ -1,6 +1,6 @@
 //! `kiln logs`
 
-use std::io;
+use std::io::{self, BufWriter};
 
 use crate::api::LogsRequest;
 use crate::cli::error::Error;
@@ -50,7 +50,9 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         until: moment("--until", &flags.until)?,
     };
     let engine = invocation.session.engine()?;
-    engine.logs(&request, &mut io::stdout(), &mut io::stderr())?;
+    // Not a call to the kernel per line; the reader flushes before it waits.
+    let (mut out, mut err) = (BufWriter::new(io::stdout()), BufWriter::new(io::stderr()));
+    engine.logs(&request, &mut out, &mut err)?;
     Ok(exit::SUCCESS)
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct Ps {
     /// Show also containers that don't run
     #[arg(long, short)]
     pub(crate) all: bool,
-    /// Show only what fits: id=, name=, status=, ancestor=, label=, exited=, before=, since=
+    /// Show only what fits: id=, name=, status=, ancestor=, label=, exited=, network=, before=, since=
     #[arg(long, short, value_name = "FILTER")]
     pub(crate) filter: Vec<String>,
     /// `table`, `table TEMPLATE`, `json`, or a Go template
@@ -158,6 +158,7 @@ struct Filter {
     exited: Vec<i32>,
     before: Option<i64>,
     since: Option<i64>,
+    networks: Vec<String>,
 }
 
 impl Filter {
@@ -180,14 +181,16 @@ impl Filter {
                         || Error::usage(format!("the filter `exited` is `{value}`; it must be a number"));
                     filter.exited.push(value.parse().map_err(|_| bad())?);
                 }
+                "network" => filter.networks.push(value.to_owned()),
                 "before" => filter.before = Some(created(value, containers)?),
                 "since" => filter.since = Some(created(value, containers)?),
-                "health" | "network" | "publish" | "expose" | "volume" | "isolation" | "is-task" => {
+                "health" | "publish" | "expose" | "volume" | "isolation" | "is-task" => {
                     return Err(Error::usage(format!("the filter `{key}` is not supported yet")));
                 }
                 _ => {
-                    return Err(Error::usage(format!("unknown filter `{key}`"))
-                        .hint("it may be id, name, status, ancestor, label, exited, before or since"));
+                    return Err(Error::usage(format!("unknown filter `{key}`")).hint(
+                        "it may be id, name, status, ancestor, label, exited, network, before or since",
+                    ));
                 }
             }
         }
@@ -202,6 +205,7 @@ impl Filter {
             |code: &i32| container.state == ContainerState::Exited && container.exit_code == Some(*code);
         any(&self.ids, &|wanted| container.id.starts_with(wanted))
             && any(&self.names, &|wanted| name_fits(&container.name, wanted))
+            && any(&self.networks, &|wanted| container.network == wanted)
             && any(&self.states, &|wanted| state(container.state) == wanted)
             && any(&self.images, &|wanted| image_fits(container, wanted))
             && self.labels.iter().all(|(label, wanted)| {
@@ -328,6 +332,8 @@ mod tests {
             (&["before=web"], &["web-old", "new"]),
             (&["since=web-old"], &["web"]),
             (&["id=new"], &["new"]),
+            (&["network=host"], &[]),
+            (&["network=bridge", "network=host", "name=new"], &["new"]),
         ] {
             let filters: Vec<String> = filters.iter().map(|&filter| filter.to_owned()).collect();
             let filter = Filter::parse(&filters, &all()).unwrap();

@@ -160,8 +160,9 @@ fn show(line: &[u8], wanted: &Wanted) -> Option<Shown> {
 
 fn print(shown: &Shown, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
     match shown.stream {
-        Stream::Stdout => out.write_all(shown.text.as_bytes()),
-        Stream::Stderr => err.write_all(shown.text.as_bytes()),
+        // Writers may be buffered, and both may be the same terminal.
+        Stream::Stdout => err.flush().and_then(|()| out.write_all(shown.text.as_bytes())),
+        Stream::Stderr => out.flush().and_then(|()| err.write_all(shown.text.as_bytes())),
     }
 }
 
