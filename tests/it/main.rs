@@ -18,6 +18,7 @@ mod hostile;
 mod image;
 mod layers;
 mod network;
+mod peer;
 mod registry;
 mod runtime;
 mod support;

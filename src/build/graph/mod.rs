@@ -9,10 +9,11 @@
 //! 2. `stage`: one stage's state, instruction by instruction; metadata changes the config, the rest
 //!    becomes a vertex.
 //! 3. `scope`: which variables a word sees.
-//! 4. `history`: the text that `kiln history` shows of each instruction.
+//! 4. `history`: the text that `kiln history` shows of each instruction; `name`: what the progress shows.
 
 mod history;
 mod lower;
+mod name;
 mod op;
 mod run;
 mod scope;

@@ -38,11 +38,18 @@ impl StageState {
     }
 
     /// Proxy variables that the environment or a build-arg sets, unless the stage declares them itself.
+    ///
+    /// One that is set in one case is given in both, as BuildKit does: programs disagree on which they read.
     fn proxies(&self, lowering: &Lowering<'_>) -> Vec<(String, String)> {
         let names = super::scope::PROXY_NAMES.iter();
         let value = |name: &&str| {
             let from_env = || lowering.parameters.proxies.iter().find(|(key, _)| key == name);
             lowering.build_arg(name).or_else(|| from_env().map(|(_, value)| value.clone()))
+        };
+        let value = |name: &&str| {
+            let (upper, lower) = (name.to_ascii_uppercase(), name.to_ascii_lowercase());
+            let other = if **name == upper { lower } else { upper };
+            value(name).or_else(|| value(&other.as_str()))
         };
         let hidden = |name: &&&str| {
             !self.scope.env.iter().any(|(key, _)| key == *name)

@@ -5,7 +5,7 @@ use kiln_grammar::{parse_trigger, word};
 
 use super::lower::{Base, BaseRequest, Lowering, StageBase, Stop};
 use super::scope::{DEFAULT_PATH, Scope};
-use super::{HistoryPlan, ImagePlan, MkdirSpec, OpSpec, Vertex, VertexId, history};
+use super::{HistoryPlan, ImagePlan, MkdirSpec, OpSpec, Vertex, VertexId, history, name};
 use crate::oci::{self, Empty, HistoryEntry, ImageConfig, Platform};
 
 /// Where a stage stands.
@@ -34,7 +34,8 @@ struct StepLabel {
 impl StepLabel {
     fn next(&mut self) -> String {
         self.step += 1;
-        format!("[{}{}/{}]", self.stage, self.step, self.steps)
+        let total = self.steps.to_string();
+        format!("[{}{:>width$}/{total}]", self.stage, self.step, width = total.len())
     }
 }
 
@@ -152,7 +153,6 @@ impl StageState {
                 Ok(())
             }
             Kind::Onbuild(onbuild) => {
-                self.note(format!("ONBUILD {}", onbuild.text));
                 self.config.config.on_build.push(onbuild.text.clone());
                 Ok(())
             }
@@ -179,7 +179,8 @@ impl StageState {
         (shown, span): (&str, Span),
         created_by: String,
     ) {
-        let name = format!("{} {shown}", self.label.next());
+        let escape = lowering.tree.directives.escape;
+        let name = format!("{} {}", self.label.next(), name::shown(shown, escape, &self.scope));
         let vertex = lowering.vertex(Vertex { op, rootfs: Some(self.rootfs), from, name, span });
         self.rootfs = vertex;
         self.history.push(HistoryPlan::Made { created_by, vertex: Some(vertex) });
@@ -208,7 +209,7 @@ impl StageState {
             return Ok(());
         }
         let op = OpSpec::Mkdir(MkdirSpec { path, user: self.config.config.user.clone() });
-        self.step(lowering, op, None, (&text, instruction.span), text.clone());
+        self.step(lowering, op, None, (&instruction.original, instruction.span), text);
         Ok(())
     }
 
@@ -359,7 +360,6 @@ impl StageState {
                 vec!["CMD-SHELL".to_owned(), line.clone()]
             }
         };
-        self.note(history::healthcheck(check, &test));
         let mut probe = oci::Healthcheck { test, ..Default::default() };
         if let Healthcheck::Command { interval, timeout, start_period, start_interval, retries, .. } = check {
             probe.interval = *interval;
@@ -368,6 +368,7 @@ impl StageState {
             probe.start_interval = *start_interval;
             probe.retries = i64::from(*retries);
         }
+        self.note(history::healthcheck(&probe));
         self.config.config.healthcheck = Some(probe);
         Ok(())
     }

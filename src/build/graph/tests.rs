@@ -134,7 +134,7 @@ fn proxies_reach_the_program_but_neither_its_env_nor_its_history() {
     let graph = lower_on("FROM a\nRUN true\n", &RunConfig::default(), &parameters).unwrap();
     let spec = exec(&graph, 1);
     assert!(!env(spec).contains_key("HTTP_PROXY"));
-    assert_eq!(spec.hidden_env, [("HTTP_PROXY".to_owned(), "http://p".to_owned())]);
+    assert_eq!(spec.hidden_env[0], ("HTTP_PROXY".to_owned(), "http://p".to_owned()));
 }
 
 #[test]
@@ -158,6 +158,45 @@ fn history_names_the_args_that_a_run_saw() {
             ("CMD [\"sh\" \"-c\" \"x\"]", false),
         ]
     );
+}
+
+/// As docker.io 20.10.24 with BuildKit: programs read one of the two spellings, and either must do.
+#[test]
+fn a_proxy_given_in_one_case_is_given_in_both() {
+    let build_args = vec![("HTTP_PROXY".into(), "http://p".into()), ("no_proxy".into(), "x".into())];
+    let parameters = Parameters { build_args, ..parameters() };
+    let graph = lower_on("FROM a\nRUN true\n", &RunConfig::default(), &parameters).unwrap();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(
+        exec(&graph, 1).hidden_env,
+        [
+            pair("HTTP_PROXY", "http://p"),
+            pair("http_proxy", "http://p"),
+            pair("NO_PROXY", "x"),
+            pair("no_proxy", "x")
+        ]
+    );
+}
+
+/// The numbers are aligned, the keyword is upper case and variables are filled in: docker.io 20.10.24's names.
+#[test]
+fn steps_are_named_as_people_know_them() {
+    let text =
+        format!("FROM a\nENV D=/dest\nARG N=v\ncopy f $D/\nWORKDIR ${{D}}\n{}", "RUN echo $N $i\n".repeat(8));
+    let graph = graph(&text);
+    let names = names(&graph);
+    assert_eq!(names[1], "[ 2/11] COPY f /dest/");
+    assert_eq!(names[2], "[ 3/11] WORKDIR /dest");
+    assert_eq!(names[10], "[11/11] RUN echo v $i");
+}
+
+/// As docker.io 20.10.24 with BuildKit.
+#[test]
+fn onbuild_leaves_no_history_and_chmod_is_shown_as_written() {
+    let graph = graph("FROM a\nONBUILD RUN x\nCOPY --chmod=0640 f /\n");
+    let HistoryPlan::Made { created_by, .. } = &graph.plan.history[0] else { panic!() };
+    assert_eq!(graph.plan.history.len(), 1);
+    assert_eq!(created_by, "COPY --chmod=0640 f / # buildkit");
 }
 
 #[test]

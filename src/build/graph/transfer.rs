@@ -30,7 +30,7 @@ impl StageState {
             let message = "source can't be a URL for COPY".to_owned();
             return Err(lowering.error("copy-url", instruction.span, message, hint));
         }
-        self.transfer(lowering, instruction, "COPY", spec, &copy.destination, from)
+        self.transfer(lowering, instruction, "COPY", spec, (&copy.destination, &copy.flags), from)
     }
 
     pub(super) fn add(
@@ -59,7 +59,7 @@ impl StageState {
                 _ => {}
             }
         }
-        self.transfer(lowering, instruction, "ADD", spec, &add.destination, None)
+        self.transfer(lowering, instruction, "ADD", spec, (&add.destination, &add.flags), None)
     }
 
     fn transfer(
@@ -68,11 +68,12 @@ impl StageState {
         instruction: &Instruction,
         keyword: &str,
         spec: CopySpec,
-        destination: &Word,
+        (destination, flags): (&Word, &CopyFlags),
         from: Option<VertexId>,
     ) -> Result<(), Stop> {
         let shown_destination = lowering.expand(destination, &self.scope).ok_or(Stop::Wrong)?;
-        let created_by = history::copy(keyword, &spec, &shown_destination);
+        let chmod = flags.chmod.as_ref().and_then(|word| lowering.expand(word, &self.scope));
+        let created_by = history::copy(keyword, &spec, chmod.as_deref(), &shown_destination);
         let shown = instruction.original.clone();
         self.step(lowering, OpSpec::Copy(spec), from, (&shown, instruction.span), created_by);
         Ok(())
@@ -161,6 +162,11 @@ impl StageState {
             return lowering.end_of(index);
         }
         let stages = lowering.tree.stages.len();
+        if lowering.find_stage(&word.text, self.index + 1) == Some(self.index) {
+            let message = format!("circular dependency detected on stage: {}", word.text);
+            let hint = Some("--from names another stage or an image".to_owned());
+            return Err(lowering.error("circular-stage", word.span, message, hint));
+        }
         if lowering.find_stage(&word.text, stages).is_some() {
             let message = format!(
                 "cannot copy from stage `{}`, it needs to be defined before current stage",

@@ -14,6 +14,9 @@ use crate::build::graph::{CopySource, CopySpec, MkdirSpec};
 use crate::build::solve::{self, Executed, Key, Op, OpError, OpFuture, Outcome};
 use crate::build::tree::{Merged, Tree};
 
+/// Changes when the same definition writes something else than before.
+const COPY_VERSION: u32 = 2;
+
 /// COPY or ADD.
 pub(super) struct CopyOp {
     pub(super) spec: Arc<CopySpec>,
@@ -26,7 +29,7 @@ impl CopyOp {
     /// The definition and the rootfs; what is read comes on top.
     fn definition(&self, kind: &str, inputs: &[Outcome]) -> KeyBuilder {
         let spec = &self.spec;
-        let mut key = KeyBuilder::new(kind, 1)
+        let mut key = KeyBuilder::new(kind, COPY_VERSION)
             .field("rootfs", inputs[0].id.to_string())
             .field("destination", &spec.destination)
             .optional("chown", spec.chown.as_ref())

@@ -210,18 +210,18 @@ fn a_copy_from_an_image_keeps_owners_and_times() {
     if !is_root("a_copy_from_an_image_keeps_owners_and_times") {
         return;
     }
-    let setup = Setup::new(&[]).on(&["d/x", "d/gone"]).on(&["d/y", "-d/gone"]);
+    let setup = Setup::new(&[]).on(&["d/x", "d/gone"]).on(&["d/y", "d/sub/", "-d/gone"]);
     std::os::unix::fs::chown(setup.chain[0].join("d/x"), Some(33), Some(34)).unwrap();
     let flags = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(setup.chain[0].join("d/x"), "user.kept", b"1", flags).unwrap();
-    rustix::fs::setxattr(setup.chain[1].join("d"), "user.dir", b"2", flags).unwrap();
+    rustix::fs::setxattr(setup.chain[1].join("d/sub"), "user.dir", b"2", flags).unwrap();
     let layer = setup.folder.path().join("out");
     fs::create_dir(&layer).unwrap();
     let from = Merged::open(&setup.chain).unwrap();
     let spec = CopySpec { reset_owner: false, ..spec(&["d"], "/n") };
     let written = execute(&spec, &from, &[], &layer).unwrap();
     assert_eq!(written.digest, content_digest(&spec, &from).unwrap());
-    assert_eq!(list(&layer), ["n/", "n/x", "n/y"]);
+    assert_eq!(list(&layer), ["n/", "n/sub/", "n/x", "n/y"]);
     let stat = |path: &Path| fs::symlink_metadata(path).unwrap();
     let (old, new) = (stat(&setup.chain[0].join("d/x")), stat(&layer.join("n/x")));
     assert_eq!(
@@ -235,7 +235,52 @@ fn a_copy_from_an_image_keeps_owners_and_times() {
         value[..size].to_vec()
     };
     assert_eq!(value(&layer.join("n/x"), "user.kept"), b"1");
-    assert_eq!(value(&layer.join("n"), "user.dir"), b"2");
+    assert_eq!(value(&layer.join("n/sub"), "user.dir"), b"2");
+}
+
+/// docker.io 20.10.24 with BuildKit: /new has 0755 and 0:0 whatever the source's directory has; the
+/// directories inside keep theirs.
+#[test]
+fn a_directory_that_is_made_for_a_copy_is_an_ordinary_one() {
+    if !is_root("a_directory_that_is_made_for_a_copy_is_an_ordinary_one") {
+        return;
+    }
+    let setup = Setup::new(&[]).on(&["d/sub/", "d/x"]);
+    for name in ["d", "d/sub"] {
+        let path = setup.chain[0].join(name);
+        std::os::unix::fs::chown(&path, Some(8), Some(9)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o1700)).unwrap();
+    }
+    let from = Merged::open(&setup.chain).unwrap();
+    let stat = |path: &Path| {
+        let stat = fs::symlink_metadata(path).unwrap();
+        (stat.uid(), stat.gid(), stat.mode() & 0o7777)
+    };
+    let plain = CopySpec { reset_owner: false, ..spec(&["d"], "/new") };
+    let owned = CopySpec { chown: Some("1:2".into()), chmod: Some(0o711), ..plain.clone() };
+    for (spec, top, sub) in [(&plain, (0, 0, 0o755), (8, 9, 0o1700)), (&owned, (1, 2, 0o755), (1, 2, 0o711))]
+    {
+        let layer = tempfile::tempdir_in(setup.folder.path()).unwrap();
+        execute(spec, &from, &[], layer.path()).unwrap();
+        assert_eq!((stat(&layer.path().join("new")), stat(&layer.path().join("new/sub"))), (top, sub));
+    }
+    let before = content_digest(&plain, &from).unwrap();
+    fs::set_permissions(setup.chain[0].join("d"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(content_digest(&plain, &from).unwrap(), before);
+}
+
+/// docker.io 20.10.24 with BuildKit: `COPY d /` keeps links among the files of d, `COPY h1 h2 /n/` doesn't.
+#[test]
+fn names_of_one_file_stay_linked_within_a_directory() {
+    let setup = Setup::new(&["d/a", "d/z"]);
+    fs::hard_link(setup.at("d/a"), setup.at("d/b")).unwrap();
+    let inode = |layer: &Path, name: &str| fs::metadata(layer.join(name)).unwrap().ino();
+    let (layer, written) = setup.copy(&spec(&["d"], "/")).unwrap();
+    assert_eq!(written.digest, setup.digest(&spec(&["d"], "/")));
+    assert_eq!(inode(&layer, "a"), inode(&layer, "b"));
+    assert_ne!(inode(&layer, "a"), inode(&layer, "z"));
+    let (layer, _) = setup.copy(&spec(&["d/a", "d/b"], "/n/")).unwrap();
+    assert_ne!(inode(&layer, "n/a"), inode(&layer, "n/b"));
 }
 
 #[test]

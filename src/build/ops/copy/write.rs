@@ -1,6 +1,6 @@
 //! Writing what was selected into a fresh layer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -38,6 +38,7 @@ pub(super) fn execute(
         contents: vec![None; files.len()],
         waiting: HashMap::new(),
         next_file: 0,
+        current: 0,
         bytes: 0,
         entries: 0,
     };
@@ -65,11 +66,22 @@ struct Copy<'a> {
     writer: LayerWriter<'a>,
     /// One for each regular file of the selection.
     contents: Vec<Option<Content>>,
-    /// Files that have a place but no bytes yet, by place: which of the files, and its entry.
-    waiting: HashMap<Vec<u8>, (usize, &'a Entry)>,
+    /// Files that have a place but no bytes yet, by place.
+    waiting: HashMap<Vec<u8>, Waiting<'a>>,
     next_file: usize,
+    /// Which of the sources is being copied.
+    current: usize,
     bytes: u64,
     entries: u64,
+}
+
+/// A file that has a place but no bytes yet.
+struct Waiting<'a> {
+    /// Which of the selection's files.
+    index: usize,
+    entry: &'a Entry,
+    /// Which of the sources it is of: names of one file stay linked within one source, as in BuildKit.
+    source: usize,
 }
 
 /// The place that the destination names.
@@ -84,7 +96,8 @@ impl<'a> Copy<'a> {
         if single.count() > 1 && !self.target()?.is_dir {
             return Err(Error::SeveralToOne { destination: self.spec.destination.clone() });
         }
-        for found in &selected.matches {
+        for (source, found) in selected.matches.iter().enumerate() {
+            self.current = source;
             match found {
                 Match::Directory { top, entries } => self.directory(top, entries)?,
                 Match::File { name, entry } => self.file(name, entry)?,
@@ -129,8 +142,15 @@ impl<'a> Copy<'a> {
 
     fn directory(&mut self, top: &'a Entry, entries: &'a [Entry]) -> Result<()> {
         let target = self.target()?.path;
-        // A destination that exists keeps its own mode and owner; directories inside take the source's.
-        self.writer.directory(&target, &self.dir_attributes(top)?, false)?;
+        // The destination is never the source's directory, only where its content goes: it keeps its own mode
+        // and owner, or is made as any missing directory. Directories inside take the source's.
+        let attributes = Attributes {
+            mode: 0o755,
+            owner: self.owner.unwrap_or_default(),
+            mtime: Some(top.mtime),
+            xattrs: Vec::new(),
+        };
+        self.writer.directory(&target, &attributes, false)?;
         self.entries += 1;
         for entry in entries {
             let place = Match::place(&target, top, entry);
@@ -170,7 +190,7 @@ impl<'a> Copy<'a> {
     /// Gives a file its place; its bytes come with [`Copy::flush`].
     fn wait(&mut self, place: Vec<u8>, entry: &'a Entry) -> Result<()> {
         self.writer.make_room(&place)?;
-        self.waiting.insert(place, (self.next_file, entry));
+        self.waiting.insert(place, Waiting { index: self.next_file, entry, source: self.current });
         self.next_file += 1;
         Ok(())
     }
@@ -218,16 +238,22 @@ impl<'a> Copy<'a> {
     fn flush(&mut self) -> Result<()> {
         let mut files: Vec<_> = self.waiting.drain().collect();
         files.sort_unstable_by(|left, right| compare(&left.0, &right.0));
+        let (files, links) = split_links(files);
         let copier = Copier::default();
         let copied = {
             let this = &*self;
-            content::in_parallel(&files, |(place, (_, entry)), buffer| {
-                this.copy_file(&copier, place, entry, buffer)
+            content::in_parallel(&files, |(place, file), buffer| {
+                this.copy_file(&copier, place, file.entry, buffer)
             })?
         };
-        for ((_, (index, _)), copied) in files.iter().zip(copied) {
+        for ((_, file), copied) in files.iter().zip(copied) {
             self.bytes += copied.bytes;
-            self.contents[*index] = Some(Content { digest: copied.digest, archive: false });
+            self.contents[file.index] = Some(Content { digest: copied.digest, archive: false });
+        }
+        for (place, file, first) in links {
+            let (existing, first) = &files[first];
+            self.writer.hard_link(&place, existing)?;
+            self.contents[file.index] = self.contents[first.index];
         }
         Ok(())
     }
@@ -246,6 +272,25 @@ impl<'a> Copy<'a> {
         set_attributes(&file, place, &Attributes { xattrs, ..self.attributes(entry) })?;
         Ok(copied)
     }
+}
+
+/// A further name of a file: its place, itself, and which of the files it is a name of.
+type Link<'a> = (Vec<u8>, Waiting<'a>, usize);
+
+/// Parts `files` into those to be copied and further names of those.
+fn split_links(files: Vec<(Vec<u8>, Waiting<'_>)>) -> (Vec<(Vec<u8>, Waiting<'_>)>, Vec<Link<'_>>) {
+    let (mut copied, mut links) = (Vec::with_capacity(files.len()), Vec::new());
+    let mut seen = HashMap::with_capacity(files.len());
+    for (place, file) in files {
+        match seen.entry((file.source, file.entry.dev, file.entry.ino)) {
+            hash_map::Entry::Occupied(first) => links.push((place, file, *first.get())),
+            hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(copied.len());
+                copied.push((place, file));
+            }
+        }
+    }
+    (copied, links)
 }
 
 /// Hashes a file while it is unpacked: the digest is of the very bytes that were unpacked.
