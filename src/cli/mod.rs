@@ -59,6 +59,10 @@ fn report(error: &Error, style: Style, own_code: i32) -> i32 {
         },
         Error::Failure(failure) => {
             tell(&failure::render(failure, style));
+            let denied = |cause: &String| cause.starts_with("Permission denied");
+            if failure.causes.iter().any(denied) && !rustix::process::geteuid().is_root() {
+                tell(&format!("{} run it with `sudo`\n", style.cyan("hint:")));
+            }
             exit::of_failure(failure.kind, own_code)
         }
         // The reader of a pipe went away, as `head` does; it has what it wanted.

@@ -211,10 +211,15 @@ impl Process {
         Ok(exit)
     }
 
+    /// Tells whether the kernel killed one of its processes for memory, so far.
+    pub fn oom_killed(&self) -> bool {
+        self.cgroup.oom_killed()
+    }
+
     /// Waits, takes the mount away, removes stubs and the cgroup.
     pub fn finish(mut self) -> io::Result<Ended> {
         let exit = self.wait()?;
-        let oom_killed = self.cgroup.oom_killed();
+        let oom_killed = self.oom_killed();
         self.clean();
         Ok(Ended { exit, oom_killed })
     }

@@ -270,6 +270,17 @@ fn logs_follow_and_keep_the_streams_apart() {
 }
 
 #[test]
+fn a_kill_for_memory_is_known_as_soon_as_the_code_is() {
+    let Some(kiln) = kiln("a_kill_for_memory_is_known_as_soon_as_the_code_is") else { return };
+    for name in ["one", "two", "three"] {
+        let words = ["run", "--name", name, "-m", "8m", "--network", "none", "busybox"];
+        let greedy = ["dd", "if=/dev/zero", "of=/dev/null", "bs=50M", "count=1"];
+        assert_eq!(code(&kiln, &[&words[..], &greedy[..]].concat()), 137);
+        assert_eq!(kiln.ok(&["inspect", "-f", "{{.State.OOMKilled}}", name]), "true");
+    }
+}
+
+#[test]
 fn a_reader_of_logs_may_stop() {
     let Some(kiln) = kiln("a_reader_of_logs_may_stop") else { return };
     let id = kiln.ok(&["run", "-d", "busybox", "seq", "100000"]);

@@ -124,17 +124,14 @@ impl Monitor {
         let state = &mut self.task.record.state;
         state.status = ContainerState::Exited;
         state.exit_code = Some(code);
+        state.oom_killed = process.oom_killed();
         state.finished = Some(now());
         state.process = None;
         state.address = None;
         let kept = self.close_record();
         self.clients.broadcast(&Packet::Exit(code));
         self.clients.flush_all();
-        let ended = process.finish()?;
-        if ended.oom_killed && kept.is_none() {
-            self.task.record.state.oom_killed = true;
-            self.write_record()?;
-        }
+        process.finish()?;
         self.clean(kept)
     }
 
