@@ -21,12 +21,12 @@ pub(super) fn copy(word: &str, spec: &CopySpec, chmod: Option<&str>, destination
     format!("{text} {destination} # buildkit")
 }
 
-/// `RUN`: the ARGs that it saw, then the program.
-pub(super) fn run(args: &[String], visible: &[(String, String)]) -> String {
+/// `RUN`: the declared ARGs, then the program.
+pub(super) fn run(args: &[String], declared: &[(String, String)]) -> String {
     let mut text = String::from("RUN ");
-    if !visible.is_empty() {
-        text.push_str(&format!("|{} ", visible.len()));
-        for (name, value) in visible {
+    if !declared.is_empty() {
+        text.push_str(&format!("|{} ", declared.len()));
+        for (name, value) in declared {
             text.push_str(&format!("{name}={value} "));
         }
     }

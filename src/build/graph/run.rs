@@ -18,7 +18,7 @@ impl StageState {
         let network = self.run_network(lowering, run.network.as_ref())?;
         let (args, script) = self.run_program(lowering, instruction, run)?;
         let visible = self.scope.visible_args();
-        let created_by = history::run(&args, &visible);
+        let created_by = history::run(&args, &self.scope.declared());
         let mut env = self.scope.env.clone();
         env.extend(visible);
         let hidden_env = self.proxies(lowering);

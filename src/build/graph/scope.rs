@@ -59,10 +59,19 @@ impl Scope {
         }
     }
 
-    /// Declares an ARG.
+    /// Declares an ARG; declared again without a value, it keeps the one that it has.
     pub(super) fn declare(&mut self, name: &str, value: Option<String>) {
-        self.args.retain(|(old, _)| old != name);
+        let old = self.args.iter().position(|(old, _)| old == name).map(|index| self.args.remove(index));
+        let value = value.or_else(|| old.and_then(|(_, value)| value));
         self.args.push((name.to_owned(), value));
+    }
+
+    /// All declared ARGs with what their name stands for, as a RUN's history lists them.
+    ///
+    /// BuildKit lists those without a value too, and those that an environment variable hides with its value.
+    pub(super) fn declared(&self) -> Vec<(String, String)> {
+        let value = |name: &str| self.get(name).unwrap_or_default();
+        self.args.iter().map(|(name, _)| (name.clone(), value(name))).collect()
     }
 
     /// The ARGs that a RUN step sees: those with a value that no environment variable hides.

@@ -190,6 +190,23 @@ fn steps_are_named_as_people_know_them() {
     assert_eq!(names[10], "[11/11] RUN echo v $i");
 }
 
+/// As docker.io 20.10.24 with BuildKit: /x of this build says `1 2 3`.
+#[test]
+fn an_arg_declared_again_without_a_value_keeps_the_one_it_has() {
+    let text = "FROM a AS b\nARG A=1\nARG B=2\nARG B\nFROM b\nARG A\nARG C=3\nRUN echo $A $B $C > /x\n";
+    let graph = graph(text);
+    let env = env(exec(&graph, 1));
+    assert_eq!([env["A"], env["B"], env["C"]], ["1", "2", "3"]);
+}
+
+/// As docker.io 20.10.24 with BuildKit lists them.
+#[test]
+fn history_names_args_without_a_value_and_with_the_environments() {
+    let graph = graph("FROM a\nARG N\nARG A=1\nENV A=2\nRUN x\n");
+    let Some(HistoryPlan::Made { created_by, .. }) = graph.plan.history.last() else { panic!() };
+    assert_eq!(created_by, "RUN |2 N= A=2 /bin/sh -c x # buildkit");
+}
+
 /// As docker.io 20.10.24 with BuildKit.
 #[test]
 fn onbuild_leaves_no_history_and_chmod_is_shown_as_written() {
