@@ -1,8 +1,8 @@
 //! Opening and making a store, and the places inside it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -152,6 +152,8 @@ fn create(root: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(Error::io("create", root))?;
     refuse_other_files(root)?;
     refuse_shared_filesystem(root)?;
+    // A folder that was there may be open to everybody; the store holds secrets and programs that are setuid.
+    fs::set_permissions(root, Permissions::from_mode(0o700)).map_err(Error::io("close", root))?;
     let lock = open_lock(root)?;
     lock.lock().map_err(Error::io("lock", &root.join("lock")))?;
     if is_made(root)? {

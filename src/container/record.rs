@@ -1,8 +1,8 @@
 //! What is known of a container, in one JSON file.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use kiln_cache::SnapshotId;
@@ -162,12 +162,20 @@ impl Record {
     }
 
     /// Writes the record in `folder` by one rename: a reader sees the old one or the new one.
+    ///
+    /// On a full disk it goes into the place of the old one: how a container ended is known only once.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let (path, new) = (folder.join("record.json"), folder.join("record.json.new"));
         let bytes =
             serde_json::to_vec(self).map_err(|source| Error::Damaged { path: path.clone(), source })?;
-        File::create(&new).and_then(|mut file| file.write_all(&bytes)).at("write", &new)?;
-        std::fs::rename(&new, &path).at("write", &path)
+        match File::create(&new).and_then(|mut file| file.write_all(&bytes)) {
+            Ok(()) => std::fs::rename(&new, &path).at("write", &path),
+            Err(error) if error.kind() == ErrorKind::StorageFull && path.exists() => {
+                let _ = std::fs::remove_file(&new);
+                overwrite(&path, &bytes).at("write", &path)
+            }
+            Err(error) => Err(error).at("write", &new),
+        }
     }
 
     /// Returns the first 12 digits of the id.
@@ -184,4 +192,12 @@ impl Record {
 /// Returns the owner of the pins of container `id`.
 pub(super) fn owner(id: &str) -> String {
     format!("container:{id}")
+}
+
+/// Writes into the blocks that the file at `path` has already, all of it or nothing.
+fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes.len() as u64)?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,13 +54,26 @@ pub(super) fn read(request: &BuildRequest, store: &Store) -> Result<Recipe, Fail
     };
     let text = String::from_utf8(text)
         .map_err(|_| Failure::new(FailureKind::Invalid, format!("`{name}` is not UTF-8 text")))?;
-    let ignore = context::ignore_for(path.as_deref(), &folder)
+    let mut ignore = context::ignore_for(path.as_deref(), &folder)
         .map_err(|error| Failure::from_error(FailureKind::Invalid, &error))?;
+    if let Some(inside) = below(&folder, store.root()) {
+        // A build that copies its own store copies what it writes, and the secrets of other images.
+        ignore
+            .hide(inside.as_os_str().as_bytes())
+            .map_err(|error| Failure::from_error(FailureKind::Invalid, &error))?;
+    }
     // An archive's folder is new each time: what stat says of it will never be asked again.
     let known = unpacked.is_none().then(|| StatCache::load(store, &folder));
     let context = Context::open(&folder, ignore, known)
         .map_err(|error| Failure::from_error(FailureKind::Invalid, &error))?;
     Ok(Recipe { name, text, context: Arc::new(context), _unpacked: unpacked })
+}
+
+/// Where `path` is below `folder`.
+fn below(folder: &Path, path: &Path) -> Option<PathBuf> {
+    let (folder, path) = (folder.canonicalize().ok()?, path.canonicalize().ok()?);
+    let inside = path.strip_prefix(folder).ok()?;
+    (inside != Path::new("")).then(|| inside.to_owned())
 }
 
 impl Recipe {

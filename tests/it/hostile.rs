@@ -295,10 +295,10 @@ fn docker_archive(layer: &[u8]) -> Vec<u8> {
 }
 
 /// A small filesystem of its own; unmounted when dropped.
-struct Disk(PathBuf);
+pub(crate) struct Disk(pub(crate) PathBuf);
 
 impl Disk {
-    fn new(folder: &Path, megabytes: u32) -> Self {
+    pub(crate) fn new(folder: &Path, megabytes: u32) -> Self {
         let at = folder.join("disk");
         std::fs::create_dir(&at).unwrap();
         let disk = Self(at);

@@ -14,6 +14,7 @@ mod build_cache;
 mod cli;
 mod container;
 mod crash;
+mod guard;
 mod hostile;
 mod image;
 mod layers;

@@ -1,7 +1,8 @@
 //! Damage, foreign folders and missing things.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use kiln_cache::{Digest, Error, NewImage, SnapshotId, Store, Sweep};
 
@@ -27,6 +28,14 @@ fn a_folder_with_other_files_does_not_become_a_store() {
         matches!(Store::open(folder.path()), Err(Error::NotAStore { other, .. }) if other == "thesis.txt")
     );
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_folder_that_everybody_could_enter_is_closed_when_it_becomes_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    Store::open(folder.path()).unwrap();
+    assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o7777, 0o700);
 }
 
 #[test]

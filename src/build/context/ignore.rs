@@ -59,6 +59,19 @@ impl Ignore {
         Ok(Self { rules: rules.map(Rule::new).collect::<Result<_, _>>()? })
     }
 
+    /// Hides `path` and what is below it, whatever the patterns say.
+    pub fn hide(&mut self, path: &[u8]) -> Result<(), IgnoreError> {
+        let mut pattern = Vec::with_capacity(path.len());
+        for byte in path {
+            if byte.is_ascii_punctuation() && *byte != b'/' {
+                pattern.push(b'\\');
+            }
+            pattern.push(*byte);
+        }
+        self.rules.push(Rule { shows: false, parts: Vec::new(), pattern: IgnorePattern::new(&pattern)? });
+        Ok(())
+    }
+
     /// Tells whether there is no pattern.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
@@ -186,6 +199,21 @@ mod tests {
 
     fn ignore(lines: &str) -> Ignore {
         Ignore::parse(lines.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_path_is_hidden_by_its_own_name_whatever_the_patterns_say() {
+        for name in ["store", "!a b*[x]\\?.#é", "über/**/s", " blank "] {
+            let mut ignore = ignore("x*\n!**");
+            ignore.hide(name.as_bytes()).unwrap();
+            assert!(ignore.matches(name.as_bytes()), "{name}");
+            assert!(ignore.matches(format!("{name}/below/it").as_bytes()), "{name}");
+            assert!(
+                !ignore.matches(b"star")
+                    && !ignore.matches(b"!a bc")
+                    && !ignore.matches(format!("{name}x").as_bytes())
+            );
+        }
     }
 
     /// Hidden, itself or with a directory above it; after moby's tests and docker's documentation.

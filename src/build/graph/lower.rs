@@ -74,6 +74,7 @@ pub enum Lowered {
 }
 
 /// Why lowering stopped, inside this module.
+#[derive(Clone)]
 pub(super) enum Stop {
     /// An image has to be known first.
     Missing(Wanted),
@@ -110,8 +111,8 @@ pub(super) struct Lowering<'a> {
     platform: BTreeMap<String, String>,
     /// Stages that are done.
     states: HashMap<usize, StageState>,
-    /// Stages with mistakes, which are told once.
-    wrong: BTreeSet<usize>,
+    /// Stages that can't be done: their mistakes are told once, and nothing looks below them again.
+    stopped: HashMap<usize, Stop>,
     vertices: Vec<Vertex>,
     missing: Vec<Wanted>,
     pub(super) errors: Vec<Diagnostic>,
@@ -129,7 +130,7 @@ impl<'a> Lowering<'a> {
             globals: Scope::default(),
             platform,
             states: HashMap::new(),
-            wrong: BTreeSet::new(),
+            stopped: HashMap::new(),
             vertices: Vec::new(),
             missing: Vec::new(),
             errors: Vec::new(),
@@ -237,25 +238,23 @@ impl<'a> Lowering<'a> {
         if self.states.contains_key(&index) {
             return Ok(());
         }
-        if self.wrong.contains(&index) {
-            return Err(Stop::Wrong);
+        if let Some(stop) = self.stopped.get(&index) {
+            return Err(stop.clone());
         }
-        match StageState::lower(self, index) {
+        let stop = match StageState::lower(self, index) {
             Ok(state) => {
                 self.states.insert(index, state);
-                Ok(())
+                return Ok(());
             }
-            Err(Stop::Missing(wanted)) => {
-                if !self.missing.iter().any(|known| known.request == wanted.request) {
-                    self.missing.push(wanted.clone());
-                }
-                Err(Stop::Missing(wanted))
-            }
-            Err(Stop::Wrong) => {
-                self.wrong.insert(index);
-                Err(Stop::Wrong)
-            }
+            Err(stop) => stop,
+        };
+        if let Stop::Missing(wanted) = &stop
+            && !self.missing.iter().any(|known| known.request == wanted.request)
+        {
+            self.missing.push(wanted.clone());
         }
+        self.stopped.insert(index, stop.clone());
+        Err(stop)
     }
 
     /// The vertex that stage `index` ends with.

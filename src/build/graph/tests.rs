@@ -83,6 +83,15 @@ fn only_the_stages_that_the_target_needs_are_lowered() {
 }
 
 #[test]
+fn a_chain_of_thousands_of_stages_is_lowered() {
+    let mut text = "FROM a AS s0\n".to_owned();
+    for stage in 1..3000 {
+        text += &format!("FROM s{} AS s{stage}\n", stage - 1);
+    }
+    assert_eq!(names(&graph(&text)), ["[s0 1/1] FROM docker.io/library/a:latest"]);
+}
+
+#[test]
 fn a_target_is_found_by_name_in_any_case_and_by_index() {
     let text = "FROM a AS One\nRUN 1\nFROM b AS two\nRUN 2\n";
     for target in ["one", "ONE", "0"] {
