@@ -35,6 +35,16 @@ pub struct Swept {
 }
 
 impl Store {
+    /// Frees the reserve when the disk is full: for verbs that remove, and have to write that down.
+    ///
+    /// [`Store::gc`] makes it again.
+    pub fn make_room(&self) -> Result<()> {
+        if is_full(self.root()) {
+            give_up_reserve(self.root())?;
+        }
+        Ok(())
+    }
+
     /// Removes what nothing reaches and what killed processes left, and waits for a collector that runs already.
     ///
     /// On a full disk the reserve is given up first, so that the deletion itself can be written.
@@ -43,9 +53,7 @@ impl Store {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(Error::io("open", &path))?;
         lock.lock().map_err(Error::io("lock", &path))?;
-        if is_full(self.root()) {
-            give_up_reserve(self.root())?;
-        }
+        self.make_room()?;
         let records = match self.condemn(sweep) {
             Err(error) if error.is_disk_full() && give_up_reserve(self.root())? => self.condemn(sweep),
             other => other,

@@ -73,6 +73,13 @@ impl Engine {
         Ok(self.store.get_or_init(|| store))
     }
 
+    /// Returns the store for a verb that removes: on a full disk there is room to write that down.
+    pub(crate) fn store_to_shrink(&self) -> Result<&Store, Failure> {
+        let store = self.store()?;
+        store.make_room().map_err(crate::image::Error::from)?;
+        Ok(store)
+    }
+
     /// Returns the registry client; it makes no connection before it is asked.
     pub(crate) fn client(&self) -> &Client {
         self.client.get_or_init(|| Client::new(&self.settings.certs))

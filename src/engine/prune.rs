@@ -14,7 +14,7 @@ impl Engine {
     /// Removes what nothing needs and tells how much that freed.
     pub fn prune(&self, request: &PruneRequest) -> Result<PruneReport, Failure> {
         let mut report = PruneReport::default();
-        let store = self.store()?;
+        let store = self.store_to_shrink()?;
         if request.containers {
             report.containers = self.prune_containers()?;
             self.containers().sweep(store).map_err(failure)?;

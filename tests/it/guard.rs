@@ -66,3 +66,21 @@ fn how_a_container_ended_is_kept_on_a_full_disk() {
     std::fs::remove_file(disk.0.join("full")).unwrap();
     kiln.ok(&["rm", "ends"]);
 }
+
+#[test]
+fn a_wholly_full_disk_is_emptied_by_prune() {
+    if !needs_root("a_wholly_full_disk_is_emptied_by_prune") {
+        return;
+    }
+    let outside = Kiln::empty();
+    let disk = Disk::new(outside.scratch(), 24);
+    let kiln = Kiln::at(&disk.0.join("root"));
+    kiln.run_with(&["import", "-", "busybox"], &busybox_tar()).ok();
+    kiln.ok(&["create", "--name", "old", "--network", "none", "busybox", "true"]);
+    kiln.settle();
+    let mut full = std::fs::File::create(disk.0.join("full")).unwrap();
+    while full.write_all(&[0; 4096]).is_ok() {}
+    drop(full);
+    kiln.ok(&["prune", "-af"]);
+    assert_eq!((kiln.ok(&["ps", "-aq"]), kiln.ok(&["images", "-q"])), (String::new(), String::new()));
+}
