@@ -100,6 +100,9 @@ real_c_server() {
 
 real_flask() {
     build flask
+    if has_podman; then
+        [ "$(in_podman real-flask python3 -c "print(6 * 7)" </dev/null)" = 42 ] || die "flask doesn't count in podman"
+    fi
     start flask
     ask '"status":"ok"' python ask.py /health
     ask '"a":2' python ask.py '/words?text=a+b+A'
@@ -108,6 +111,9 @@ real_flask() {
 
 real_node() {
     build node
+    if has_podman; then
+        [ "$(in_podman real-node node -e "console.log(6 * 7)" </dev/null)" = 42 ] || die "node doesn't count in podman"
+    fi
     start node
     ask 'Hello, kiln!' bash -c "$http_get" 3000 /greet/kiln
     finish
@@ -115,6 +121,9 @@ real_node() {
 
 real_nginx() {
     build nginx
+    if has_podman; then
+        [ "$(in_podman real-nginx nginx -t 2>&1 </dev/null | grep -c successful)" = 1 ] || die "nginx refuses its site in podman"
+    fi
     start nginx
     ask 'running' bash -c "$http_get" 80 /status
     ask 'an image that kiln built' bash -c "$http_get" 80 /
