@@ -11,6 +11,7 @@ use super::record::{Config, MountPoint, Record, State, VERSION};
 use super::{Containers, names, now};
 use crate::api::{CreateRequest, NetworkMode};
 use crate::oci::RunConfig;
+use crate::runtime;
 use crate::sys::signals;
 use crate::volume::Source;
 
@@ -18,8 +19,6 @@ use crate::volume::Source;
 const STOP_SIGNAL: i32 = libc::SIGTERM;
 /// Attempts to find a free made-up name.
 const NAME_ATTEMPTS: u32 = 100;
-/// Where programs are looked for when neither image nor user say so; docker's.
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What is needed of an image to make a container of it.
 #[derive(Debug)]
@@ -254,7 +253,7 @@ fn env(image: &RunConfig, request: &CreateRequest, hostname: &str) -> Vec<String
         set(&mut env, line);
     }
     if !env.iter().any(|line| line.starts_with("PATH=")) {
-        env.insert(0, PATH.to_owned());
+        env.insert(0, format!("PATH={}", runtime::DEFAULT_PATH));
     }
     env
 }

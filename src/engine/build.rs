@@ -155,9 +155,7 @@ impl Build<'_> {
             return Ok(found.into_iter().flatten().collect());
         }
         // From here on a prune beside this build takes nothing of what it stands on.
-        let known: Vec<_> =
-            found.iter().flatten().flat_map(|outcome| outcome.chain.iter().copied()).collect();
-        if !self.lease.hold(&known).map_err(|error| Failure::from_error(FailureKind::System, &error))? {
+        if !solver.hold(found.iter().flatten()).map_err(|failure| *failure)? {
             // One was there already: each step looks, and holds, by itself.
             found.fill(None);
         }

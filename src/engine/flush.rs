@@ -20,6 +20,10 @@ impl Engine {
     ///
     /// Without it nothing is wrong; a power cut then costs what was stored since the last one.
     pub(super) fn flush_later(&self) {
+        // When the store can't say, a flush too many does no harm.
+        if self.store().is_ok_and(|store| store.needs_flush().is_ok_and(|needed| !needed)) {
+            return;
+        }
         let started = Command::new("/proc/self/exe")
             .arg0("kiln")
             .arg(DOOR)

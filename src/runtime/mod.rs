@@ -32,6 +32,7 @@ pub use error::{Exit, StartError, StartErrorKind};
 pub use exec::exec;
 pub use launcher::{Killer, Launcher, Step, StepIo, launcher_main};
 pub use process::{Ended, Process, Stdio, start};
+pub use program::DEFAULT_PATH;
 pub use pty::resize;
 pub use rootfs::view;
 pub use sealed::sealed_program;

@@ -11,7 +11,7 @@ use super::user::User;
 use crate::sys;
 
 /// `PATH` when the environment has none, as docker sets it.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How much of a file is read to explain why it doesn't run.
 const HEAD_BYTES: u64 = 4096;
 

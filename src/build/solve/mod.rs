@@ -100,6 +100,12 @@ impl Solver {
         Ok(found)
     }
 
+    /// Keeps the layers of `outcomes` from a prune beside this build; false when one is gone already.
+    pub fn hold<'a>(&self, outcomes: impl IntoIterator<Item = &'a Outcome>) -> Result<bool, OpError> {
+        let layers = op::layers(outcomes);
+        Ok(layers.is_empty() || self.lease.hold(&layers).map_err(lookup::store_error)?)
+    }
+
     fn lookup(&self, node: &Node, inputs: &[Outcome]) -> Result<Option<Outcome>, OpError> {
         if let Some(outcome) = node.op.known() {
             return Ok(Some(outcome));

@@ -71,9 +71,10 @@ pub trait Op: Send + Sync {
     fn execute<'a>(&'a self, inputs: &'a [Outcome], context: &'a Context) -> OpFuture<'a>;
 }
 
-/// The layers that the inputs need to be present, each once.
-pub(super) fn layers(inputs: &[Outcome]) -> Vec<SnapshotId> {
-    let mut layers: Vec<SnapshotId> = inputs.iter().flat_map(|input| input.chain.iter().cloned()).collect();
+/// The layers of `outcomes`, each once.
+pub(super) fn layers<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Vec<SnapshotId> {
+    let mut layers: Vec<SnapshotId> =
+        outcomes.into_iter().flat_map(|outcome| outcome.chain.iter().cloned()).collect();
     layers.sort();
     layers.dedup();
     layers

@@ -7,8 +7,7 @@ use kiln_cache::{Digest, KeyLock};
 use tokio::sync::SetOnce;
 use tokio::task::JoinSet;
 
-use super::op::layers;
-use super::{Context, Node, OpError, Outcome, Solver, Stopped, lookup};
+use super::{Context, Key, OpError, Outcome, Solver, Stopped, lookup};
 use crate::api::{Event, Failure, FailureKind, StepOutcome};
 use crate::blocking;
 
@@ -85,7 +84,7 @@ impl Solver {
             Claim::Run(lock) => lock,
         };
         let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
-        self.execute(vertex, node, inputs).await
+        self.execute(vertex, cheap, inputs).await
     }
 
     /// Takes the key's lock, looks the vertex up again and holds what it will read.
@@ -115,12 +114,11 @@ impl Solver {
         // What another build made is held by this one before its maker ends and a prune comes;
         // what went away already is made again.
         if let Some(outcome) = self.lookup(&self.nodes[vertex], inputs)?
-            && self.lease.hold(&outcome.chain).map_err(lookup::store_error)?
+            && self.hold([&outcome])?
         {
             return Ok(Some(Claim::Found(outcome)));
         }
-        let layers = layers(inputs);
-        if !layers.is_empty() && !self.lease.hold(&layers).map_err(lookup::store_error)? {
+        if !self.hold(inputs)? {
             let failure =
                 Failure::new(FailureKind::System, "a layer that this step needs was removed meanwhile");
             return Err(Box::new(failure.hint("run the build again")));
@@ -131,9 +129,10 @@ impl Solver {
     async fn execute(
         self: &Arc<Self>,
         vertex: usize,
-        node: &Node,
+        cheap: Key,
         inputs: Vec<Outcome>,
     ) -> Result<Outcome, OpError> {
+        let node = &self.nodes[vertex];
         let started = Instant::now();
         if let Some(step) = node.step {
             self.events.send(Event::Started(step));
@@ -154,7 +153,6 @@ impl Solver {
         let solver = Arc::clone(self);
         blocking::run("record step", move || {
             let op = solver.nodes[vertex].op.as_ref();
-            let cheap = op.cheap_key(&inputs);
             lookup::record(op, &cheap, &executed.key, &executed.outcome, &solver.store)
         })
         .await?;

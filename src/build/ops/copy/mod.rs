@@ -87,25 +87,9 @@ pub fn content_digest(spec: &CopySpec, source: &dyn Tree) -> Result<Digest> {
     content::digest(spec, source, &selected)
 }
 
-/// Like [`content_digest`] of what was selected already.
-pub fn digest_selected(spec: &CopySpec, source: &dyn Tree, selected: &Selected) -> Result<Digest> {
-    content::digest(spec, source, selected)
-}
-
 /// Copies into the empty folder `layer`, a fresh layer on top of `chain` (folders in overlay form, base first).
 pub fn execute(spec: &CopySpec, source: &dyn Tree, chain: &[PathBuf], layer: &Path) -> Result<Written> {
-    execute_selected(spec, source, &select(spec, source)?, chain, layer)
-}
-
-/// Like [`execute`] of what was selected already: one walk serves the key and the copy.
-pub fn execute_selected(
-    spec: &CopySpec,
-    source: &dyn Tree,
-    selected: &Selected,
-    chain: &[PathBuf],
-    layer: &Path,
-) -> Result<Written> {
-    write::execute(spec, source, selected, chain, layer)
+    write::execute(spec, source, &select(spec, source)?, chain, layer)
 }
 
 #[cfg(test)]
