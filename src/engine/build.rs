@@ -138,9 +138,9 @@ impl Build<'_> {
     /// Brings every vertex to a result.
     fn solve(&self, recipe: &Recipe, graph: &Graph) -> Result<Vec<Outcome>, Failure> {
         let first = self.announce(graph);
-        let context = Arc::clone(&recipe.context);
+        let contexts = std::slice::from_ref(&recipe.context);
         let nodes =
-            ops::bind(graph, &self.request.platform.to_string(), &self.store, &context, &self.machine, first)
+            ops::bind(graph, &self.request.platform.to_string(), &self.store, contexts, &self.machine, first)
                 .map_err(|failure| *failure)?;
         let solver = Solver::new(
             nodes,
@@ -168,7 +168,7 @@ impl Build<'_> {
         self.engine.flush_later();
         let outcomes = outcomes.map_err(stopped);
         // A stat cache that can't be written costs time, not correctness.
-        let _ = context.save();
+        let _ = recipe.context.save();
         outcomes
     }
 

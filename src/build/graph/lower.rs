@@ -342,7 +342,7 @@ impl<'a> Lowering<'a> {
             platform: request.platform.to_string(),
             chain_id: crate::oci::chain_id(&diff_ids).map(|chain| chain.0),
         });
-        self.vertex(Vertex { op, rootfs: None, from: None, name, span })
+        self.vertex(Vertex { op, rootfs: None, reads: Vec::new(), name, span })
     }
 
     /// Adds a vertex.

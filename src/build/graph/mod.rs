@@ -9,8 +9,10 @@
 //! 2. `stage`: one stage's state, instruction by instruction; metadata changes the config, the rest
 //!    becomes a vertex.
 //! 3. `scope`: which variables a word sees.
-//! 4. `history`: the text that `kiln history` shows of each instruction; `name`: what the progress shows.
+//! 4. `from`: what `--from` names.
+//! 5. `history`: the text that `kiln history` shows of each instruction; `name`: what the progress shows.
 
+mod from;
 mod history;
 mod lower;
 mod name;
@@ -45,6 +47,24 @@ pub struct Graph {
     pub warnings: Vec<kiln_grammar::diagnostic::Diagnostic>,
 }
 
+/// A place that files are read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// What a vertex made.
+    Vertex(VertexId),
+    /// Files of the user's.
+    Context(ContextId),
+}
+
+/// Which of a build's contexts: 0 is the one that the user named last on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContextId(pub usize);
+
+impl ContextId {
+    /// The build context itself.
+    pub const MAIN: Self = Self(0);
+}
+
 /// One op and where its inputs come from.
 #[derive(Debug, Clone)]
 pub struct Vertex {
@@ -52,8 +72,8 @@ pub struct Vertex {
     pub op: OpSpec,
     /// The vertex whose result is the rootfs that it works on; `None` for sources.
     pub rootfs: Option<VertexId>,
-    /// The vertex that it copies from; `None` for the build context.
-    pub from: Option<VertexId>,
+    /// What it reads beside its rootfs: a copy reads one place, a RUN one for each mount that has files.
+    pub reads: Vec<Input>,
     /// Its shown name: `[build 2/5] RUN make`.
     pub name: String,
     /// The instruction in the Dockerfile.

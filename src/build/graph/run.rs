@@ -33,7 +33,7 @@ impl StageState {
             add_hosts: lowering.parameters.add_hosts.clone(),
         };
         let shown = instruction.original.clone();
-        self.step(lowering, OpSpec::Exec(spec), None, (&shown, instruction.span), created_by);
+        self.step(lowering, OpSpec::Exec(spec), Vec::new(), (&shown, instruction.span), created_by);
         Ok(())
     }
 

@@ -3,9 +3,9 @@
 use kiln_grammar::ast::{CommandLine, Declaration, Healthcheck, Instruction, Kind, Pair, Span, Stage, Word};
 use kiln_grammar::{parse_trigger, word};
 
-use super::lower::{Base, BaseRequest, Lowering, StageBase, Stop};
+use super::lower::{Lowering, StageBase, Stop};
 use super::scope::{DEFAULT_PATH, Scope};
-use super::{HistoryPlan, ImagePlan, MkdirSpec, OpSpec, Vertex, VertexId, history, name};
+use super::{HistoryPlan, ImagePlan, Input, MkdirSpec, OpSpec, Vertex, VertexId, history, name};
 use crate::oci::{self, Empty, HistoryEntry, ImageConfig, Platform};
 
 /// Where a stage stands.
@@ -81,7 +81,7 @@ impl StageState {
                 let scratch = Vertex {
                     op: OpSpec::Scratch,
                     rootfs: None,
-                    from: None,
+                    reads: Vec::new(),
                     name: String::new(),
                     span: stage.span,
                 };
@@ -175,13 +175,13 @@ impl StageState {
         &mut self,
         lowering: &mut Lowering<'_>,
         op: OpSpec,
-        from: Option<VertexId>,
+        reads: Vec<Input>,
         (shown, span): (&str, Span),
         created_by: String,
     ) {
         let escape = lowering.tree.directives.escape;
         let name = format!("{} {}", self.label.next(), name::shown(shown, escape, &self.scope));
-        let vertex = lowering.vertex(Vertex { op, rootfs: Some(self.rootfs), from, name, span });
+        let vertex = lowering.vertex(Vertex { op, rootfs: Some(self.rootfs), reads, name, span });
         self.rootfs = vertex;
         self.history.push(HistoryPlan::Made { created_by, vertex: Some(vertex) });
     }
@@ -209,7 +209,7 @@ impl StageState {
             return Ok(());
         }
         let op = OpSpec::Mkdir(MkdirSpec { path, user: self.config.config.user.clone() });
-        self.step(lowering, op, None, (&instruction.original, instruction.span), text);
+        self.step(lowering, op, Vec::new(), (&instruction.original, instruction.span), text);
         Ok(())
     }
 
@@ -421,17 +421,6 @@ pub(super) fn clean(path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
-}
-
-/// An image to copy from that isn't a stage.
-pub(super) fn image_source(
-    lowering: &mut Lowering<'_>,
-    request: &BaseRequest,
-    base: &Base,
-    span: Span,
-) -> VertexId {
-    let name = format!("FROM {}", request.reference);
-    lowering.source(request, base, name, span)
 }
 
 /// Takes a base's history with exactly one line per layer: many images have none, some a wrong one.

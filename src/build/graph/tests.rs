@@ -78,7 +78,7 @@ fn only_the_stages_that_the_target_needs_are_lowered() {
             "[stage-2 2/2] COPY --from=one /x /y",
         ]
     );
-    assert_eq!(graph.vertices[3].from, Some(1));
+    assert_eq!(graph.vertices[3].reads, [super::Input::Vertex(1)]);
     assert_eq!(graph.vertices[3].rootfs, Some(2));
 }
 

@@ -4,8 +4,8 @@ use kiln_grammar::ast::{self, CopyFlags, Instruction, Word};
 use kiln_grammar::word;
 
 use super::lower::{Lowering, Stop};
-use super::stage::{StageState, image_source};
-use super::{CopySource, CopySpec, OpSpec, VertexId, history};
+use super::stage::StageState;
+use super::{ContextId, CopySource, CopySpec, Input, OpSpec, history};
 
 impl StageState {
     pub(super) fn copy(
@@ -18,14 +18,14 @@ impl StageState {
             return Err(lowering.unsupported("COPY --parents", instruction.span));
         }
         let from = match &copy.from {
-            Some(word) => Some(self.copy_from(lowering, word)?),
-            None => None,
+            Some(word) => lowering.files_of(word, self.index, "copy")?,
+            None => Input::Context(ContextId::MAIN),
         };
         let mut spec = self.copy_spec(lowering, &copy.sources, &copy.destination, &copy.flags, "COPY")?;
-        spec.reset_owner = from.is_none();
+        spec.reset_owner = matches!(from, Input::Context(_));
         let remote =
             spec.sources.iter().any(|source| matches!(source, CopySource::Path(path) if is_url(path)));
-        if remote && from.is_none() {
+        if remote && spec.reset_owner {
             let hint = Some("use ADD for remote files".to_owned());
             let message = "source can't be a URL for COPY".to_owned();
             return Err(lowering.error("copy-url", instruction.span, message, hint));
@@ -59,7 +59,14 @@ impl StageState {
                 _ => {}
             }
         }
-        self.transfer(lowering, instruction, "ADD", spec, (&add.destination, &add.flags), None)
+        self.transfer(
+            lowering,
+            instruction,
+            "ADD",
+            spec,
+            (&add.destination, &add.flags),
+            Input::Context(ContextId::MAIN),
+        )
     }
 
     fn transfer(
@@ -69,13 +76,13 @@ impl StageState {
         keyword: &str,
         spec: CopySpec,
         (destination, flags): (&Word, &CopyFlags),
-        from: Option<VertexId>,
+        from: Input,
     ) -> Result<(), Stop> {
         let shown_destination = lowering.expand(destination, &self.scope).ok_or(Stop::Wrong)?;
         let chmod = flags.chmod.as_ref().and_then(|word| lowering.expand(word, &self.scope));
         let created_by = history::copy(keyword, &spec, chmod.as_deref(), &shown_destination);
         let shown = instruction.original.clone();
-        self.step(lowering, OpSpec::Copy(spec), from, (&shown, instruction.span), created_by);
+        self.step(lowering, OpSpec::Copy(spec), vec![from], (&shown, instruction.span), created_by);
         Ok(())
     }
 
@@ -149,39 +156,6 @@ impl StageState {
                 Err(lowering.error("bad-chmod", word.span, message, None))
             }
         }
-    }
-
-    /// The vertex that `--from` names: an earlier stage by name or index, else an image.
-    fn copy_from(&self, lowering: &mut Lowering<'_>, word: &Word) -> Result<VertexId, Stop> {
-        if !word::variables(&word.text, lowering.tree.directives.escape).is_empty() {
-            let hint = Some(format!("define a stage: `FROM {} AS alias` and use --from=alias", word.text));
-            let message = "variable expansion is not supported for --from".to_owned();
-            return Err(lowering.error("variable-from", word.span, message, hint));
-        }
-        if let Some(index) = lowering.find_stage(&word.text, self.index) {
-            return lowering.end_of(index);
-        }
-        let stages = lowering.tree.stages.len();
-        if lowering.find_stage(&word.text, self.index + 1) == Some(self.index) {
-            let message = format!("circular dependency detected on stage: {}", word.text);
-            let hint = Some("--from names another stage or an image".to_owned());
-            return Err(lowering.error("circular-stage", word.span, message, hint));
-        }
-        if lowering.find_stage(&word.text, stages).is_some() {
-            let message = format!(
-                "cannot copy from stage `{}`, it needs to be defined before current stage",
-                word.text
-            );
-            return Err(lowering.error("later-stage", word.span, message, None));
-        }
-        if word.text.parse::<usize>().is_ok() {
-            let message =
-                format!("invalid stage index {}: there are {} stages before this one", word.text, self.index);
-            return Err(lowering.error("bad-stage-index", word.span, message, None));
-        }
-        let request = lowering.image_request(&word.text, lowering.parameters.platform.clone(), word.span)?;
-        let base = lowering.image(&request, word.span)?;
-        Ok(image_source(lowering, &request, &base, word.span))
     }
 }
 

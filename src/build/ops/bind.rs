@@ -10,15 +10,17 @@ use super::transfer::{CopyOp, MkdirOp};
 use super::{Machine, system};
 use crate::api::{Failure, FailureKind, StepId};
 use crate::build::context::Context;
-use crate::build::graph::{Graph, OpSpec, SourceSpec, Vertex};
+use crate::build::graph::{Graph, Input, OpSpec, SourceSpec, Vertex};
 use crate::build::solve::{Node, Op, OpError};
 
 /// Gives every vertex of `graph` its op; steps are numbered from `first` in the graph's order.
+///
+/// `contexts` are those that the graph's `ContextId`s count.
 pub(crate) fn bind(
     graph: &Graph,
     platform: &str,
     store: &Store,
-    context: &Arc<Context>,
+    contexts: &[Arc<Context>],
     machine: &Arc<Machine>,
     first: StepId,
 ) -> Result<Vec<Node>, OpError> {
@@ -35,7 +37,7 @@ pub(crate) fn bind(
             }),
             OpSpec::Copy(spec) => Arc::new(CopyOp {
                 spec: Arc::new(spec.clone()),
-                context: vertex.from.is_none().then(|| Arc::clone(context)),
+                context: vertex.reads.iter().find_map(|read| context_of(read, contexts)),
                 machine: Arc::clone(machine),
             }),
             OpSpec::Mkdir(spec) => Arc::new(MkdirOp { spec: spec.clone(), machine: Arc::clone(machine) }),
@@ -48,7 +50,18 @@ pub(crate) fn bind(
 }
 
 fn inputs(vertex: &Vertex) -> Vec<usize> {
-    vertex.rootfs.into_iter().chain(vertex.from).collect()
+    let made = vertex.reads.iter().filter_map(|read| match read {
+        Input::Vertex(vertex) => Some(*vertex),
+        Input::Context(_) => None,
+    });
+    vertex.rootfs.into_iter().chain(made).collect()
+}
+
+fn context_of(read: &Input, contexts: &[Arc<Context>]) -> Option<Arc<Context>> {
+    match read {
+        Input::Vertex(_) => None,
+        Input::Context(id) => Some(Arc::clone(&contexts[id.0])),
+    }
 }
 
 fn source(spec: &SourceSpec, store: &Store) -> Result<Source, OpError> {
