@@ -17,7 +17,7 @@ pub struct Span {
 /// A word as written: quotes, escapes and `$` still in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word {
-    /// The text with continuations joined.
+    /// The text with continuations joined; that of a flag and of a JSON string without its own quotes.
     pub text: String,
     /// Where it stands.
     pub span: Span,

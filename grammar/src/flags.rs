@@ -4,9 +4,8 @@ use crate::ast::Word;
 use crate::diagnostic::{Diagnostic, quote};
 use crate::instruction::Scope;
 use crate::keyword::Keyword;
-use crate::parse::Flag;
+use crate::parse::{Flag, Piece};
 use crate::suggest::closest;
-use crate::word::unquote;
 
 /// How a flag is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +102,7 @@ impl Flags {
         match (shape, &flag.value) {
             (Switch, None) => self.switches.push((name, true)),
             (Switch, Some(value)) => {
-                let text = unquote(&value.text, scope.escape);
+                let text = unquoted(&value.text);
                 let on = match text.to_ascii_lowercase().as_str() {
                     "true" => true,
                     "false" => false,
@@ -121,7 +120,12 @@ impl Flags {
             }
             (_, None) => return Err(missing()),
             (_, Some(value)) => {
-                let word = scope.word(value);
+                let value = Piece { text: unquoted(&value.text), ..*value };
+                // The values inside these are expanded one by one.
+                let word = match name {
+                    "mount" | "device" => scope.plain_word(&value),
+                    _ => scope.word(&value),
+                };
                 self.words.push((name, word));
             }
         }
@@ -152,6 +156,24 @@ impl Flags {
     pub(crate) fn is_empty(&self) -> bool {
         self.words.is_empty() && self.switches.is_empty()
     }
+}
+
+/// The value of a flag without its quotes; `\` is the escape character, in quotes of both kinds too.
+///
+/// As in BuildKit, what is left is expanded as a word again: a `$` in single quotes counts.
+fn unquoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut quote = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            None if c == '\'' || c == '"' => quote = Some(c),
+            _ if c == '\\' => out.extend(chars.next()),
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 /// What to do about an unknown flag.

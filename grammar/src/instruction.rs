@@ -126,7 +126,7 @@ impl<'a> Scope<'a, '_> {
     }
 
     /// A word that won't be expanded.
-    fn plain_word(&self, piece: &Piece) -> Word {
+    pub(crate) fn plain_word(&self, piece: &Piece) -> Word {
         Word { text: piece.text.clone(), span: self.piece_span(piece) }
     }
 

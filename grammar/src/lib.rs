@@ -11,6 +11,7 @@
 //! stay as written: [`word`] expands them when the values are known.
 
 pub mod ast;
+mod csv;
 pub mod diagnostic;
 mod duration;
 mod flags;
@@ -18,7 +19,9 @@ mod instruction;
 mod keyword;
 mod lines;
 mod lint;
+pub mod mount;
 mod parse;
+pub mod run_flags;
 pub mod source;
 mod stages;
 pub mod suggest;

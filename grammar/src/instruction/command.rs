@@ -7,7 +7,7 @@ use crate::duration;
 use crate::flags::Flags;
 use crate::keyword::Keyword;
 use crate::parse::{Argument, Piece};
-use crate::word::unquote;
+use crate::{mount, run_flags};
 
 /// The shortest duration that a health check takes, in nanoseconds: 1 ms.
 const MIN_DURATION_NS: i64 = 1_000_000;
@@ -18,6 +18,11 @@ const WRONG_QUOTES: [char; 5] = ['\'', '“', '”', '‘', '’'];
 impl Scope<'_, '_> {
     pub(super) fn run(&mut self, mut flags: Flags, arguments: Vec<Argument>) -> Result<Run, Reported> {
         self.warn_comment_after_escape();
+        let mounts = flags.list("mount");
+        let network = flags.value("network");
+        let security = flags.value("security");
+        let devices = flags.list("device");
+        self.check_run_flags(&mounts, network.as_ref(), security.as_ref(), &devices);
         let command = self.command(Keyword::Run, arguments)?;
         let heredocs: Vec<_> = self.line.heredocs.iter().map(|cut| cut.heredoc.clone()).collect();
         if let CommandLine::Exec(program) = &command {
@@ -30,14 +35,30 @@ impl Scope<'_, '_> {
                 return self.fail(Diagnostic::error("heredoc-in-exec", span, message));
             }
         }
-        Ok(Run {
-            command,
-            heredocs,
-            mounts: flags.list("mount"),
-            network: flags.value("network"),
-            security: flags.value("security"),
-            devices: flags.list("device"),
-        })
+        Ok(Run { command, heredocs, mounts, network, security, devices })
+    }
+
+    /// Reports what is wrong with RUN's flags whatever the variables are.
+    fn check_run_flags(
+        &mut self,
+        mounts: &[Word],
+        network: Option<&Word>,
+        security: Option<&Word>,
+        devices: &[Word],
+    ) {
+        let escape = self.escape;
+        for mount in mounts {
+            mount::check(mount, escape).into_iter().for_each(|found| self.report(found));
+        }
+        let nothing = |_: &str| None;
+        let constant = |word: &&Word| !word.text.contains('$');
+        let network =
+            network.filter(constant).and_then(|word| run_flags::network(word, escape, &nothing).err());
+        let security =
+            security.filter(constant).and_then(|word| run_flags::security(word, escape, &nothing).err());
+        let devices = devices.iter().filter(constant);
+        let devices = devices.filter_map(|word| run_flags::device(word, escape, &nothing).err());
+        network.into_iter().chain(security).chain(devices).for_each(|found| self.report(found));
     }
 
     /// The command of `RUN`, `CMD`, `ENTRYPOINT` or `HEALTHCHECK CMD`.
@@ -139,7 +160,7 @@ impl Scope<'_, '_> {
     /// A duration flag in nanoseconds; 0 when it was not given or wrong.
     fn duration(&mut self, flags: &mut Flags, name: &str) -> i64 {
         let Some(Word { text, span }) = flags.value(name) else { return 0 };
-        let mistake = match duration::parse(&unquote(&text, self.escape)) {
+        let mistake = match duration::parse(&text) {
             Ok(0) => return 0,
             Ok(nanoseconds) if nanoseconds >= MIN_DURATION_NS => return nanoseconds,
             Ok(_) => {
@@ -154,7 +175,6 @@ impl Scope<'_, '_> {
 
     fn retries(&mut self, flags: &mut Flags) -> u32 {
         let Some(Word { text, span }) = flags.value("retries") else { return 0 };
-        let text = unquote(&text, self.escape);
         let message = match text.parse::<i32>() {
             Ok(number) => match u32::try_from(number) {
                 Ok(number) => return number,
