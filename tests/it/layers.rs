@@ -206,6 +206,7 @@ fn sources(folder: &str) -> Vec<Source> {
     let files = rust_files(&root.join(folder)).into_iter();
     files
         .filter(|path| !path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests")))
+        .filter(|path| !path.strip_prefix(&root).is_ok_and(|path| path.iter().any(|part| part == "tests")))
         .map(|path| {
             let text = fs::read_to_string(&path).unwrap();
             let shipped = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();

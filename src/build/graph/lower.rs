@@ -356,7 +356,7 @@ impl<'a> Lowering<'a> {
         match word::expand(&word.text, self.tree.directives.escape, scope) {
             Ok(text) => Some(text),
             Err(error) => {
-                self.error("bad-substitution", word.span, error.to_string(), None);
+                self.error("bad-substitution", error.span(word), error.to_string(), None);
                 None
             }
         }

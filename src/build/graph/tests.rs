@@ -1,5 +1,7 @@
 //! Lowering, as a user would see it.
 
+mod messages;
+
 use std::collections::BTreeMap;
 
 use kiln_cache::Digest;
