@@ -17,7 +17,7 @@ pub(super) struct Source {
 }
 
 impl Op for Source {
-    fn known(&self) -> Option<Outcome> {
+    fn known(&self, _inputs: &[Outcome]) -> Option<Outcome> {
         let outcome =
             Outcome { id: self.cheap_key(&[]).digest, chain: self.chain.clone(), created: self.created };
         Some(outcome)
@@ -35,7 +35,7 @@ impl Op for Source {
     }
 
     fn execute<'a>(&'a self, _inputs: &'a [Outcome], _context: &'a Context) -> OpFuture<'a> {
-        let outcome = self.known().expect("a source is always known");
+        let outcome = self.known(&[]).expect("a source is always known");
         let key = self.cheap_key(&[]);
         Box::pin(async move { Ok(Executed { outcome, key }) })
     }

@@ -5,12 +5,12 @@ use kiln_cache::{Digest, Record, Store};
 use super::{Key, Op, OpError, Outcome};
 use crate::api::{Failure, FailureKind};
 
-/// The kind of note that marks a cheap key below which some content was recorded.
+/// The kind of note that marks an op's [family](Op::family) of which some content was recorded.
 ///
 /// Without it, reading a whole context to look it up can't find anything: it is copied and keyed in one pass.
 const CONTENT_SEEN: &str = "content-seen";
 
-/// Looks `op` up. Blocking, reads only.
+/// Looks `op` up. Blocking; reads only, but for the cheap key of a closed op whose content was found.
 pub(super) fn find(op: &dyn Op, inputs: &[Outcome], store: &Store) -> Result<Option<Outcome>, OpError> {
     let cheap = op.cheap_key(inputs);
     if op.is_closed()
@@ -18,18 +18,22 @@ pub(super) fn find(op: &dyn Op, inputs: &[Outcome], store: &Store) -> Result<Opt
     {
         return Ok(Some(outcome(record)));
     }
-    if store.note(CONTENT_SEEN, &cheap.digest.hex()).map_err(store_error)?.is_none() {
+    if store.note(CONTENT_SEEN, &op.family(inputs).hex()).map_err(store_error)?.is_none() {
         return Ok(None);
     }
     let Some(content) = op.content_key(inputs, store)? else { return Ok(None) };
-    let record = store.record(&content.digest).map_err(store_error)?;
-    Ok(record.map(outcome))
+    let Some(record) = store.record(&content.digest).map_err(store_error)? else { return Ok(None) };
+    if op.is_closed() {
+        // The next look-up reads nothing. A record that can't be written costs that reading, no more.
+        let _ = store.put_record(&[cheap.digest], &record);
+    }
+    Ok(Some(outcome(record)))
 }
 
 /// Records what an execution gave under its own key and, for a closed op, under the cheap one.
 pub(super) fn record(
     op: &dyn Op,
-    cheap: &Key,
+    (cheap, inputs): (&Key, &[Outcome]),
     key: &Key,
     outcome: &Outcome,
     store: &Store,
@@ -46,7 +50,7 @@ pub(super) fn record(
     };
     store.put_record(&keys, &record).map_err(store_error)?;
     if cheap.digest != key.digest {
-        store.put_note(CONTENT_SEEN, &cheap.digest.hex(), "1").map_err(store_error)?;
+        store.put_note(CONTENT_SEEN, &op.family(inputs).hex(), "1").map_err(store_error)?;
     }
     Ok(())
 }

@@ -47,13 +47,20 @@ pub struct Context {
 
 /// One vertex' work: its keys beside its execution.
 pub trait Op: Send + Sync {
-    /// The result, for an op that does nothing (a base image that is in the store).
-    fn known(&self) -> Option<Outcome> {
+    /// The result, for an op that follows from its inputs without work or a record (a base image that is in
+    /// the store, layers put on each other).
+    fn known(&self, inputs: &[Outcome]) -> Option<Outcome> {
+        let _ = inputs;
         None
     }
 
     /// The key made of the definition and the inputs' result ids.
     fn cheap_key(&self, inputs: &[Outcome]) -> Key;
+
+    /// Names all executions that differ in what was read only: if none is recorded, no content is looked up.
+    fn family(&self, inputs: &[Outcome]) -> Digest {
+        self.cheap_key(inputs).digest
+    }
 
     /// True when the cheap key names everything that the result depends on; false when the op reads
     /// a build context, whose files no result id stands for.

@@ -68,7 +68,7 @@ impl Solver {
         for input in &node.inputs {
             inputs.push(cells[*input].wait().await.clone());
         }
-        if let Some(outcome) = node.op.known() {
+        if let Some(outcome) = node.op.known(&inputs) {
             return Ok(outcome);
         }
         let cheap = node.op.cheap_key(&inputs);
@@ -153,7 +153,7 @@ impl Solver {
         let solver = Arc::clone(self);
         blocking::run("record step", move || {
             let op = solver.nodes[vertex].op.as_ref();
-            lookup::record(op, &cheap, &executed.key, &executed.outcome, &solver.store)
+            lookup::record(op, (&cheap, &inputs), &executed.key, &executed.outcome, &solver.store)
         })
         .await?;
         if let Some(step) = node.step {
