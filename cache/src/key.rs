@@ -9,6 +9,9 @@
 //! | `source` | the base's identity: platform and chain ID (`chain`) |
 //! | `exec` | the parent's result (`rootfs`); arguments (`args`), environment (`env`), folder (`cwd`), user (`user`), heredoc files (`files`), network mode (`network`), mounts: kind, target, options (`mounts`), and per bind mount the content digest of what is selected (`selected`) |
 //! | `copy` | the parent's result (`rootfs`, since a destination's links, folders and user names matter); destination, owner, mode and other flags (`definition`); the content digest of what would be written (`selected`) |
+//! | a linked `copy` | as `copy`, but no rootfs: it is made on nothing; of a `--chown` by name the numbers (`owner`) |
+//! | `owner` | the parent's result (`rootfs`), the name (`owner`) |
+//! | `merge` | the results that are put on each other (`layers`) |
 //! | `add` | as `copy`, and whether archives unpack (`unpack`) |
 //! | `mkdir` | the parent's result (`rootfs`), the folder (`path`), owner and mode (`owner`, `mode`) |
 //!

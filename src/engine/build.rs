@@ -190,7 +190,7 @@ impl Build<'_> {
     fn announce(&self, graph: &Graph) -> StepId {
         let first = 1;
         for (index, vertex) in graph.vertices.iter().enumerate() {
-            if !matches!(vertex.op, OpSpec::Scratch) {
+            if vertex.op.is_shown() {
                 let step = first + u32::try_from(index).unwrap_or(u32::MAX);
                 self.events.send(Event::Planned { step, name: vertex.name.clone() });
             }

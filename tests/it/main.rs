@@ -13,6 +13,7 @@ mod build;
 mod build_cache;
 mod cli;
 mod container;
+mod copy;
 mod crash;
 mod guard;
 mod hostile;

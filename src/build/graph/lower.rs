@@ -345,6 +345,12 @@ impl<'a> Lowering<'a> {
         self.vertex(Vertex { op, rootfs: None, reads: Vec::new(), name, span })
     }
 
+    /// Adds a vertex that starts from nothing.
+    pub(super) fn scratch(&mut self, span: Span) -> VertexId {
+        let (op, name) = (OpSpec::Scratch, String::new());
+        self.vertex(Vertex { op, rootfs: None, reads: Vec::new(), name, span })
+    }
+
     /// Adds a vertex.
     pub(super) fn vertex(&mut self, vertex: Vertex) -> VertexId {
         self.vertices.push(vertex);

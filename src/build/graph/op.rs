@@ -19,6 +19,17 @@ pub enum OpSpec {
     Copy(CopySpec),
     /// Makes the working directory.
     Mkdir(MkdirSpec),
+    /// Finds whom the text (`user[:group]`) means in the rootfs, for a copy that doesn't stand on it.
+    Owner(String),
+    /// Puts the layers of what it reads on its rootfs: the end of a `COPY --link`.
+    Merge,
+}
+
+impl OpSpec {
+    /// Tells whether users see it as a step of its own.
+    pub fn is_shown(&self) -> bool {
+        !matches!(self, Self::Scratch | Self::Owner(_) | Self::Merge)
+    }
 }
 
 /// An image to start from or to copy from.
@@ -67,7 +78,10 @@ pub struct Script {
     pub body: String,
 }
 
-/// Files to copy: from the vertex's second input if it has one, else from the build context.
+/// Files to copy: from the first place that the vertex reads.
+///
+/// If it reads a second one, that is an [`OpSpec::Owner`], in whose rootfs names of `chown` are looked up
+/// instead of the vertex's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopySpec {
     /// What is copied, in order.

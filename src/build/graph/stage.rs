@@ -78,14 +78,7 @@ impl StageState {
         let mut state = match base {
             StageBase::Stage(state) => Self { index, label: label.clone(), cmd_set: false, ..*state },
             StageBase::Scratch(platform) => {
-                let scratch = Vertex {
-                    op: OpSpec::Scratch,
-                    rootfs: None,
-                    reads: Vec::new(),
-                    name: String::new(),
-                    span: stage.span,
-                };
-                let rootfs = lowering.vertex(scratch);
+                let rootfs = lowering.scratch(stage.span);
                 Self::fresh(rootfs, ImageConfig::default(), &platform, label.clone(), index)
             }
             StageBase::Image(request, image) => {
@@ -179,9 +172,19 @@ impl StageState {
         (shown, span): (&str, Span),
         created_by: String,
     ) {
-        let escape = lowering.tree.directives.escape;
-        let name = format!("{} {}", self.label.next(), name::shown(shown, escape, &self.scope));
+        let name = self.step_name(lowering, shown);
         let vertex = lowering.vertex(Vertex { op, rootfs: Some(self.rootfs), reads, name, span });
+        self.stand_on(vertex, created_by);
+    }
+
+    /// The name of the next step: its number and its text.
+    pub(super) fn step_name(&mut self, lowering: &Lowering<'_>, shown: &str) -> String {
+        let escape = lowering.tree.directives.escape;
+        format!("{} {}", self.label.next(), name::shown(shown, escape, &self.scope))
+    }
+
+    /// Goes on from `vertex`, which made the layer of the instruction `created_by`.
+    pub(super) fn stand_on(&mut self, vertex: VertexId, created_by: String) {
         self.rootfs = vertex;
         self.history.push(HistoryPlan::Made { created_by, vertex: Some(vertex) });
     }

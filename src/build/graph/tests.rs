@@ -290,7 +290,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
     for (text, message) in [
         ("RUN --mount=type=cache,target=/c true", "RUN --mount is not supported yet"),
         ("RUN --security=insecure true", "RUN --security=insecure is not supported yet"),
-        ("COPY --link a b", "COPY --link is not supported yet"),
         ("COPY --parents a b", "COPY --parents is not supported yet"),
         ("COPY --chmod=u+x a b", "a symbolic --chmod is not supported yet"),
         ("ADD https://x.test/a /b", "ADD of a URL is not supported yet"),
@@ -332,4 +331,33 @@ fn labels_of_the_command_line_beat_those_of_the_file() {
     let graph = lower_on("FROM a\nLABEL a=file b=file\n", &RunConfig::default(), &parameters).unwrap();
     let labels = &graph.plan.config.config.labels;
     assert_eq!((labels["a"].as_str(), labels["b"].as_str()), ("cli", "file"));
+}
+
+#[test]
+fn a_linked_copy_stands_on_nothing_and_is_put_on_the_stage() {
+    let graph = graph("FROM a\nCOPY --link --chown=app:7 --chmod=640 x /y\nADD --link --chown=7 z /\n");
+    let shape: Vec<_> = graph.vertices.iter().map(|vertex| (vertex.rootfs, vertex.reads.len())).collect();
+    let shown: Vec<_> = graph.vertices.iter().map(|vertex| vertex.op.is_shown()).collect();
+    // FROM; owner, nothing, copy, merge; nothing, copy, merge.
+    let none = (None, 0);
+    assert_eq!(
+        shape,
+        [none, (Some(0), 0), none, (Some(2), 2), (Some(0), 1), none, (Some(5), 1), (Some(4), 1)]
+    );
+    assert_eq!(shown, [true, false, false, true, false, false, true, false]);
+    assert_eq!(names(&graph)[3], "[2/3] COPY --link --chown=app:7 --chmod=640 x /y");
+    assert_eq!(graph.target, 7);
+    let made: Vec<_> = (graph.plan.history.iter())
+        .map(|line| match line {
+            HistoryPlan::Made { created_by, vertex } => (created_by.as_str(), *vertex),
+            HistoryPlan::Kept(_) => unreachable!("the base has no history"),
+        })
+        .collect();
+    assert_eq!(
+        made,
+        [
+            ("COPY --chown=app:7 --chmod=640 x /y # buildkit", Some(4)),
+            ("ADD --chown=7 z / # buildkit", Some(7))
+        ]
+    );
 }

@@ -1,11 +1,11 @@
 //! COPY and ADD: sources, destination and flags, expanded.
 
-use kiln_grammar::ast::{self, CopyFlags, Instruction, Word};
+use kiln_grammar::ast::{self, CopyFlags, Instruction, Span, Word};
 use kiln_grammar::word;
 
 use super::lower::{Lowering, Stop};
 use super::stage::StageState;
-use super::{ContextId, CopySource, CopySpec, Input, OpSpec, history};
+use super::{ContextId, CopySource, CopySpec, Input, OpSpec, Vertex, history};
 
 impl StageState {
     pub(super) fn copy(
@@ -21,7 +21,7 @@ impl StageState {
             Some(word) => lowering.files_of(word, self.index, "copy")?,
             None => Input::Context(ContextId::MAIN),
         };
-        let mut spec = self.copy_spec(lowering, &copy.sources, &copy.destination, &copy.flags, "COPY")?;
+        let mut spec = self.copy_spec(lowering, &copy.sources, &copy.destination, &copy.flags)?;
         spec.reset_owner = matches!(from, Input::Context(_));
         let remote =
             spec.sources.iter().any(|source| matches!(source, CopySource::Path(path) if is_url(path)));
@@ -45,7 +45,7 @@ impl StageState {
         if add.keep_git_dir {
             return Err(lowering.unsupported("ADD --keep-git-dir", instruction.span));
         }
-        let mut spec = self.copy_spec(lowering, &add.sources, &add.destination, &add.flags, "ADD")?;
+        let mut spec = self.copy_spec(lowering, &add.sources, &add.destination, &add.flags)?;
         spec.reset_owner = true;
         spec.unpack = add.unpack.unwrap_or(true);
         for source in &spec.sources {
@@ -81,9 +81,44 @@ impl StageState {
         let shown_destination = lowering.expand(destination, &self.scope).ok_or(Stop::Wrong)?;
         let chmod = flags.chmod.as_ref().and_then(|word| lowering.expand(word, &self.scope));
         let created_by = history::copy(keyword, &spec, chmod.as_deref(), &shown_destination);
-        let shown = instruction.original.clone();
-        self.step(lowering, OpSpec::Copy(spec), vec![from], (&shown, instruction.span), created_by);
+        let shown = (instruction.original.as_str(), instruction.span);
+        match flags.link {
+            true => self.link(lowering, spec, from, shown, created_by),
+            false => self.step(lowering, OpSpec::Copy(spec), vec![from], shown, created_by),
+        }
         Ok(())
+    }
+
+    /// A copy that doesn't see the stage: its layer is made on nothing, and put on the stage afterwards.
+    ///
+    /// So it is the same layer whatever the stage stands on, and nothing waits for the stage to make it. Only
+    /// a `--chown` by name asks the stage, and only for the numbers.
+    fn link(
+        &mut self,
+        lowering: &mut Lowering<'_>,
+        spec: CopySpec,
+        from: Input,
+        (shown, span): (&str, Span),
+        created_by: String,
+    ) {
+        let name = self.step_name(lowering, shown);
+        let on_stage = |op, reads, name: &str| Vertex {
+            op,
+            rootfs: Some(self.rootfs),
+            reads,
+            name: name.to_owned(),
+            span,
+        };
+        let mut reads = vec![from];
+        if let Some(owner) = spec.chown.clone().filter(|owner| has_names(owner)) {
+            let owner = lowering.vertex(on_stage(OpSpec::Owner(owner), Vec::new(), &name));
+            reads.push(Input::Vertex(owner));
+        }
+        let scratch = lowering.scratch(span);
+        let copy = Vertex { op: OpSpec::Copy(spec), rootfs: Some(scratch), reads, name: name.clone(), span };
+        let copy = lowering.vertex(copy);
+        let merged = lowering.vertex(on_stage(OpSpec::Merge, vec![Input::Vertex(copy)], &name));
+        self.stand_on(merged, created_by);
     }
 
     fn copy_spec(
@@ -92,11 +127,7 @@ impl StageState {
         sources: &[ast::CopySource],
         destination: &Word,
         flags: &CopyFlags,
-        keyword: &str,
     ) -> Result<CopySpec, Stop> {
-        if flags.link {
-            return Err(lowering.unsupported(&format!("{keyword} --link"), destination.span));
-        }
         let mut expanded = Vec::with_capacity(sources.len());
         for source in sources {
             expanded.push(self.copy_source(lowering, source)?);
@@ -157,6 +188,11 @@ impl StageState {
             }
         }
     }
+}
+
+/// Tells whether an owner (`user[:group]`) isn't all numbers.
+fn has_names(owner: &str) -> bool {
+    owner.split(':').any(|part| part.bytes().any(|byte| !byte.is_ascii_digit()))
 }
 
 fn is_url(path: &str) -> bool {

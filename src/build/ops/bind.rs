@@ -5,8 +5,9 @@ use std::sync::Arc;
 use kiln_cache::Store;
 
 use super::exec::Exec;
+use super::link::{MergeOp, OwnerOp};
 use super::source::Source;
-use super::transfer::{CopyOp, MkdirOp};
+use super::transfer::{CopyOp, Files, MkdirOp};
 use super::{Machine, system};
 use crate::api::{Failure, FailureKind, StepId};
 use crate::build::context::Context;
@@ -37,14 +38,16 @@ pub(crate) fn bind(
             }),
             OpSpec::Copy(spec) => Arc::new(CopyOp {
                 spec: Arc::new(spec.clone()),
-                context: vertex.reads.iter().find_map(|read| context_of(read, contexts)),
+                from: files(vertex, contexts),
+                owner: vertex.reads.get(1).map(|_| inputs(vertex).len() - 1),
                 machine: Arc::clone(machine),
             }),
+            OpSpec::Owner(text) => Arc::new(OwnerOp { text: text.clone() }),
+            OpSpec::Merge => Arc::new(MergeOp),
             OpSpec::Mkdir(spec) => Arc::new(MkdirOp { spec: spec.clone(), machine: Arc::clone(machine) }),
         };
-        let shown = !matches!(vertex.op, OpSpec::Scratch);
         let step = first.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
-        nodes.push(Node { op, inputs: inputs(vertex), step: shown.then_some(step) });
+        nodes.push(Node { op, inputs: inputs(vertex), step: vertex.op.is_shown().then_some(step) });
     }
     Ok(nodes)
 }
@@ -57,10 +60,11 @@ fn inputs(vertex: &Vertex) -> Vec<usize> {
     vertex.rootfs.into_iter().chain(made).collect()
 }
 
-fn context_of(read: &Input, contexts: &[Arc<Context>]) -> Option<Arc<Context>> {
-    match read {
-        Input::Vertex(_) => None,
-        Input::Context(id) => Some(Arc::clone(&contexts[id.0])),
+/// Where a copy finds its files: the first place that it reads.
+fn files(vertex: &Vertex, contexts: &[Arc<Context>]) -> Files {
+    match &vertex.reads[0] {
+        Input::Context(id) => Files::Context(Arc::clone(&contexts[id.0])),
+        Input::Vertex(_) => Files::Input(usize::from(vertex.rootfs.is_some())),
     }
 }
 

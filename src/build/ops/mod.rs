@@ -4,6 +4,7 @@ mod bind;
 pub mod copy;
 mod diff_ids;
 mod exec;
+mod link;
 mod machine;
 pub mod mkdir;
 mod source;

@@ -20,9 +20,19 @@ const COPY_VERSION: u32 = 2;
 /// COPY or ADD.
 pub(super) struct CopyOp {
     pub(super) spec: Arc<CopySpec>,
-    /// The build context; `None` when the files come from the second input.
-    pub(super) context: Option<Arc<context::Context>>,
+    pub(super) from: Files,
+    /// The input that says whom the owner means, if it isn't the rootfs (an `OwnerOp`).
+    pub(super) owner: Option<usize>,
     pub(super) machine: Arc<Machine>,
+}
+
+/// Where the files are.
+#[derive(Clone)]
+pub(super) enum Files {
+    /// In one of the build's contexts.
+    Context(Arc<context::Context>),
+    /// In the result of this input.
+    Input(usize),
 }
 
 impl CopyOp {
@@ -31,8 +41,13 @@ impl CopyOp {
         let spec = &self.spec;
         let mut key = KeyBuilder::new(kind, COPY_VERSION)
             .field("rootfs", inputs[0].id.to_string())
-            .field("destination", &spec.destination)
-            .optional("chown", spec.chown.as_ref())
+            .field("destination", &spec.destination);
+        // A rootfs that isn't the copy's own has a say in the owner's numbers only.
+        key = match self.owner {
+            Some(owner) => key.field("owner", inputs[owner].id.to_string()),
+            None => key.optional("chown", spec.chown.as_ref()),
+        };
+        key = key
             .optional("chmod", spec.chmod.map(|mode| format!("{mode:o}")))
             .field("reset owner", spec.reset_owner.to_string())
             .field("unpack", spec.unpack.to_string())
@@ -54,19 +69,26 @@ impl CopyOp {
 
 impl Op for CopyOp {
     fn cheap_key(&self, inputs: &[Outcome]) -> Key {
-        let from = inputs.get(1).map_or_else(|| "context".to_owned(), |from| from.id.to_string());
+        let from = match self.from {
+            Files::Context(_) => "context".to_owned(),
+            Files::Input(from) => inputs[from].id.to_string(),
+        };
         let key = self.definition("copy cheap", inputs).field("from", from);
         Key { parts: key.parts(), digest: key.digest() }
     }
 
+    fn family(&self, inputs: &[Outcome]) -> kiln_cache::Digest {
+        self.definition("copy family", inputs).digest()
+    }
+
     fn is_closed(&self) -> bool {
-        self.context.is_none()
+        matches!(self.from, Files::Input(_))
     }
 
     fn content_key(&self, inputs: &[Outcome], store: &Store) -> Result<Option<Key>, OpError> {
-        let digest = match &self.context {
-            Some(context) => copy::content_digest(&self.spec, context.as_ref()),
-            None => Merged::open(&folders(&inputs[1].chain, store))
+        let digest = match &self.from {
+            Files::Context(context) => copy::content_digest(&self.spec, context.as_ref()),
+            Files::Input(from) => Merged::open(&folders(&inputs[*from].chain, store))
                 .map_err(copy::Error::from)
                 .and_then(|source| copy::content_digest(&self.spec, &source)),
         };
@@ -75,17 +97,23 @@ impl Op for CopyOp {
     }
 
     fn execute<'a>(&'a self, inputs: &'a [Outcome], context: &'a solve::Context) -> OpFuture<'a> {
-        let (spec, source) = (Arc::clone(&self.spec), self.context.clone());
-        let from = inputs.get(1).map(|from| folders(&from.chain, &context.store));
-        let rootfs = folders(&inputs[0].chain, &context.store);
+        let (spec, files) = (Arc::clone(&self.spec), self.from.clone());
+        let folders_of = |input: usize| folders(&inputs[input].chain, &context.store);
+        let from = match files {
+            Files::Context(_) => Vec::new(),
+            Files::Input(from) => folders_of(from),
+        };
+        let (rootfs, owners) = (folders_of(0), folders_of(self.owner.unwrap_or(0)));
         let work = move |staged: &Staged| {
-            let written = match (source, from) {
-                (Some(source), _) => {
-                    copy::execute(&spec, source.as_ref() as &dyn Tree, &rootfs, &staged.fs())
+            let copy = |source: &dyn Tree| {
+                let owner = copy::owner(&spec, &owners)?;
+                copy::execute_as(owner, &spec, source, &rootfs, &staged.fs())
+            };
+            let written = match &files {
+                Files::Context(context) => copy(context.as_ref()),
+                Files::Input(_) => {
+                    Merged::open(&from).map_err(copy::Error::from).and_then(|source| copy(&source))
                 }
-                (None, from) => Merged::open(&from.unwrap_or_default())
-                    .map_err(copy::Error::from)
-                    .and_then(|source| copy::execute(&spec, &source, &rootfs, &staged.fs())),
             };
             let written = written.map_err(|error| failure(&error))?;
             Ok((written.digest, written.bytes))
@@ -165,11 +193,11 @@ fn finish(
     Executed { outcome: Outcome { id: key.digest, chain, created }, key }
 }
 
-fn folders(chain: &[SnapshotId], store: &Store) -> Vec<PathBuf> {
+pub(super) fn folders(chain: &[SnapshotId], store: &Store) -> Vec<PathBuf> {
     chain.iter().map(|snapshot| store.snapshot_dir(snapshot)).collect()
 }
 
-fn failure(error: &copy::Error) -> OpError {
+pub(super) fn failure(error: &copy::Error) -> OpError {
     let kind = match error {
         copy::Error::NotFound { .. } => FailureKind::NotFound,
         copy::Error::Archive { .. } => FailureKind::Corrupt,

@@ -20,7 +20,7 @@ use kiln_cache::Digest;
 use crate::build::context::IgnoreError;
 use crate::build::context::pattern::BadPattern;
 use crate::build::graph::CopySpec;
-use crate::build::tree::{self, Tree};
+use crate::build::tree::{self, Merged, Owner, Tree, lookup_owner};
 
 pub use select::{Match, Selected, select};
 
@@ -87,9 +87,27 @@ pub fn content_digest(spec: &CopySpec, source: &dyn Tree) -> Result<Digest> {
     content::digest(spec, source, &selected)
 }
 
+/// Returns whom `spec` gives what it writes to, by the users and groups of the rootfs `chain`; `None` without
+/// a `--chown`.
+pub fn owner(spec: &CopySpec, chain: &[PathBuf]) -> Result<Option<Owner>> {
+    let Some(text) = &spec.chown else { return Ok(None) };
+    Ok(Some(lookup_owner(&Merged::open(chain)?, text)?))
+}
+
 /// Copies into the empty folder `layer`, a fresh layer on top of `chain` (folders in overlay form, base first).
 pub fn execute(spec: &CopySpec, source: &dyn Tree, chain: &[PathBuf], layer: &Path) -> Result<Written> {
-    write::execute(spec, source, &select(spec, source)?, chain, layer)
+    execute_as(owner(spec, chain)?, spec, source, chain, layer)
+}
+
+/// [`execute`] with an [`owner`] that was looked up elsewhere.
+pub fn execute_as(
+    owner: Option<Owner>,
+    spec: &CopySpec,
+    source: &dyn Tree,
+    chain: &[PathBuf],
+    layer: &Path,
+) -> Result<Written> {
+    write::execute((spec, owner), source, &select(spec, source)?, chain, layer)
 }
 
 #[cfg(test)]

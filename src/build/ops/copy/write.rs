@@ -11,7 +11,7 @@ use crate::build::graph::CopySpec;
 use crate::build::tree::archive;
 use crate::build::tree::{
     Attributes, Entry, Error as TreeError, Kind, LayerWriter, Merged, Owner, Tree, clean, compare, create_in,
-    file_xattrs, join, lookup_owner, set_attributes, show, split_last,
+    file_xattrs, join, set_attributes, show, split_last,
 };
 
 use super::content::Content;
@@ -20,14 +20,13 @@ use super::{Error, Match, Result, Selected, Written, content};
 
 /// See [`super::execute`].
 pub(super) fn execute(
-    spec: &CopySpec,
+    (spec, owner): (&CopySpec, Option<Owner>),
     source: &dyn Tree,
     selected: &Selected,
     chain: &[PathBuf],
     layer: &Path,
 ) -> Result<Written> {
     let rootfs = Merged::open(chain)?;
-    let owner = spec.chown.as_deref().map(|text| lookup_owner(&rootfs, text)).transpose()?;
     let writer = LayerWriter::new(layer, &rootfs, owner.unwrap_or_default())?;
     let files = content::files(selected);
     let mut copy = Copy {

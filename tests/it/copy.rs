@@ -1,0 +1,122 @@
+//! COPY and ADD with their flags, from the command line.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::support::binary::{Kiln, Step, read};
+use crate::support::needs_root;
+
+/// The diffIDs of an image, base first.
+fn layers(kiln: &Kiln, image: &str) -> Vec<String> {
+    let inspected: serde_json::Value = serde_json::from_str(&kiln.ok(&["image", "inspect", image])).unwrap();
+    let layers = inspected[0]["RootFS"]["Layers"].as_array().unwrap();
+    layers.iter().map(|layer| layer.as_str().unwrap().to_owned()).collect()
+}
+
+/// Octal mode, user and group of a file.
+fn stat(root: &Path, name: &str) -> (String, u32, u32) {
+    let stat = fs::symlink_metadata(root.join(name)).unwrap();
+    (format!("{:o}", stat.mode() & 0o7777), stat.uid(), stat.gid())
+}
+
+#[test]
+fn a_linked_layer_survives_a_change_of_what_stands_below() {
+    if !needs_root("a_linked_layer_survives_a_change_of_what_stands_below") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[
+        (
+            "Dockerfile",
+            "FROM busybox AS files\nRUN echo made > /made\nFROM busybox\nARG V\nRUN echo $V > /v; echo app:x:70$V:71:::>> /etc/passwd\n\
+             COPY --link --chmod=640 f /opt/x/f\nCOPY --link --from=files /made /\nADD --link --chown=5:6 d /d/\n",
+        ),
+        ("f", "f"),
+        ("d/e", "e"),
+    ]);
+    let build = |v: &str| kiln.build(&context, &["-t", v, "--build-arg", &format!("V={v}")]).ok();
+    assert_eq!(build("1").ended(Step::Done).len(), 5);
+    let second = build("2");
+    assert_eq!(second.ended(Step::Done), ["RUN echo 2 > /v; echo app:x:702:71:::>> /etc/passwd"], "{second}");
+    let (one, two) = (layers(&kiln, "1"), layers(&kiln, "2"));
+    assert_eq!(one[one.len() - 3..], two[two.len() - 3..]);
+    assert_ne!(one[..one.len() - 3], two[..two.len() - 3]);
+    let files = kiln.build_files(&context, &["--build-arg", "V=2"]);
+    assert_eq!((read(&files, "v").trim(), read(&files, "made").trim()), ("2", "made"));
+    assert_eq!(stat(files.path(), "opt/x/f"), ("640".into(), 0, 0));
+    assert_eq!(stat(files.path(), "opt/x"), ("755".into(), 0, 0));
+    assert_eq!(stat(files.path(), "d"), ("755".into(), 5, 6));
+    assert_eq!(stat(files.path(), "d/e"), ("644".into(), 5, 6));
+}
+
+/// Names are looked up where the copy goes; only their numbers matter.
+#[test]
+fn a_linked_copy_by_name_runs_again_when_the_name_means_somebody_else() {
+    if !needs_root("a_linked_copy_by_name_runs_again_when_the_name_means_somebody_else") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[
+        (
+            "Dockerfile",
+            "FROM busybox\nARG V\nARG ID\nRUN echo $V > /v; echo app:x:$ID:9::: >> /etc/passwd; echo app:x:8: >> /etc/group\n\
+             COPY --link --chown=app:app f /f\n",
+        ),
+        ("f", "f"),
+    ]);
+    let build = |v: &str, id: &str| {
+        let (v, id) = (format!("V={v}"), format!("ID={id}"));
+        let built = kiln.build(&context, &["--build-arg", &v, "--build-arg", &id]).ok();
+        let copied = built.ended(Step::Done).iter().any(|step| step.starts_with("COPY"));
+        let files = kiln.build_files(&context, &["--build-arg", &v, "--build-arg", &id]);
+        (copied, stat(files.path(), "f"))
+    };
+    let owned = |uid: u32| ("644".to_owned(), uid, 8);
+    assert_eq!(build("1", "100"), (true, owned(100)));
+    assert_eq!(build("2", "100"), (false, owned(100)), "another base with the same numbers");
+    assert_eq!(build("2", "101"), (true, owned(101)));
+    let text = fs::read_to_string(context.join("Dockerfile")).unwrap();
+    fs::write(context.join("Dockerfile"), text.replace("app:app", "nobody-here")).unwrap();
+    kiln.build(&context, &[]).fails_with(&["unknown user `nobody-here`", "COPY --link"]);
+}
+
+/// docker.io 28.2.2: the linked layer's folders replace links of the base, and hide nothing else.
+#[test]
+fn a_linked_copy_follows_no_link_of_the_base_and_keeps_its_files() {
+    if !needs_root("a_linked_copy_follows_no_link_of_the_base_and_keeps_its_files") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[
+        (
+            "Dockerfile",
+            "FROM busybox\nRUN mkdir -p /real /both && echo r > /real/r && ln -s real /way && echo b > /both/b\n\
+             COPY --link f /way/f\nCOPY --link f /both/\nCOPY f /way/again\nRUN cat /way/f /both/b /both/f /real/r\n",
+        ),
+        ("f", "f"),
+    ]);
+    let files = kiln.build_files(&context, &[]);
+    assert!(files.path().join("way").symlink_metadata().unwrap().is_dir());
+    assert!(!files.path().join("real/f").exists());
+    for name in ["way/f", "way/again", "both/b", "both/f", "real/r"] {
+        assert!(files.path().join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn files_of_a_stage_that_came_out_the_same_are_not_copied_again() {
+    if !needs_root("files_of_a_stage_that_came_out_the_same_are_not_copied_again") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[(
+        "Dockerfile",
+        "FROM busybox AS made\nARG V\nRUN echo $V; echo same > /same\nFROM busybox\nCOPY --from=made /same /same\nRUN cat /same\n",
+    )]);
+    let build = |v: &str| kiln.build(&context, &["--build-arg", &format!("V={v}")]).ok();
+    let first = build("1");
+    let second = build("2");
+    assert_eq!(second.ended(Step::Done), ["RUN echo 2; echo same > /same"], "{second}");
+    assert_eq!(second.id(), first.id());
+}
