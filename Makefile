@@ -25,6 +25,7 @@ real: prepare build
 	KILN=$(CURDIR)/$(kiln) testdata/real.sh
 
 bench: prepare build
+	cargo bench --locked --bench lower
 	KILN=$(CURDIR)/$(kiln) benches/end_to_end.sh
 
 lint:

@@ -16,11 +16,16 @@ const ROUNDS: usize = 51;
 fn main() {
     let text = dockerfile();
     let tree = parse(&text);
-    let instructions = tree.stages.len() + tree.stages.iter().map(|stage| stage.instructions.len()).sum::<usize>();
+    let instructions =
+        tree.stages.len() + tree.stages.iter().map(|stage| stage.instructions.len()).sum::<usize>();
     let parsing = median(|| drop(parse(&text)));
     let lowering = median(|| drop(lowered(&tree)));
     let vertices = lowered(&tree).vertices.len();
-    println!("{instructions} instructions, {} stages, {vertices} vertices, {} bytes", tree.stages.len(), text.len());
+    println!(
+        "{instructions} instructions, {} stages, {vertices} vertices, {} bytes",
+        tree.stages.len(),
+        text.len()
+    );
     println!("parse {:.2} ms, lower {:.2} ms", milliseconds(parsing), milliseconds(lowering));
 }
 

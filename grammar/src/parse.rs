@@ -312,6 +312,15 @@ mod tests {
     }
 
     #[test]
+    fn a_text_with_the_last_character_of_unicode_is_one_text() {
+        for text in ["a\u{10ffff}b \u{10ffff}", "\u{10ffff}", "é b"] {
+            let syntax = parse(Keyword::Run, &format!("RUN {text}"), '\\').expect("grammatical");
+            let [Argument::Text(piece)] = &syntax.arguments[..] else { panic!("{text} is a text") };
+            assert_eq!(piece.text, text);
+        }
+    }
+
+    #[test]
     fn deep_nesting_is_refused() {
         let text = format!("CMD {}", "[".repeat(100_000));
         assert_eq!(parse(Keyword::Cmd, &text, '\\').err(), Some(Refusal::TooDeep));
