@@ -4,6 +4,7 @@
 //! it. Words are kept unexpanded: expansion needs the scopes of the build (see [`crate::word`]).
 
 use crate::diagnostic::Diagnostic;
+use crate::lint::Checks;
 
 /// A half-open range of byte offsets into the source text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -12,6 +13,11 @@ pub struct Span {
     pub start: usize,
     /// Offset one past the last byte.
     pub end: usize,
+}
+
+impl Span {
+    /// The place of a mistake that isn't in the file: in the command line.
+    pub const NOWHERE: Span = Span { start: usize::MAX, end: usize::MAX };
 }
 
 /// A word as written: quotes, escapes and `$` still in it.
@@ -32,6 +38,8 @@ pub struct Dockerfile {
     pub globals: Vec<Declaration>,
     /// The stages, at least one.
     pub stages: Vec<Stage>,
+    /// Which warnings the file wants, those of later stages of a build included.
+    pub checks: Checks,
     /// Mistakes that don't stop a build.
     pub warnings: Vec<Diagnostic>,
 }
@@ -60,6 +68,8 @@ pub struct Stage {
     pub name: Option<Word>,
     /// `--platform=`; unexpanded.
     pub platform: Option<Word>,
+    /// What the comment right above it, `# name description`, says of it.
+    pub description: Option<String>,
     /// The instructions after the `FROM`, in order.
     pub instructions: Vec<Instruction>,
 }
@@ -132,6 +142,8 @@ pub struct Declaration {
     pub name: Word,
     /// The default after `=`, unexpanded.
     pub default: Option<Word>,
+    /// What the comment right above it, `# NAME description`, says of it.
+    pub description: Option<String>,
 }
 
 /// A command in shell or exec form.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use crate::ast::Span;
+use crate::lint::rules::{self, Rule};
 use crate::source::{Source, shown};
 
 /// How much a mistake matters.
@@ -69,7 +70,13 @@ impl Diagnostic {
         Diagnostic { hint: hint.or(self.hint), ..self }
     }
 
-    /// Shows the mistake with its line and a caret, without a line end after the last line:
+    /// The rule that a warning is about.
+    pub fn rule(&self) -> Option<&'static Rule> {
+        rules::by_code(self.code).filter(|_| self.severity == Severity::Warning)
+    }
+
+    /// Shows the mistake with its line and a caret, without a line end after the last line; a warning
+    /// with the rule's name, so that it can be skipped:
     ///
     /// ```text
     /// Dockerfile:3:1: error: unknown instruction `FORM`
@@ -84,11 +91,19 @@ impl Diagnostic {
         let (line, column) = source.line_column(self.span.start);
         let mut out = String::new();
         escape(source.name, &mut out);
-        let _ = write!(out, ":{line}:{column}: {}: ", self.severity.as_str());
+        if self.span != Span::NOWHERE {
+            let _ = write!(out, ":{line}:{column}");
+        }
+        let _ = write!(out, ": {}: ", self.severity.as_str());
         escape(&self.message, &mut out);
-        let (text, marked) = source.excerpt(self.span);
-        let (shown, caret) = excerpt(text, marked);
-        let _ = write!(out, "\n{line:>4} | {shown}\n     | {caret}");
+        if let Some(rule) = self.rule() {
+            let _ = write!(out, " [{}]", rule.name);
+        }
+        if self.span != Span::NOWHERE {
+            let (text, marked) = source.excerpt(self.span);
+            let (shown, caret) = excerpt(text, marked);
+            let _ = write!(out, "\n{line:>4} | {shown}\n     | {caret}");
+        }
         if let Some(hint) = &self.hint {
             out.push_str("\nhint: ");
             escape(hint, &mut out);

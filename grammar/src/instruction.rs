@@ -206,7 +206,10 @@ impl<'a> Scope<'a, '_> {
         let Some(base) = words.next() else { return self.wrong_from() };
         let base = self.word(&base);
         let name = words.next().map(|name| self.stage_name(&name)).transpose()?;
+        let names: Vec<&str> = name.iter().map(|name| name.text.as_str()).collect();
+        self.check_description(Keyword::From, &names);
         Ok(Stage {
+            description: names.first().and_then(|name| self.description(name)),
             original: self.text.to_owned(),
             span: self.line.span,
             base,
@@ -214,6 +217,27 @@ impl<'a> Scope<'a, '_> {
             platform: flags.value("platform"),
             instructions: Vec::new(),
         })
+    }
+
+    /// What the comments right above the instruction say of `name`.
+    fn description(&self, name: &str) -> Option<String> {
+        let mut texts = self.line.comments.iter().map(|(_, text)| *text);
+        texts.find_map(|text| Some(text.strip_prefix(name)?.strip_prefix(' ')?.trim().to_owned()))
+    }
+
+    /// Reports a comment right above an ARG or FROM that doesn't begin with a name that it declares.
+    fn check_description(&mut self, keyword: Keyword, names: &[&str]) {
+        let Some((at, text)) = self.line.comments.last() else { return };
+        let first = text.split(' ').next().unwrap_or("");
+        if names.is_empty() || names.contains(&first) {
+            return;
+        }
+        let example = if let [name] = names { name } else { "<arg_key>" };
+        let message =
+            format!("comment for {} should follow the format: `# {example} <description>`", keyword.name());
+        let hint = "put a blank line after a comment that is no description";
+        let span = Span { start: *at, end: at + text.len() };
+        self.report(Diagnostic::warning("invalid-definition-description", span, message).hint(hint));
     }
 
     /// The name after AS, in lower case.

@@ -18,7 +18,7 @@ mod flags;
 mod instruction;
 mod keyword;
 mod lines;
-mod lint;
+pub mod lint;
 pub mod mount;
 mod parse;
 pub mod run_flags;
@@ -46,11 +46,21 @@ const MAX_DIAGNOSTICS: usize = 100;
 /// the text is not UTF-8 the one mistake points at the first bad byte, which `from_utf8_lossy` keeps
 /// in its place.
 pub fn parse(name: &str, text: &[u8]) -> Result<Dockerfile, Vec<Diagnostic>> {
+    parse_checked(name, text, None)
+}
+
+/// Parses a Dockerfile; `checks` takes the place of what it says with `# check=`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_checked(name: &str, text: &[u8], checks: Option<&str>) -> Result<Dockerfile, Vec<Diagnostic>> {
     let text = readable(name, text).map_err(|mistake| vec![mistake])?;
     let mut scanned = lines::scan(text);
     let mut diagnostics = std::mem::take(&mut scanned.diagnostics);
     let (globals, stages) = stages::assemble(&scanned, text, &mut diagnostics);
-    let mut file = Dockerfile { directives: scanned.directives, globals, stages, warnings: Vec::new() };
+    let checks = lint::Checks::of(&scanned.directives, checks, &scanned.lines, &mut diagnostics);
+    let mut file =
+        Dockerfile { directives: scanned.directives, globals, stages, checks, warnings: Vec::new() };
     lint::check(&file, text, &mut diagnostics);
     if diagnostics.iter().any(|found| found.severity == Severity::Error) {
         return Err(listed(diagnostics));

@@ -39,6 +39,8 @@ pub(crate) struct Line<'a> {
     pub(crate) span: Span,
     /// The heredocs, in order.
     pub(crate) heredocs: Vec<Cut>,
+    /// The comments of the block right above it: offset in the source and text after the `#`, trimmed.
+    pub(crate) comments: Vec<(usize, &'a str)>,
 }
 
 /// A heredoc whose body was cut off.
@@ -97,15 +99,16 @@ pub(crate) struct Scanned<'a> {
 pub(crate) fn scan(text: &str) -> Scanned<'_> {
     let start = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 };
     let mut diagnostics = Vec::new();
-    let directives = directives::scan(text, start, &mut diagnostics);
-    let mut scanner = Scanner { text, at: start, escape: directives.escape, diagnostics };
+    let (directives, end) = directives::scan(text, start, &mut diagnostics);
+    let mut scanner =
+        Scanner { text, at: start, escape: directives.escape, diagnostics, directives_end: end };
     let lines = scanner.lines();
     Scanned { directives, lines, diagnostics: scanner.diagnostics }
 }
 
 /// Splits a text without directives: an ONBUILD trigger.
 pub(crate) fn scan_plain(text: &str, escape: char) -> (Vec<Line<'_>>, Vec<Diagnostic>) {
-    let mut scanner = Scanner { text, at: 0, escape, diagnostics: Vec::new() };
+    let mut scanner = Scanner { text, at: 0, escape, diagnostics: Vec::new(), directives_end: 0 };
     let lines = scanner.lines();
     (lines, scanner.diagnostics)
 }
@@ -137,6 +140,8 @@ struct Scanner<'a> {
     at: usize,
     escape: char,
     diagnostics: Vec<Diagnostic>,
+    /// Where the lines of parser directives end; they are no comments of the instruction below them.
+    directives_end: usize,
 }
 
 /// The pieces of an instruction while its lines are joined.
@@ -150,11 +155,15 @@ struct Joined<'a> {
 impl<'a> Scanner<'a> {
     fn lines(&mut self) -> Vec<Line<'a>> {
         let mut lines = Vec::new();
+        let mut comments = Vec::new();
         while let Some(first) = self.next_physical() {
-            let content = self.text[first.start..first.end].trim_start();
+            let text = self.text;
+            let content = text[first.start..first.end].trim_start();
             if content.is_empty() || content.starts_with('#') {
+                self.note_comment(first, content, &mut comments);
                 continue;
             }
+            let comments = std::mem::take(&mut comments);
             if lines.len() == MAX_INSTRUCTIONS {
                 let message = format!("more than {MAX_INSTRUCTIONS} instructions");
                 let span = Span { start: first.start, end: first.end };
@@ -163,9 +172,19 @@ impl<'a> Scanner<'a> {
             }
             let joined = self.join(first);
             let Some(line) = self.trimmed(joined, first) else { continue };
-            lines.push(self.with_heredocs(line));
+            lines.push(self.with_heredocs(Line { comments, ..line }));
         }
         lines
+    }
+
+    /// Adds a comment to the block above the next instruction; a blank line and an empty comment end the block.
+    fn note_comment(&self, line: Physical, content: &'a str, block: &mut Vec<(usize, &'a str)>) {
+        let inside = content.strip_prefix('#').unwrap_or("").trim_start();
+        if inside.is_empty() {
+            block.clear();
+        } else if line.start >= self.directives_end {
+            block.push((line.end - inside.len(), inside.trim_end()));
+        }
     }
 
     /// Takes a physical line, reporting one that is too long.
@@ -237,6 +256,7 @@ impl<'a> Scanner<'a> {
             map: joined.map,
             span: Span { start: first.start, end: joined.end },
             heredocs: vec![],
+            comments: vec![],
         };
         let start = whole.source_offset(lead);
         let map = whole.map.iter().map(|(from, to)| {

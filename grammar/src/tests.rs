@@ -64,27 +64,6 @@ fn many_warnings_hide_no_instruction() {
 }
 
 #[test]
-fn warnings_can_be_skipped_or_made_errors() {
-    let body = "FROM a\nMAINTAINER me\nCMD x\nRUN a \\\n\n b\n";
-    let all = ["maintainer-deprecated", "json-args-recommended", "no-empty-continuation"];
-    assert_eq!(codes(body), all);
-    assert_eq!(codes(&format!("# check=skip=all\n{body}")), [""; 0]);
-    assert_eq!(codes(&format!("# check=skip=JSONArgsRecommended, NoEmptyContinuation\n{body}")), all[..1]);
-    let failed = parse("Dockerfile", format!("# check=error=true\n{body}").as_bytes());
-    assert_eq!(failed.expect_err("fails").first().map(|found| found.code), Some("check-failed"));
-    assert!(parse("Dockerfile", format!("# check=skip=all;error=true\n{body}").as_bytes()).is_ok());
-}
-
-#[test]
-fn a_relative_workdir_may_follow_an_absolute_one() {
-    let code = "workdir-relative-path";
-    assert_eq!(codes("FROM a\nWORKDIR app"), [code]);
-    assert_eq!(codes("FROM a\nWORKDIR /x\nWORKDIR app"), [""; 0]);
-    assert_eq!(codes("FROM a AS b\nWORKDIR /x\nFROM b\nWORKDIR app"), [""; 0]);
-    assert_eq!(codes("FROM a\nWORKDIR $X\nWORKDIR C:\\x"), [""; 0]);
-}
-
-#[test]
 fn a_trigger_comes_back_as_it_was_stored() {
     let file =
         parse("Dockerfile", b"FROM a\nONBUILD COPY --chown=a <<-X b /dst/\n\tone\n\tX\n").expect("parses");

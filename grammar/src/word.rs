@@ -28,6 +28,9 @@ use crate::ast::{Span, Word};
 pub trait Lookup {
     /// The value of `name`; `None` when it is not set.
     fn get(&self, name: &str) -> Option<String>;
+
+    /// Hears of a variable that is not set, where the word doesn't say what to take instead.
+    fn missed(&self, _name: &str) {}
 }
 
 impl<F: Fn(&str) -> Option<String>> Lookup for F {
@@ -389,7 +392,17 @@ impl<'a> Expander<'a> {
         &rest[..length]
     }
 
+    /// The value of a variable that has to be there.
     fn value(&mut self, name: &str) -> Result<Option<String>, WordError> {
+        let value = self.perhaps(name)?;
+        if value.is_none() {
+            self.vars.missed(name);
+        }
+        Ok(value)
+    }
+
+    /// The value of a variable that may be missing.
+    fn perhaps(&mut self, name: &str) -> Result<Option<String>, WordError> {
         let value = self.vars.get(name);
         self.spend(value.as_ref().map_or(0, String::len) + name.len())?;
         Ok(value)
@@ -414,7 +427,7 @@ impl<'a> Expander<'a> {
         let Some(word) = self.nested('}', false)? else {
             return self.error(start, "syntax error: missing '}'");
         };
-        let value = self.value(name)?;
+        let value = self.perhaps(name)?;
         let empty = value.as_ref().is_some_and(String::is_empty);
         let present = value.filter(|value| !colon || !value.is_empty());
         match (operator, present) {

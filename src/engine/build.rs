@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use kiln_cache::{Lease, SnapshotId, Store};
+use kiln_grammar::Diagnostic;
 use kiln_grammar::ast::Dockerfile;
 use kiln_grammar::suggest;
 
@@ -50,17 +51,18 @@ impl Engine {
 impl Build<'_> {
     fn run(&self) -> Result<BuildOutcome, Failure> {
         let recipe = dockerfile::read(self.request, &self.store)?;
-        let tree = recipe.parse()?;
-        for warning in &tree.warnings {
-            self.events.send(Event::Warning(recipe.render(warning)));
-        }
+        let tree = recipe.parse(self.request)?;
         let mut bases = Bases::new();
         let graph = self.lower(&recipe, &tree, &mut bases)?;
-        for warning in &graph.warnings {
-            self.events.send(Event::Warning(recipe.render(warning)));
-        }
+        self.warn(&recipe, &graph.warnings);
         let outcomes = self.solve(&recipe, &graph)?;
         self.finish(&graph, &outcomes)
+    }
+
+    fn warn(&self, recipe: &Recipe, warnings: &[Diagnostic]) {
+        for warning in warnings {
+            self.events.send(Event::Warning(recipe.render(warning)));
+        }
     }
 
     /// Lowers the tree, bringing the images that it needs.
@@ -72,6 +74,7 @@ impl Build<'_> {
                 Ok(Lowered::Missing(requests)) => {
                     for (wanted, base) in self.bases(requests) {
                         let base = base.map_err(|failure| {
+                            self.warn(recipe, &tree.warnings);
                             let failure = perhaps_a_stage(failure, tree, &wanted.request.reference);
                             recipe.explain(failure, wanted.span)
                         })?;

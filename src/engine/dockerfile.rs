@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kiln_cache::{Scratch, StatCache, Store};
 use kiln_grammar::ast::{Dockerfile, Span};
-use kiln_grammar::diagnostic::Diagnostic;
+use kiln_grammar::diagnostic::{Diagnostic, Severity};
 use kiln_grammar::source::Source;
 
 use crate::api::{BuildRequest, ContextSource, DockerfileSource, Excerpt, Failure, FailureKind};
@@ -16,6 +16,9 @@ use crate::build::context::{self, Context};
 
 /// A Dockerfile larger than this is no Dockerfile.
 const DOCKERFILE_BYTES: u64 = 16 << 20;
+
+/// The build-arg that takes the place of `# check=`.
+const CHECK_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// Lines shown around a failing instruction of one line, and of several.
 const EXCERPT_LINES: (usize, usize) = (4, 2);
@@ -78,8 +81,10 @@ fn below(folder: &Path, path: &Path) -> Option<PathBuf> {
 
 impl Recipe {
     /// Parses the text; all mistakes come back at once.
-    pub(super) fn parse(&self) -> Result<Dockerfile, Failure> {
-        kiln_grammar::parse(&self.name, self.text.as_bytes())
+    pub(super) fn parse(&self, request: &BuildRequest) -> Result<Dockerfile, Failure> {
+        let checks = request.build_args.iter().rev().find(|(name, _)| name == CHECK_ARG);
+        let checks = checks.map(|(_, value)| value.as_str());
+        kiln_grammar::parse_checked(&self.name, self.text.as_bytes(), checks)
             .map_err(|diagnostics| self.failure(&diagnostics))
     }
 
@@ -90,9 +95,10 @@ impl Recipe {
 
     /// Makes a failure of mistakes.
     pub(super) fn failure(&self, diagnostics: &[Diagnostic]) -> Failure {
-        let message = match diagnostics {
+        let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error);
+        let message = match errors.collect::<Vec<_>>()[..] {
             [one] => format!("`{}` has a mistake: {}", self.name, one.message),
-            many => format!("`{}` has {} mistakes", self.name, many.len()),
+            ref many => format!("`{}` has {} mistakes", self.name, many.len()),
         };
         let mut failure = Failure::new(FailureKind::Invalid, message);
         failure.diagnostics = diagnostics.iter().map(|diagnostic| self.render(diagnostic)).collect();

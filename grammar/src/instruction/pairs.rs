@@ -72,8 +72,11 @@ impl Scope<'_, '_> {
             let Argument::Pair(key, value) = argument else { continue };
             wrong |= self.blank_name(Keyword::Arg, &key, value.as_ref().unwrap_or(&key)).is_err();
             let default = value.map(|value| self.word(&value));
-            declarations.push(Declaration { name: self.word(&key), default });
+            let description = self.description(&key.text);
+            declarations.push(Declaration { name: self.word(&key), default, description });
         }
+        let names: Vec<&str> = declarations.iter().map(|found| found.name.text.as_str()).collect();
+        self.check_description(Keyword::Arg, &names);
         match (wrong, declarations.is_empty()) {
             (true, _) => Err(Reported),
             (false, true) => self.missing("ARG requires at least one argument"),

@@ -4,23 +4,24 @@ use super::{Physical, physical};
 use crate::ast::{Directives, Span, Word};
 use crate::diagnostic::{Diagnostic, quote};
 
-/// Reads the directives; the scan ends at the first line that isn't one.
+/// Reads the directives and where their lines end; the scan ends at the first line that isn't one.
 ///
 /// After a `#!` first line only `syntax` counts, as BuildKit reads it for choosing a frontend.
-pub(super) fn scan(text: &str, start: usize, diagnostics: &mut Vec<Diagnostic>) -> Directives {
+pub(super) fn scan(text: &str, start: usize, diagnostics: &mut Vec<Diagnostic>) -> (Directives, usize) {
     let mut found = Directives { syntax: None, escape: '\\', check: None };
     let shebang = text[start..].starts_with("#!");
     let mut seen: Vec<&'static str> = Vec::new();
     let mut at = start;
     while let Some(line) = physical(text, at) {
-        at = line.next;
         if shebang && line.start == start {
+            at = line.next;
             continue;
         }
         let Some((key, value)) = directive(text, line) else { break };
         if shebang && key != "syntax" {
             break;
         }
+        at = line.next;
         if seen.contains(&key) {
             let message = format!("only one {key} parser directive can be used");
             diagnostics.push(Diagnostic::error("duplicate-directive", value.span, message));
@@ -33,7 +34,7 @@ pub(super) fn scan(text: &str, start: usize, diagnostics: &mut Vec<Diagnostic>) 
             _ => escape(&value, &mut found, diagnostics),
         }
     }
-    found
+    (found, at)
 }
 
 fn escape(value: &Word, found: &mut Directives, diagnostics: &mut Vec<Diagnostic>) {

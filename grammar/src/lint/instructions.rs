@@ -1,7 +1,7 @@
 //! Rules about single instructions and their neighbours in a stage.
 
 use super::{Linter, keyword_span};
-use crate::ast::{CommandLine, CopySource, Instruction, Kind, Pair, Span, Stage, Word};
+use crate::ast::{CopySource, Instruction, Kind, Pair, Span, Stage, Word};
 use crate::diagnostic::quote;
 use crate::instruction::COMMENT_HINT;
 
@@ -11,34 +11,10 @@ const SECRET: [&str; 10] =
 const HARMLESS: [&str; 3] = ["public", "file", "version"];
 
 impl Linter<'_> {
-    /// Looks at a stage; `inherits` when it is built on another one, whose WORKDIR it has.
-    pub(super) fn stage_instructions(&mut self, stage: &Stage, inherits: bool) {
-        let own_shell = stage.instructions.iter().any(|found| matches!(found.kind, Kind::Shell(_)));
-        let mut workdir = inherits;
+    /// Looks at a stage.
+    pub(super) fn stage_instructions(&mut self, stage: &Stage) {
         for instruction in &stage.instructions {
             self.instruction(instruction);
-            match &instruction.kind {
-                Kind::Cmd(command) if !own_shell => self.json_form(instruction, command, "CMD"),
-                Kind::Entrypoint(command) if !own_shell => self.json_form(instruction, command, "ENTRYPOINT"),
-                Kind::Workdir(path) => {
-                    let relative = path.text.starts_with(|c: char| c.is_alphanumeric() || c == '.')
-                        && path.text.get(1..2).is_none_or(|colon| colon != ":");
-                    if relative && !workdir {
-                        let message = format!(
-                            "relative workdir {} can have unexpected results if the base image changes",
-                            quote(&path.text)
-                        );
-                        self.warn(
-                            "workdir-relative-path",
-                            path.span,
-                            message,
-                            Some("start it with `/`".into()),
-                        );
-                    }
-                    workdir = true;
-                }
-                _ => {}
-            }
         }
         self.dead(stage, "CMD", |kind| matches!(kind, Kind::Cmd(_)));
         self.dead(stage, "ENTRYPOINT", |kind| matches!(kind, Kind::Entrypoint(_)));
@@ -71,17 +47,6 @@ impl Linter<'_> {
         }
     }
 
-    fn json_form(&mut self, instruction: &Instruction, command: &CommandLine, name: &str) {
-        if matches!(command, CommandLine::Exec(_)) {
-            return;
-        }
-        let message = format!(
-            "JSON arguments recommended for {name} to prevent unintended behavior related to OS signals"
-        );
-        let span = keyword_span(instruction.span, &instruction.original);
-        self.warn("json-args-recommended", span, message, None);
-    }
-
     /// All but the last of an instruction that counts once.
     fn dead(&mut self, stage: &Stage, name: &str, is: impl Fn(&Kind) -> bool) {
         let found: Vec<&Instruction> = stage.instructions.iter().filter(|found| is(&found.kind)).collect();
@@ -100,6 +65,7 @@ impl Linter<'_> {
             if name == "ENV" {
                 self.secret(&pair.key, name);
             }
+            self.comment_word(&pair.key);
             if pair.legacy {
                 let span = Span { start: pair.key.span.start, end: pair.value.span.end };
                 let message = format!(
@@ -118,7 +84,7 @@ impl Linter<'_> {
         }
     }
 
-    pub(super) fn secret(&mut self, name: &Word, instruction: &str) {
+    fn secret(&mut self, name: &Word, instruction: &str) {
         let lower = name.text.to_ascii_lowercase();
         let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
         if has(&SECRET) && !has(&HARMLESS) {

@@ -1,5 +1,7 @@
 //! Rules about stages and the file as a whole.
 
+use std::collections::BTreeSet;
+
 use super::{Linter, keyword_span};
 use crate::ast::{Dockerfile, Span, Stage, Word};
 use crate::diagnostic::quote;
@@ -26,14 +28,16 @@ const PREDEFINED: [&str; 11] = [
 
 impl Linter<'_> {
     pub(super) fn stages(&mut self, file: &Dockerfile) {
-        for (index, stage) in file.stages.iter().enumerate() {
-            self.undeclared_arguments(file, stage);
+        let globals = file.globals.iter().map(|declaration| declaration.name.text.as_str());
+        let declared: BTreeSet<&str> = globals.chain(PREDEFINED).collect();
+        let mut names = BTreeSet::new();
+        for stage in &file.stages {
+            self.undeclared_arguments(stage, &declared, file.directives.escape);
             self.as_casing(stage);
             self.platform(stage);
             let Some(name) = &stage.name else { continue };
             self.stage_name(name);
-            let mut earlier = file.stages[..index].iter().filter_map(|stage| stage.name.as_ref());
-            if earlier.any(|other| other.text == name.text) {
+            if !names.insert(name.text.as_str()) {
                 let message =
                     format!("duplicate stage name {}: stage names should be unique", quote(&name.text));
                 self.warn("duplicate-stage-name", name.span, message, None);
@@ -42,19 +46,18 @@ impl Linter<'_> {
     }
 
     /// Variables of a FROM that no ARG before the first FROM declares.
-    fn undeclared_arguments(&mut self, file: &Dockerfile, stage: &Stage) {
-        let declared =
-            || file.globals.iter().map(|declaration| declaration.name.text.as_str()).chain(PREDEFINED);
+    fn undeclared_arguments(&mut self, stage: &Stage, declared: &BTreeSet<&str>, escape: char) {
         for word in [Some(&stage.base), stage.platform.as_ref()].into_iter().flatten() {
-            for name in crate::word::variables(&word.text, file.directives.escape) {
-                if !declared().any(|known| known == name) {
-                    let hint = match closest(&name, declared()) {
-                        Some(near) => format!("did you mean {near}?"),
-                        None => format!("declare it before the first FROM: ARG {name}"),
-                    };
-                    let message = format!("FROM argument {} is not declared", quote(&name));
-                    self.warn("undefined-arg-in-from", word.span, message, Some(hint));
+            for name in crate::word::variables(&word.text, escape) {
+                if declared.contains(name.as_str()) {
+                    continue;
                 }
+                let hint = match closest(&name, declared.iter().copied()) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => format!("declare it before the first FROM: ARG {name}"),
+                };
+                let message = format!("FROM argument {} is not declared", quote(&name));
+                self.warn("undefined-arg-in-from", word.span, message, Some(hint));
             }
         }
     }
@@ -94,7 +97,10 @@ impl Linter<'_> {
             self.warn("redundant-target-platform", platform.span, message, None);
         } else if !text.contains('$') {
             let name = stage.name.as_ref().map_or("", |name| name.text.as_str());
-            if !text.split('/').any(|part| !part.is_empty() && name.contains(part)) {
+            let (system, architecture) = text.split_once('/').unwrap_or(("linux", &text));
+            let architecture = architecture.split('/').next().unwrap_or("");
+            let named = |part: &str| !part.is_empty() && name.contains(part);
+            if !named(system) && !named(go_architecture(architecture)) {
                 let message = format!("FROM --platform flag should not use constant value {}", quote(&text));
                 let hint = "use $BUILDPLATFORM, or name the platform in the stage's name".to_owned();
                 self.warn("from-platform-flag-const-disallowed", platform.span, message, Some(hint));
@@ -125,6 +131,17 @@ impl Linter<'_> {
             );
             self.warn("consistent-instruction-casing", span, message, None);
         }
+    }
+}
+
+/// An architecture's name in Go, which is how docker's platforms name it.
+fn go_architecture(name: &str) -> &str {
+    match name {
+        "x86_64" | "x86-64" => "amd64",
+        "aarch64" => "arm64",
+        "armhf" | "armel" => "arm",
+        "i386" => "386",
+        name => name,
     }
 }
 

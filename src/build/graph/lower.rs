@@ -87,16 +87,21 @@ pub fn lower(tree: &Dockerfile, bases: &Bases, parameters: &Parameters) -> Resul
     let mut lowering = Lowering::new(tree, bases, parameters);
     lowering.refuse_foreign_frontend();
     lowering.evaluate_globals();
+    lowering.check_default_bases();
     let target = lowering.target();
     let done = target.filter(|index| lowering.stages(*index));
     if !lowering.errors.is_empty() {
-        return Err(lowering.errors);
+        return Err(lowering.mistakes());
     }
     if !lowering.missing.is_empty() {
         return Ok(Lowered::Missing(lowering.missing));
     }
     let index = done.expect("a target without errors and missing bases was lowered");
     lowering.warn_of_unused_args();
+    lowering.errors.extend(tree.checks.verdict(&lowering.all_warnings()));
+    if !lowering.errors.is_empty() {
+        return Err(lowering.mistakes());
+    }
     Ok(Lowered::Ready(Box::new(lowering.finish(index))))
 }
 
@@ -108,7 +113,7 @@ pub(super) struct Lowering<'a> {
     /// Names and values that FROM lines see.
     globals: Scope,
     /// Values of the platform ARGs, to be redeclared in stages.
-    platform: BTreeMap<String, String>,
+    pub(super) platform: BTreeMap<String, String>,
     /// Stages that are done.
     states: HashMap<usize, StageState>,
     /// Stages that can't be done: their mistakes are told once, and nothing looks below them again.
@@ -116,7 +121,9 @@ pub(super) struct Lowering<'a> {
     vertices: Vec<Vertex>,
     missing: Vec<Wanted>,
     pub(super) errors: Vec<Diagnostic>,
-    warnings: Vec<Diagnostic>,
+    pub(super) warnings: Vec<Diagnostic>,
+    /// Stages that were looked at.
+    pub(super) reached: BTreeSet<usize>,
 }
 
 impl<'a> Lowering<'a> {
@@ -135,6 +142,7 @@ impl<'a> Lowering<'a> {
             missing: Vec::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
+            reached: BTreeSet::new(),
         }
     }
 
@@ -241,6 +249,7 @@ impl<'a> Lowering<'a> {
         if let Some(stop) = self.stopped.get(&index) {
             return Err(stop.clone());
         }
+        self.reached.insert(index);
         let stop = match StageState::lower(self, index) {
             Ok(state) => {
                 self.states.insert(index, state);
@@ -359,7 +368,8 @@ impl<'a> Lowering<'a> {
 
     /// Expands `word` to one text; a mistake is noted and gives `None`.
     pub(super) fn expand(&mut self, word: &Word, scope: &Scope) -> Option<String> {
-        match word::expand(&word.text, self.tree.directives.escape, scope) {
+        let escape = self.tree.directives.escape;
+        match self.watch(scope, word.span, |vars| word::expand(&word.text, escape, vars)) {
             Ok(text) => Some(text),
             Err(error) => {
                 self.error("bad-substitution", error.span(word), error.to_string(), None);
@@ -394,18 +404,13 @@ impl<'a> Lowering<'a> {
                 || self.platform.contains_key(name)
                 || name.starts_with("BUILDKIT_")
                 || name == "SOURCE_DATE_EPOCH";
-            if known || self.warnings.iter().any(|warning| warning.message.contains(&format!("`{name}`"))) {
+            if known {
                 continue;
             }
             let hint = suggest::closest(name, declared.iter().copied())
                 .map(|close| format!("did you mean {close}?"));
-            self.warnings.push(Diagnostic {
-                code: "unused-build-arg",
-                severity: Severity::Warning,
-                message: format!("build-arg `{name}` is not consumed by any ARG"),
-                hint,
-                span: Span::default(),
-            });
+            let message = format!("build-arg `{name}` is not consumed by any ARG");
+            self.warn("unused-build-arg", Span::NOWHERE, message, hint);
         }
     }
 
@@ -421,12 +426,24 @@ impl<'a> Lowering<'a> {
 
     /// Makes the graph of the target stage.
     fn finish(mut self, index: usize) -> Graph {
+        let warnings = self.all_warnings();
         let state = self.states.remove(&index).expect("the target was lowered");
         let (target, mut plan) = state.into_plan();
         for (key, value) in &self.parameters.labels {
             plan.config.config.labels.insert(key.clone(), value.clone());
         }
-        Graph { vertices: self.vertices, target, plan, warnings: self.warnings }
+        Graph { vertices: self.vertices, target, plan, warnings }
+    }
+
+    /// The mistakes found, and the warnings beside them, in the order of the file.
+    fn mistakes(&mut self) -> Vec<Diagnostic> {
+        let mut all = self.all_warnings();
+        // An error says what this would have said of the defaults alone.
+        let told = |span| self.errors.iter().any(|error| error.span == span);
+        all.retain(|found| found.code != "invalid-default-arg-in-from" || !told(found.span));
+        all.append(&mut self.errors);
+        all.sort_by_key(|found| found.span.start);
+        all
     }
 }
 

@@ -10,8 +10,10 @@
 //!    becomes a vertex.
 //! 3. `scope`: which variables a word sees.
 //! 4. `from`: what `--from` names.
-//! 5. `history`: the text that `kiln history` shows of each instruction; `name`: what the progress shows.
+//! 5. `checks`: what is legal but unwise.
+//! 6. `history`: the text that `kiln history` shows of each instruction; `name`: what the progress shows.
 
+mod checks;
 mod from;
 mod history;
 mod lower;
@@ -43,7 +45,7 @@ pub struct Graph {
     pub target: VertexId,
     /// The image around it.
     pub plan: ImagePlan,
-    /// Mistakes that don't stop the build, with their places.
+    /// Mistakes that don't stop the build, with their places: those of the file, too.
     pub warnings: Vec<kiln_grammar::diagnostic::Diagnostic>,
 }
 

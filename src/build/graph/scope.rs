@@ -48,6 +48,8 @@ pub(super) struct Scope {
     pub(super) env: Vec<(String, String)>,
     /// Declared ARGs in order of declaration; `None` for one without a value.
     pub(super) args: Vec<(String, Option<String>)>,
+    /// True for a stage on a known base: there is no variable that isn't here.
+    pub(super) complete: bool,
 }
 
 impl Scope {
@@ -64,6 +66,20 @@ impl Scope {
         let old = self.args.iter().position(|(old, _)| old == name).map(|index| self.args.remove(index));
         let value = value.or_else(|| old.and_then(|(_, value)| value));
         self.args.push((name.to_owned(), value));
+    }
+
+    /// Tells whether an ARG of this name is declared, with a value or without.
+    pub(super) fn declares(&self, name: &str) -> bool {
+        self.args.iter().any(|(known, _)| known == name)
+    }
+
+    /// The names of all variables.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.env
+            .iter()
+            .map(|(name, _)| name)
+            .chain(self.args.iter().map(|(name, _)| name))
+            .map(String::as_str)
     }
 
     /// All declared ARGs with what their name stands for, as a RUN's history lists them.

@@ -1,5 +1,7 @@
 //! One stage's state, changed by one instruction after the other.
 
+use std::collections::BTreeSet;
+
 use kiln_grammar::ast::{CommandLine, Declaration, Healthcheck, Instruction, Kind, Pair, Span, Stage, Word};
 use kiln_grammar::{parse_trigger, word};
 
@@ -18,6 +20,10 @@ pub(super) struct StageState {
     history: Vec<HistoryPlan>,
     /// True once this stage has a CMD of its own.
     cmd_set: bool,
+    /// True once this stage, or one that it stands on, has a WORKDIR of this file.
+    pub(super) workdir_set: bool,
+    /// Paths that are directories for sure.
+    pub(super) folders: BTreeSet<String>,
     /// How steps of this stage are named and counted.
     label: StepLabel,
     pub(super) index: usize,
@@ -85,6 +91,7 @@ impl StageState {
                 label.steps += 1;
                 let name = format!("{} FROM {}", label.next(), request.reference);
                 let rootfs = lowering.source(&request, &image, name, stage.span);
+                lowering.check_base_platform(&request, &Platform::of_config(&image.config), stage.base.span);
                 Self::fresh(rootfs, image.config, &request.platform, label.clone(), index)
             }
         };
@@ -105,7 +112,7 @@ impl StageState {
         config.os.clone_from(&platform.os);
         config.architecture.clone_from(&platform.architecture);
         config.variant.clone_from(&platform.variant);
-        let mut scope = Scope::default();
+        let mut scope = Scope { complete: true, ..Scope::default() };
         for entry in &config.config.env {
             let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
             scope.set_env(key, value.to_owned());
@@ -116,7 +123,8 @@ impl StageState {
         if config.config.working_dir.is_empty() {
             config.config.working_dir = "/".to_owned();
         }
-        Self { rootfs, config, scope, history, cmd_set: false, label, index }
+        let folders = BTreeSet::from([config.config.working_dir.clone()]);
+        Self { rootfs, config, scope, history, cmd_set: false, workdir_set: false, folders, label, index }
     }
 
     /// Ends the stage: the vertex of its rootfs and the plan of its image.
@@ -126,6 +134,7 @@ impl StageState {
     }
 
     fn apply(&mut self, lowering: &mut Lowering<'_>, instruction: &Instruction) -> Result<(), Stop> {
+        self.check(lowering, instruction);
         match &instruction.kind {
             Kind::Run(run) => self.run(lowering, instruction, run),
             Kind::Copy(copy) => self.copy(lowering, instruction, copy),
@@ -203,8 +212,10 @@ impl StageState {
         instruction: &Instruction,
         path: &Word,
     ) -> Result<(), Stop> {
-        let path = lowering.expand(path, &self.scope).ok_or(Stop::Wrong)?;
-        let path = clean(&self.absolute(&path));
+        let text = lowering.expand(path, &self.scope).ok_or(Stop::Wrong)?;
+        self.check_workdir(lowering, &text, path.span);
+        let path = clean(&self.absolute(&text));
+        self.folders.insert(path.clone());
         self.config.config.working_dir.clone_from(&path);
         let text = format!("WORKDIR {path}");
         if path == "/" {
@@ -269,7 +280,9 @@ impl StageState {
     fn expose(&mut self, lowering: &mut Lowering<'_>, words: &[Word]) -> Result<(), Stop> {
         let mut all = Vec::new();
         for port in words {
-            let list = word::expand_list(&port.text, lowering.tree.directives.escape, &self.scope)
+            let escape = lowering.tree.directives.escape;
+            let list = lowering
+                .watch(&self.scope, port.span, |vars| word::expand_list(&port.text, escape, vars))
                 .map_err(|error| lowering.error("bad-substitution", port.span, error.to_string(), None))?;
             for text in list {
                 let ports = oci::parse_ports(&text).map_err(|message| {

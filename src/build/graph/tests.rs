@@ -5,12 +5,13 @@ mod messages;
 use std::collections::BTreeMap;
 
 use kiln_cache::Digest;
+use kiln_grammar::{Diagnostic, Severity};
 
 use super::{Base, Bases, CopySource, Graph, HistoryPlan, Lowered, OpSpec, Parameters, VertexId, lower};
 use crate::api::NetworkMode;
 use crate::oci::{ImageConfig, Platform, RunConfig};
 
-fn parameters() -> Parameters {
+pub(super) fn parameters() -> Parameters {
     Parameters {
         build_args: Vec::new(),
         labels: Vec::new(),
@@ -25,20 +26,32 @@ fn parameters() -> Parameters {
 
 /// Lowers `text`, answering every request for a base with `config`.
 fn lower_on(text: &str, config: &RunConfig, parameters: &Parameters) -> Result<Graph, Vec<String>> {
-    let tree = kiln_grammar::parse("Dockerfile", text.as_bytes())
-        .map_err(|errors| errors.into_iter().map(|error| error.message).collect::<Vec<_>>())?;
+    let config = ImageConfig { config: config.clone(), ..ImageConfig::default() };
+    let messages = |found: Vec<Diagnostic>| {
+        let errors = found.into_iter().filter(|one| one.severity == Severity::Error);
+        errors.map(|error| error.message).collect()
+    };
+    lower_with(text, &config, parameters).map_err(messages)
+}
+
+/// Lowers `text`, answering every request for a base with `config`.
+pub(super) fn lower_with(
+    text: &str,
+    config: &ImageConfig,
+    parameters: &Parameters,
+) -> Result<Graph, Vec<Diagnostic>> {
+    let tree = kiln_grammar::parse("Dockerfile", text.as_bytes())?;
     let mut bases = Bases::new();
     loop {
-        match lower(&tree, &bases, parameters) {
-            Ok(Lowered::Ready(graph)) => return Ok(*graph),
-            Ok(Lowered::Missing(requests)) => {
+        match lower(&tree, &bases, parameters)? {
+            Lowered::Ready(graph) => return Ok(*graph),
+            Lowered::Missing(requests) => {
                 for super::Wanted { request, .. } in requests {
-                    let config = ImageConfig { config: config.clone(), ..ImageConfig::default() };
                     let image = Digest::of(request.reference.to_string());
-                    assert!(bases.insert(request, Base { image, config }).is_none(), "asked for once");
+                    let base = Base { image, config: config.clone() };
+                    assert!(bases.insert(request, base).is_none(), "asked for once");
                 }
             }
-            Err(errors) => return Err(errors.into_iter().map(|error| error.message).collect()),
         }
     }
 }

@@ -79,6 +79,7 @@ impl StageState {
         from: Input,
     ) -> Result<(), Stop> {
         let shown_destination = lowering.expand(destination, &self.scope).ok_or(Stop::Wrong)?;
+        self.check_destination(lowering, &spec, destination);
         let chmod = flags.chmod.as_ref().and_then(|word| lowering.expand(word, &self.scope));
         let created_by = history::copy(keyword, &spec, chmod.as_deref(), &shown_destination);
         let shown = (instruction.original.as_str(), instruction.span);
@@ -158,7 +159,8 @@ impl StageState {
             }
             ast::CopySource::Heredoc(heredoc) => {
                 // BuildKit's lexer reads bodies with `\\`, whatever `# escape` says.
-                let body = word::expand_body(&heredoc.body, '\\', &self.scope).map_err(|error| {
+                let expand = |vars: &dyn word::Lookup| word::expand_body(&heredoc.body, '\\', vars);
+                let body = lowering.watch(&self.scope, heredoc.span, expand).map_err(|error| {
                     lowering.error("bad-substitution", heredoc.span, error.to_string(), None)
                 })?;
                 Ok(CopySource::Inline { name: heredoc.name.clone(), body })

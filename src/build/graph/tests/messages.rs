@@ -2,7 +2,7 @@
 //! `expected.txt`, and a proof that no text was forgotten.
 //!
 //! A case may have a file `parameters`, one `key value` a line: `target NAME`, `build-arg K=V`,
-//! `network host`, and `onbuild TRIGGER`, which every base image then has.
+//! `network host`, and `onbuild TRIGGER` and `architecture NAME`, which every base image then has.
 //!
 //! `KILN_UPDATE_SNAPSHOTS=1 cargo test -p kiln --lib messages` writes the expectations anew.
 
@@ -16,7 +16,7 @@ use kiln_grammar::diagnostic::Diagnostic;
 
 use super::{Base, Bases, Lowered, Parameters, lower};
 use crate::api::NetworkMode;
-use crate::oci::{ImageConfig, RunConfig};
+use crate::oci::ImageConfig;
 
 #[path = "../../../../grammar/tests/support/literals.rs"]
 mod literals;
@@ -36,9 +36,9 @@ fn cases() -> Vec<PathBuf> {
 }
 
 /// What the build of a case has on its command line and in its bases.
-fn parameters(case: &Path) -> (Parameters, RunConfig) {
+fn parameters(case: &Path) -> (Parameters, ImageConfig) {
     let mut parameters = super::parameters();
-    let mut base = RunConfig::default();
+    let mut base = ImageConfig::default();
     let text = fs::read_to_string(case.join("parameters")).unwrap_or_default();
     for line in text.lines() {
         let (key, value) = line.split_once(' ').unwrap_or((line, ""));
@@ -49,7 +49,10 @@ fn parameters(case: &Path) -> (Parameters, RunConfig) {
                 parameters.build_args.push((name.to_owned(), value.to_owned()));
             }
             "network" if value == "host" => parameters.network = NetworkMode::Host,
-            "onbuild" => base.on_build.push(value.to_owned()),
+            "onbuild" => base.config.on_build.push(value.to_owned()),
+            "architecture" => {
+                (base.os, base.architecture) = ("linux".to_owned(), value.to_owned());
+            }
             _ => panic!("{}: what is `{line}`?", case.display()),
         }
     }
@@ -57,7 +60,7 @@ fn parameters(case: &Path) -> (Parameters, RunConfig) {
 }
 
 /// All mistakes of the text, warnings too, in the order in which they were found.
-fn mistakes(text: &[u8], parameters: &Parameters, base: &RunConfig) -> Vec<Diagnostic> {
+fn mistakes(text: &[u8], parameters: &Parameters, base: &ImageConfig) -> Vec<Diagnostic> {
     let tree = match kiln_grammar::parse("Dockerfile", text) {
         Ok(tree) => tree,
         Err(found) => return found,
@@ -68,9 +71,8 @@ fn mistakes(text: &[u8], parameters: &Parameters, base: &RunConfig) -> Vec<Diagn
             Ok(Lowered::Ready(graph)) => return graph.warnings,
             Err(found) => return found,
             Ok(Lowered::Missing(wanted)) => bases.extend(wanted.into_iter().map(|wanted| {
-                let config = ImageConfig { config: base.clone(), ..ImageConfig::default() };
                 let image = Digest::of(wanted.request.reference.to_string());
-                (wanted.request, Base { image, config })
+                (wanted.request, Base { image, config: base.clone() })
             })),
         }
     }

@@ -41,12 +41,6 @@ pub enum Error {
     /// An `--exclude` that can't be read.
     #[error("invalid `--exclude`")]
     Exclude(#[from] IgnoreError),
-    /// Several files for one name.
-    #[error("cannot copy several files to `{destination}`: end it with `/` if it is a directory")]
-    SeveralToOne {
-        /// The destination.
-        destination: String,
-    },
     /// A device, pipe or socket as a source of its own.
     #[error("cannot copy `{path}`: it is neither a file nor a directory")]
     Special {

@@ -130,6 +130,19 @@ fn files_land_where_docker_puts_them() {
     }
 }
 
+/// As BuildKit: each overwrites the one before, unless the destination is a directory.
+#[test]
+fn several_files_for_one_name_leave_the_last() {
+    let setup = Setup::new(&["a", "b"]).on(&["dir/"]);
+    for sources in [&["b", "a"][..], &["b", "a", "b"], &["?"]] {
+        let (layer, _) = setup.copy(&spec(sources, "/new")).unwrap();
+        let last = if sources.len() == 2 { "a" } else { "b" };
+        let content = |path: &Path| fs::read(path).unwrap();
+        assert_eq!(content(&layer.join("new")), content(&setup.folder.path().join("context").join(last)));
+    }
+    assert_eq!(setup.list(&spec(&["a", "b"], "/dir")), ["dir/", "dir/a", "dir/b"]);
+}
+
 #[test]
 fn mistakes_are_told() {
     let mut setup = Setup::new(&["a", "b", "d/x", "hidden", ".wh.gone", "loop->loop", "dangling->nothing"])
@@ -138,8 +151,6 @@ fn mistakes_are_told() {
     for (sources, destination, message) in [
         (&["x"][..], "/", "`/x`: not found"),
         (&["dangling"], "/", "`/dangling`: not found"),
-        (&["a", "b"], "/new", "cannot copy several files to `/new`: end it with `/` if it is a directory"),
-        (&["?"], "/new", "cannot copy several files to `/new`: end it with `/` if it is a directory"),
         (&["[a"], "/new", "syntax error in pattern `[a`"),
         (&["a"], "/dir/", "cannot overwrite the directory `/dir/a` with a file"),
         (&["d"], "/file", "cannot copy to `/file`: it is not a directory"),

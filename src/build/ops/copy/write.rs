@@ -91,10 +91,6 @@ struct Target {
 
 impl<'a> Copy<'a> {
     fn all(&mut self, selected: &'a Selected) -> Result<()> {
-        let single = selected.matches.iter().filter(|found| !matches!(found, Match::Directory { .. }));
-        if single.count() > 1 && !self.target()?.is_dir {
-            return Err(Error::SeveralToOne { destination: self.spec.destination.clone() });
-        }
         for (source, found) in selected.matches.iter().enumerate() {
             self.current = source;
             match found {
