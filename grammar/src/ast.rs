@@ -179,6 +179,8 @@ pub struct Heredoc {
     pub name: String,
     /// The body with its line ends; leading tabs removed for `<<-`.
     pub body: String,
+    /// The body as it is written, tabs and all: what a shell that reads the heredoc itself is given.
+    pub raw: String,
     /// False when the delimiter was quoted.
     pub expand: bool,
     /// True for `<<-`.

@@ -372,7 +372,7 @@ impl<'a> Scope<'a, '_> {
         let mut text = piece.text;
         for cut in &self.line.heredocs {
             text.push('\n');
-            text.push_str(&cut.raw);
+            text.push_str(&cut.heredoc.raw);
             text.push_str(&cut.heredoc.name);
         }
         Ok(Onbuild { text, trigger: Box::new(trigger) })

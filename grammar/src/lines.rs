@@ -50,8 +50,6 @@ pub(crate) struct Cut {
     pub(crate) at: usize,
     /// Offset one past that word.
     pub(crate) end: usize,
-    /// The body as written.
-    pub(crate) raw: String,
     /// The heredoc.
     pub(crate) heredoc: Heredoc,
 }
@@ -302,13 +300,14 @@ impl<'a> Scanner<'a> {
                 let heredoc = Heredoc {
                     name: opening.name.clone(),
                     body,
+                    raw: raw.to_owned(),
                     expand: opening.expand,
                     strip_tabs: opening.strip_tabs,
                     fd: opening.fd,
                     token: text[opening.start..opening.end].to_owned(),
                     span: Span { start, end: line.end },
                 };
-                return Some(Cut { at: opening.start, end: opening.end, raw: raw.to_owned(), heredoc });
+                return Some(Cut { at: opening.start, end: opening.end, heredoc });
             }
             if near_miss.is_none() && content.trim() == opening.name {
                 near_miss = Some(line);

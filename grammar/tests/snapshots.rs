@@ -26,6 +26,10 @@ fn dockerfiles_give_the_expected_trees_and_diagnostics() {
         let text = fs::read(case.join("Dockerfile")).expect("a Dockerfile");
         let actual = snapshot(&text);
         let file = case.join("expected.txt");
+        if !file.exists() && case.join("image.json").exists() {
+            // A whole build is recorded instead: tests/it/peer.
+            continue;
+        }
         if update {
             fs::write(&file, &actual).expect("written");
         } else if fs::read_to_string(&file).unwrap_or_default() != actual {

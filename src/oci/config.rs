@@ -62,7 +62,7 @@ pub struct RunConfig {
     /// `HEALTHCHECK`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
-    /// Windows only; kept as found.
+    /// Windows only; set with `CMD`, as BuildKit does everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub args_escaped: Option<bool>,
     /// `VOLUME`.

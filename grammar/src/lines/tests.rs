@@ -112,7 +112,7 @@ fn heredoc_bodies_are_cut_in_order() {
         .map(|cut| (cut.heredoc.name.as_str(), cut.heredoc.body.as_str(), cut.heredoc.expand))
         .collect();
     assert_eq!(docs, [("a", "A\r\nb\n", true), ("b", "B\n b\n", false)]);
-    assert_eq!(line.heredocs[1].raw, "\tB\n\t b\n");
+    assert_eq!(line.heredocs[1].heredoc.raw, "\tB\n\t b\n");
     assert_eq!(line.heredocs[1].heredoc.token, "<<-'b'");
     assert_eq!(&text[line.span.start..line.span.end], &text[..text.len() - "\nRUN x".len()]);
     let span = line.heredocs[0].heredoc.span;

@@ -3,7 +3,7 @@
 use kiln_grammar::ast::{CommandLine, Heredoc, Instruction, Run, Word};
 
 use super::lower::{Lowering, Stop};
-use super::stage::StageState;
+use super::stage::{StageState, clean};
 use super::{ExecSpec, OpSpec, SCRIPT_FOLDER, Script, history};
 use crate::api::NetworkMode;
 
@@ -17,16 +17,14 @@ impl StageState {
         refuse_unsupported(lowering, run)?;
         let network = self.run_network(lowering, run.network.as_ref())?;
         let (args, script) = self.run_program(lowering, instruction, run)?;
-        let visible = self.scope.visible_args();
         let created_by = history::run(&args, &self.scope.declared());
-        let mut env = self.scope.env.clone();
-        env.extend(visible);
+        let env = self.scope.environment();
         let hidden_env = self.proxies(lowering);
         let spec = ExecSpec {
             args,
             env,
             hidden_env,
-            cwd: self.config.config.working_dir.clone(),
+            cwd: clean(&self.config.config.working_dir),
             user: self.config.config.user.clone(),
             network,
             script,
@@ -105,7 +103,7 @@ impl StageState {
     fn lone_heredoc(&self, heredoc: &Heredoc) -> (Vec<String>, Option<Script>) {
         if heredoc.body.starts_with("#!") {
             let script = Script { name: heredoc.name.clone(), body: heredoc.body.clone() };
-            return (vec![format!("{SCRIPT_FOLDER}/{}", heredoc.name)], Some(script));
+            return (self.shell(format!("{SCRIPT_FOLDER}/{}", heredoc.name)), Some(script));
         }
         (self.shell(heredoc.body.clone()), None)
     }
@@ -116,7 +114,7 @@ fn with_bodies(line: &str, heredocs: &[Heredoc]) -> String {
     let mut text = line.to_owned();
     for heredoc in heredocs {
         text.push('\n');
-        text.push_str(&heredoc.body);
+        text.push_str(&heredoc.raw);
         text.push_str(&heredoc.name);
     }
     text

@@ -1,6 +1,6 @@
 //! Which variables a word sees: global ARGs, a stage's ARGs, its environment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_grammar::word::Lookup;
 
@@ -46,26 +46,53 @@ pub(super) fn platform_args(
 pub(super) struct Scope {
     /// `KEY=value` of the config, in order.
     pub(super) env: Vec<(String, String)>,
-    /// Declared ARGs in order of declaration; `None` for one without a value.
+    /// Declared ARGs in order of their first declaration; `None` for one without a value.
     pub(super) args: Vec<(String, Option<String>)>,
     /// True for a stage on a known base: there is no variable that isn't here.
     pub(super) complete: bool,
+    /// ARGs that got a value after the environment variable of their name: the later one wins, as in BuildKit.
+    pub(super) newer_args: BTreeSet<String>,
 }
 
 impl Scope {
     /// Sets an environment variable, keeping the place of one that is there.
     pub(super) fn set_env(&mut self, key: &str, value: String) {
+        self.newer_args.remove(key);
         match self.env.iter_mut().find(|(name, _)| name == key) {
             Some((_, old)) => *old = value,
             None => self.env.push((key.to_owned(), value)),
         }
     }
 
-    /// Declares an ARG; declared again without a value, it keeps the one that it has.
+    /// Declares an ARG; declared again it keeps its place, and without a value the one that it has.
     pub(super) fn declare(&mut self, name: &str, value: Option<String>) {
-        let old = self.args.iter().position(|(old, _)| old == name).map(|index| self.args.remove(index));
-        let value = value.or_else(|| old.and_then(|(_, value)| value));
-        self.args.push((name.to_owned(), value));
+        if value.is_some() && self.env_value(name).is_some() {
+            self.newer_args.insert(name.to_owned());
+        }
+        match self.args.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = value.or(old.take()),
+            None => self.args.push((name.to_owned(), value)),
+        }
+    }
+
+    /// The environment of a RUN step: the image's, with the ARGs that are newer, then those of other names.
+    pub(super) fn environment(&self) -> Vec<(String, String)> {
+        let newer = |(key, value): &(String, String)| {
+            let arg = self.newer_args.get(key).and_then(|name| self.arg(name));
+            (key.clone(), arg.unwrap_or(value).to_owned())
+        };
+        let mut all: Vec<(String, String)> = self.env.iter().map(newer).collect();
+        let others = self.args.iter().filter(|(name, _)| self.env_value(name).is_none());
+        all.extend(others.filter_map(|(name, value)| Some((name.clone(), value.clone()?))));
+        all
+    }
+
+    fn env_value(&self, name: &str) -> Option<&str> {
+        self.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    fn arg(&self, name: &str) -> Option<&str> {
+        self.args.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.as_deref())
     }
 
     /// Tells whether an ARG of this name is declared, with a value or without.
@@ -89,20 +116,39 @@ impl Scope {
         let value = |name: &str| self.get(name).unwrap_or_default();
         self.args.iter().map(|(name, _)| (name.clone(), value(name))).collect()
     }
-
-    /// The ARGs that a RUN step sees: those with a value that no environment variable hides.
-    pub(super) fn visible_args(&self) -> Vec<(String, String)> {
-        self.args
-            .iter()
-            .filter(|(name, _)| !self.env.iter().any(|(key, _)| key == name))
-            .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
-            .collect()
-    }
 }
 
 impl Lookup for Scope {
     fn get(&self, name: &str) -> Option<String> {
-        let env = self.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-        env.or_else(|| self.args.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.clone()))
+        let (env, arg) = (self.env_value(name), self.arg(name));
+        let value = if self.newer_args.contains(name) { arg.or(env) } else { env.or(arg) };
+        value.map(str::to_owned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(all: &[(String, String)]) -> Vec<String> {
+        all.iter().map(|(key, value)| format!("{key}={value}")).collect()
+    }
+
+    /// As docker.io 28.5.2 does: see the recordings `arg-order-with-env` and `arg-order-in-history`.
+    #[test]
+    fn of_an_arg_and_a_variable_of_one_name_the_later_one_wins() {
+        let mut scope = Scope::default();
+        scope.set_env("A", "env".to_owned());
+        scope.set_env("B", "env".to_owned());
+        scope.declare("A", Some("arg".to_owned()));
+        scope.declare("B", None);
+        scope.declare("C", Some("arg".to_owned()));
+        scope.declare("A", None);
+        assert_eq!(pairs(&scope.environment()), ["A=arg", "B=env", "C=arg"]);
+        scope.set_env("A", "again".to_owned());
+        scope.declare("C", Some("new".to_owned()));
+        assert_eq!(pairs(&scope.environment()), ["A=again", "B=env", "C=new"]);
+        assert_eq!(pairs(&scope.declared()), ["A=again", "B=env", "C=new"]);
+        assert_eq!(pairs(&scope.env), ["A=again", "B=env"]);
     }
 }

@@ -84,8 +84,10 @@ impl StageState {
         let mut state = match base {
             StageBase::Stage(state) => Self { index, label: label.clone(), cmd_set: false, ..*state },
             StageBase::Scratch(platform) => {
+                let mut config = ImageConfig::default();
+                "/".clone_into(&mut config.config.working_dir);
                 let rootfs = lowering.scratch(stage.span);
-                Self::fresh(rootfs, ImageConfig::default(), &platform, label.clone(), index)
+                Self::fresh(rootfs, config, &platform, label.clone(), index)
             }
             StageBase::Image(request, image) => {
                 label.steps += 1;
@@ -120,10 +122,7 @@ impl StageState {
         if !scope.env.iter().any(|(key, _)| key == "PATH") {
             scope.set_env("PATH", DEFAULT_PATH.to_owned());
         }
-        if config.config.working_dir.is_empty() {
-            config.config.working_dir = "/".to_owned();
-        }
-        let folders = BTreeSet::from([config.config.working_dir.clone()]);
+        let folders = BTreeSet::from([clean(&config.config.working_dir)]);
         Self { rootfs, config, scope, history, cmd_set: false, workdir_set: false, folders, label, index }
     }
 
@@ -214,10 +213,12 @@ impl StageState {
     ) -> Result<(), Stop> {
         let text = lowering.expand(path, &self.scope).ok_or(Stop::Wrong)?;
         self.check_workdir(lowering, &text, path.span);
-        let path = clean(&self.absolute(&text));
+        // BuildKit leaves an absolute path as it is written.
+        let shown = if text.starts_with('/') { text } else { clean(&self.absolute(&text)) };
+        let path = clean(&shown);
+        let text = format!("WORKDIR {shown}");
         self.folders.insert(path.clone());
-        self.config.config.working_dir.clone_from(&path);
-        let text = format!("WORKDIR {path}");
+        self.config.config.working_dir = shown;
         if path == "/" {
             self.note(text);
             return Ok(());
@@ -265,10 +266,9 @@ impl StageState {
     }
 
     fn arg(&mut self, lowering: &mut Lowering<'_>, declarations: &[Declaration]) -> Result<(), Stop> {
-        let before = self.scope.clone();
         let mut shown = Vec::new();
         for declaration in declarations {
-            let value = lowering.arg_value(declaration, &before);
+            let value = lowering.arg_value(declaration, &self.scope.clone());
             let name = &declaration.name.text;
             shown.push(value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")));
             self.scope.declare(name, value);
@@ -278,6 +278,9 @@ impl StageState {
     }
 
     fn expose(&mut self, lowering: &mut Lowering<'_>, words: &[Word]) -> Result<(), Stop> {
+        // BuildKit sorts the words as they are written.
+        let mut words: Vec<&Word> = words.iter().collect();
+        words.sort_by(|left, right| left.text.cmp(&right.text));
         let mut all = Vec::new();
         for port in words {
             let escape = lowering.tree.directives.escape;
@@ -351,6 +354,7 @@ impl StageState {
         let args = self.program(command);
         self.note(history::command("CMD", &args));
         self.config.config.cmd = Some(args);
+        self.config.config.args_escaped = Some(true);
         self.cmd_set = true;
         Ok(())
     }
