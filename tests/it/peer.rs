@@ -1,5 +1,8 @@
 //! What docker.io 20.10.24 with BuildKit made of the same Dockerfiles and context, recorded.
 
+mod image;
+mod recorded;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 

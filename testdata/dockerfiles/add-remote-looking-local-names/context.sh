@@ -1,0 +1,1 @@
+echo 1 > http.txt; echo 2 > https

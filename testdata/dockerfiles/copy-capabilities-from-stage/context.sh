@@ -1,0 +1,1 @@
+echo cap > cap; setcap cap_net_bind_service+ep cap; tar --xattrs --xattrs-include='*' -cf a.tar cap; rm cap

@@ -1,0 +1,1 @@
+mkdir -p empty d/a/b/c

@@ -1,0 +1,1 @@
+echo a > a.log; echo b > b.txt; echo c > c.txt

@@ -1,0 +1,1 @@
+echo new > f; mkdir d; echo 1 > d/1

@@ -1,0 +1,5 @@
+mkdir -p a/b c; for f in x.txt y.md a/x.txt a/y.md a/b/x.txt a/b/z.log c/z.log README.md; do echo $f > $f; done; cat > .dockerignore <<'END'
+[x-y].*
+a/[!x]*
+c/z\.log
+END
