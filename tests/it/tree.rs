@@ -122,6 +122,7 @@ fn a_layer_of_an_added_archive_looks_the_same_to_overlayfs() {
         excludes: Vec::new(),
         reset_owner: true,
         unpack: true,
+        parents: false,
     };
     let added = layer(at("added"), |_| {});
     let source = Merged::open(&[&context]).unwrap();

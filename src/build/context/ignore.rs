@@ -59,6 +59,11 @@ impl Ignore {
         Ok(Self { rules: rules.map(Rule::new).collect::<Result<_, _>>()? })
     }
 
+    /// Hides all but what `pattern` matches, and what is below that.
+    pub fn all_but(pattern: &[u8]) -> Result<Self, IgnoreError> {
+        Ok(Self { rules: vec![Rule::of(false, b"**")?, Rule::of(true, pattern)?] })
+    }
+
     /// Hides `path` and what is below it, whatever the patterns say.
     pub fn hide(&mut self, path: &[u8]) -> Result<(), IgnoreError> {
         let mut pattern = Vec::with_capacity(path.len());
@@ -121,6 +126,10 @@ impl Rule {
         if text.is_empty() {
             return Err(IgnoreError::Empty);
         }
+        Self::of(shows, text)
+    }
+
+    fn of(shows: bool, text: &[u8]) -> Result<Self, IgnoreError> {
         let pattern = clean_pattern(text);
         let parts = match shows {
             true => pattern.split(|byte| *byte == b'/').map(part).collect::<Result<_, _>>()?,

@@ -6,10 +6,13 @@ use crate::oci::Healthcheck;
 /// `COPY` and `ADD`: the flags that change files, the sources and the destination.
 pub(super) fn copy(word: &str, spec: &CopySpec, chmod: Option<&str>, destination: &str) -> String {
     let mut text = word.to_owned();
+    if spec.parents {
+        text.push_str(" --parents");
+    }
     if let Some(chown) = &spec.chown {
         text.push_str(&format!(" --chown={chown}"));
     }
-    if let Some(mode) = chmod {
+    if let Some(mode) = chmod.filter(|mode| !mode.is_empty()) {
         text.push_str(&format!(" --chmod={mode}"));
     }
     for source in &spec.sources {

@@ -10,10 +10,12 @@
 //!    becomes a vertex.
 //! 3. `scope`: which variables a word sees.
 //! 4. `from`: what `--from` names.
-//! 5. `checks`: what is legal but unwise.
-//! 6. `history`: the text that `kiln history` shows of each instruction; `name`: what the progress shows.
+//! 5. `transfer`: COPY and ADD; `chmod`: their modes.
+//! 6. `checks`: what is legal but unwise.
+//! 7. `history`: the text that `kiln history` shows of each instruction; `name`: what the progress shows.
 
 mod checks;
+mod chmod;
 mod from;
 mod history;
 mod lower;
@@ -26,6 +28,7 @@ mod stage;
 mod tests;
 mod transfer;
 
+pub use chmod::{Chmod, ModeChange};
 pub use lower::{Base, BaseRequest, Bases, Lowered, Parameters, Wanted, lower};
 pub use op::{CopySource, CopySpec, ExecSpec, MkdirSpec, OpSpec, SCRIPT_FOLDER, Script, SourceSpec};
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use kiln_cache::Digest;
 
+use super::Chmod;
 use crate::api::NetworkMode;
 
 /// What a vertex does.
@@ -90,14 +91,23 @@ pub struct CopySpec {
     pub destination: String,
     /// `--chown`, expanded: `user[:group]` by name or number.
     pub chown: Option<String>,
-    /// `--chmod`, octal.
-    pub chmod: Option<u32>,
+    /// `--chmod`.
+    pub chmod: Option<Chmod>,
     /// `--exclude` patterns, expanded.
     pub excludes: Vec<String>,
     /// True for files of the context, which become 0:0; files of a stage or image keep their owner.
     pub reset_owner: bool,
     /// True for ADD: local archives are unpacked.
     pub unpack: bool,
+    /// `--parents`: sources keep the directories above them, from the pivot `/./` on.
+    pub parents: bool,
+}
+
+impl CopySpec {
+    /// Returns the mode that something of the source with `mode` gets.
+    pub fn mode(&self, mode: u32, is_dir: bool) -> u32 {
+        self.chmod.as_ref().map_or(mode, |chmod| chmod.apply(mode, is_dir))
+    }
 }
 
 /// One source of a copy.

@@ -303,8 +303,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
     for (text, message) in [
         ("RUN --mount=type=cache,target=/c true", "RUN --mount is not supported yet"),
         ("RUN --security=insecure true", "RUN --security=insecure is not supported yet"),
-        ("COPY --parents a b", "COPY --parents is not supported yet"),
-        ("COPY --chmod=u+x a b", "a symbolic --chmod is not supported yet"),
         ("ADD https://x.test/a /b", "ADD of a URL is not supported yet"),
         ("ADD git@x.test:a.git /b", "ADD of a git repository is not supported yet"),
         ("COPY --from=$X a b", "variable expansion is not supported for --from"),
@@ -344,6 +342,29 @@ fn labels_of_the_command_line_beat_those_of_the_file() {
     let graph = lower_on("FROM a\nLABEL a=file b=file\n", &RunConfig::default(), &parameters).unwrap();
     let labels = &graph.plan.config.config.labels;
     assert_eq!((labels["a"].as_str(), labels["b"].as_str()), ("cli", "file"));
+}
+
+#[test]
+fn flags_of_a_copy_are_expanded_and_shown_as_docker_shows_them() {
+    let graph = graph(
+        "FROM a\nARG M=go=\nARG E=.git\nARG NONE\nCOPY --exclude=**/$E --chmod=u+rwX,$M --parents --chown=$NONE a/./b /c\n\
+         COPY --chmod=$NONE --chown=1 x y\n",
+    );
+    let [OpSpec::Copy(first), OpSpec::Copy(second)] = [&graph.vertices[1].op, &graph.vertices[2].op] else {
+        panic!("{:?}", graph.vertices)
+    };
+    assert!(first.parents && !second.parents);
+    assert_eq!((first.excludes.as_slice(), &first.chown), (["**/.git".to_owned()].as_slice(), &None));
+    assert_eq!((first.mode(0o640, false), first.mode(0o640, true)), (0o600, 0o700));
+    assert_eq!(second.chmod, None);
+    let shown: Vec<_> = (graph.plan.history.iter())
+        .filter_map(|line| match line {
+            HistoryPlan::Made { created_by, vertex: Some(_) } => Some(created_by.as_str()),
+            _ => None,
+        })
+        .collect();
+    let first = "COPY --parents --chmod=u+rwX,go= a/./b /c # buildkit";
+    assert_eq!(shown, [first, "COPY --chown=1 x y # buildkit"]);
 }
 
 #[test]

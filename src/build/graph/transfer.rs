@@ -5,7 +5,7 @@ use kiln_grammar::word;
 
 use super::lower::{Lowering, Stop};
 use super::stage::StageState;
-use super::{ContextId, CopySource, CopySpec, Input, OpSpec, Vertex, history};
+use super::{Chmod, ContextId, CopySource, CopySpec, Input, OpSpec, Vertex, history};
 
 impl StageState {
     pub(super) fn copy(
@@ -14,15 +14,13 @@ impl StageState {
         instruction: &Instruction,
         copy: &ast::Copy,
     ) -> Result<(), Stop> {
-        if copy.parents {
-            return Err(lowering.unsupported("COPY --parents", instruction.span));
-        }
         let from = match &copy.from {
             Some(word) => lowering.files_of(word, self.index, "copy")?,
             None => Input::Context(ContextId::MAIN),
         };
         let mut spec = self.copy_spec(lowering, &copy.sources, &copy.destination, &copy.flags)?;
         spec.reset_owner = matches!(from, Input::Context(_));
+        spec.parents = copy.parents;
         let remote =
             spec.sources.iter().any(|source| matches!(source, CopySource::Path(path) if is_url(path)));
         if remote && spec.reset_owner {
@@ -146,6 +144,7 @@ impl StageState {
             excludes,
             reset_owner: true,
             unpack: false,
+            parents: false,
         })
     }
 
@@ -174,21 +173,19 @@ impl StageState {
         Ok(Some(text).filter(|text| !text.is_empty()))
     }
 
-    fn chmod(&self, lowering: &mut Lowering<'_>, word: Option<&Word>) -> Result<Option<u32>, Stop> {
+    fn chmod(&self, lowering: &mut Lowering<'_>, word: Option<&Word>) -> Result<Option<Chmod>, Stop> {
         let Some(word) = word else { return Ok(None) };
         let text = lowering.expand(word, &self.scope).ok_or(Stop::Wrong)?;
-        if text.contains(['+', '-', '=']) {
-            return Err(lowering.unsupported("a symbolic --chmod", word.span));
+        if text.is_empty() {
+            return Ok(None);
         }
-        match u32::from_str_radix(&text, 8) {
-            Ok(mode) if mode <= 0o7777 => Ok(Some(mode)),
-            _ => {
-                let message = format!(
-                    "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
-                );
-                Err(lowering.error("bad-chmod", word.span, message, None))
-            }
+        if let Some(chmod) = Chmod::parse(&text) {
+            return Ok(Some(chmod));
         }
+        let message =
+            format!("invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777");
+        let hint = Some("or write changes: `u=rwX,go=rX`, `+x`, `go-w`".to_owned());
+        Err(lowering.error("bad-chmod", word.span, message, hint))
     }
 }
 

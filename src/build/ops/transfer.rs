@@ -10,7 +10,7 @@ use super::{Machine, copy, mkdir, now, system};
 use crate::api::{Failure, FailureKind};
 use crate::blocking;
 use crate::build::context;
-use crate::build::graph::{CopySource, CopySpec, MkdirSpec};
+use crate::build::graph::{Chmod, CopySource, CopySpec, MkdirSpec};
 use crate::build::solve::{self, Executed, Key, Op, OpError, OpFuture, Outcome};
 use crate::build::tree::{Merged, Tree};
 
@@ -48,10 +48,13 @@ impl CopyOp {
             None => key.optional("chown", spec.chown.as_ref()),
         };
         key = key
-            .optional("chmod", spec.chmod.map(|mode| format!("{mode:o}")))
+            .optional("chmod", spec.chmod.as_ref().map(chmod))
             .field("reset owner", spec.reset_owner.to_string())
             .field("unpack", spec.unpack.to_string())
             .list("exclude", &spec.excludes);
+        if spec.parents {
+            key = key.field("parents", "true");
+        }
         for source in &spec.sources {
             key = match source {
                 CopySource::Path(path) => key.field("source", path),
@@ -123,6 +126,13 @@ impl Op for CopyOp {
             let key = self.content(inputs, digest);
             Ok(finish(key, &inputs[0], snapshot, created, &self.machine, context))
         })
+    }
+}
+
+fn chmod(chmod: &Chmod) -> String {
+    match chmod {
+        Chmod::Mode(mode) => format!("{mode:o}"),
+        Chmod::Changes(changes) => format!("{changes:?}"),
     }
 }
 

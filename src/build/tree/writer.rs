@@ -128,6 +128,15 @@ impl<'a> LayerWriter<'a> {
         self.set_dir_attributes(path, attributes)
     }
 
+    /// Gives the directory `path`, which exists, another mode.
+    pub fn change_mode(&mut self, path: &[u8], mode: u32) -> Result<()> {
+        if let Some(entry) = self.entry(path)? {
+            self.copy_up(&entry)?;
+        }
+        rustix::fs::fchmod(self.open_dir(path)?, Mode::from_raw_mode(mode & 0o7777))
+            .map_err(|source| Error::io("set the attributes of", path, source))
+    }
+
     /// Makes the directory `path` and those above it, where missing: 0755, owned as told to `new`.
     pub fn parents(&mut self, path: &[u8]) -> Result<()> {
         let attributes = Attributes { mode: 0o755, owner: self.parents, ..Attributes::default() };

@@ -136,7 +136,7 @@ impl Encoder<'_> {
     fn entry(&mut self, relative: &[u8], entry: &Entry) -> Result<()> {
         self.bytes(relative);
         if entry.kind != Kind::Symlink {
-            self.number(u64::from(self.spec.chmod.unwrap_or(entry.mode)));
+            self.number(u64::from(self.spec.mode(entry.mode, entry.is_dir())));
         }
         // With --chown the owner is in the definition, and its meaning in the destination's rootfs.
         if !self.spec.reset_owner && self.spec.chown.is_none() {

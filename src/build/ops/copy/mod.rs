@@ -9,6 +9,7 @@
 //! Links are followed only for the sources themselves and for the destination, both inside their roots.
 
 mod content;
+mod parents;
 mod select;
 mod transfer;
 mod write;
@@ -34,6 +35,12 @@ pub enum Error {
         path: String,
         /// True when the ignore file hides it.
         ignored: bool,
+    },
+    /// A source of `--parents` that stands behind a link.
+    #[error("`{path}` is behind a symbolic link, which --parents doesn't follow")]
+    BehindLink {
+        /// As the user would write it, from the root.
+        path: String,
     },
     /// A source pattern that can't be read.
     #[error(transparent)]

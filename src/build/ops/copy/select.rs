@@ -5,7 +5,7 @@ use crate::build::context::pattern::{Glob, has_wildcards};
 use crate::build::graph::{CopySource, CopySpec};
 use crate::build::tree::{Entry, Kind, Tree, clean, join, resolve, show, split_last, walk};
 
-use super::{Error, Result};
+use super::{Error, Result, parents};
 
 /// What the sources of a copy name, in the order of the sources; matches of a wildcard are sorted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,9 @@ pub fn select(spec: &CopySpec, tree: &dyn Tree) -> Result<Selected> {
             CopySource::Inline { name, body } => {
                 matches.push(Match::Inline { name: name.clone(), body: body.clone() });
             }
+            CopySource::Path(path) if spec.parents => {
+                matches.extend(parents::select(tree, path.as_bytes(), &excludes)?);
+            }
             CopySource::Path(path) => {
                 for path in expand(tree, path.as_bytes())? {
                     matches.extend(take(tree, &path, &excludes)?);
@@ -62,7 +65,7 @@ pub fn select(spec: &CopySpec, tree: &dyn Tree) -> Result<Selected> {
 }
 
 /// Returns the paths that `source` names: itself, or the matches of a wildcard.
-fn expand(tree: &dyn Tree, source: &[u8]) -> Result<Vec<Vec<u8>>> {
+pub(super) fn expand(tree: &dyn Tree, source: &[u8]) -> Result<Vec<Vec<u8>>> {
     let source = clean(source);
     if !has_wildcards(&source) {
         return Ok(vec![unescape(tree, source)?]);
@@ -106,12 +109,17 @@ fn unescape(tree: &dyn Tree, path: Vec<u8>) -> Result<Vec<u8>> {
     if !path.contains(&b'\\') || resolve(tree, &path)?.entry.is_some() {
         return Ok(path);
     }
+    Ok(without_escapes(&path))
+}
+
+/// `x` for each `\x`.
+pub(super) fn without_escapes(path: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(path.len());
     let mut bytes = path.iter();
     while let Some(&byte) = bytes.next() {
         plain.push(if byte == b'\\' { *bytes.next().unwrap_or(&byte) } else { byte });
     }
-    Ok(plain)
+    plain
 }
 
 /// Looks at one path; `None` when an exclude takes it away.
@@ -137,13 +145,17 @@ fn take(tree: &dyn Tree, path: &[u8], excludes: &Ignore) -> Result<Option<Match>
 }
 
 fn entries_below(tree: &dyn Tree, top: &Entry, excludes: &Ignore) -> Result<Vec<Entry>> {
-    let mut entries = match excludes.is_empty() {
+    let entries = match excludes.is_empty() {
         true => walk(tree, top, &())?,
         false => walk(tree, top, excludes)?,
     };
-    // A socket belongs to the process that listens on it; no layer can hold one.
+    Ok(without_sockets(entries))
+}
+
+/// A socket belongs to the process that listens on it; no layer can hold one.
+pub(super) fn without_sockets(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries.retain(|entry| entry.kind != Kind::Socket);
-    Ok(entries)
+    entries
 }
 
 impl Match {

@@ -9,9 +9,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::build::context::{Context, Ignore};
-use crate::build::graph::CopySource;
+use crate::build::graph::{Chmod, CopySource};
 use crate::build::tree::merged_tests::{is_root, layer};
 use crate::build::tree::{Kind, Merged, walk};
+
+mod flags;
 
 /// A context, a chain and room for a layer.
 struct Setup {
@@ -91,6 +93,7 @@ fn spec(sources: &[&str], destination: &str) -> CopySpec {
         excludes: Vec::new(),
         reset_owner: true,
         unpack: false,
+        parents: false,
     }
 }
 
@@ -199,7 +202,11 @@ fn owner_and_mode_follow_the_flags() {
         (Some("5:staff"), None, (5, 50), 0o4750),
         (Some(":staff"), None, (0, 50), 0o4750),
     ] {
-        let spec = CopySpec { chown: chown.map(Into::into), chmod, ..spec(&["d"], "/old/new") };
+        let spec = CopySpec {
+            chown: chown.map(Into::into),
+            chmod: chmod.map(Chmod::Mode),
+            ..spec(&["d"], "/old/new")
+        };
         let (layer, _) = setup.copy(&spec).unwrap();
         assert_eq!(stat(&layer, "old"), (7, 8, 0o1711));
         assert_eq!(stat(&layer, "old/new/x"), (owner.0, owner.1, mode));
@@ -268,7 +275,7 @@ fn a_directory_that_is_made_for_a_copy_is_an_ordinary_one() {
         (stat.uid(), stat.gid(), stat.mode() & 0o7777)
     };
     let plain = CopySpec { reset_owner: false, ..spec(&["d"], "/new") };
-    let owned = CopySpec { chown: Some("1:2".into()), chmod: Some(0o711), ..plain.clone() };
+    let owned = CopySpec { chown: Some("1:2".into()), chmod: Some(Chmod::Mode(0o711)), ..plain.clone() };
     for (spec, top, sub) in [(&plain, (0, 0, 0o755), (8, 9, 0o1700)), (&owned, (1, 2, 0o755), (1, 2, 0o711))]
     {
         let layer = tempfile::tempdir_in(setup.folder.path()).unwrap();
@@ -322,7 +329,7 @@ fn the_digest_sees_content_and_not_times_or_owners() {
         change(&setup);
         assert_ne!(setup.digest(&all), before, "{what}");
     }
-    let chmod = CopySpec { chmod: Some(0o600), ..all };
+    let chmod = CopySpec { chmod: Some(Chmod::Mode(0o600)), ..all };
     let before = setup.digest(&chmod);
     fs::set_permissions(setup.at("a.txt"), fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(setup.digest(&chmod), before, "the mode is not what will be written");

@@ -124,7 +124,7 @@ impl<'a> Copy<'a> {
         let own =
             if self.spec.reset_owner { Owner::default() } else { Owner { uid: entry.uid, gid: entry.gid } };
         Attributes {
-            mode: self.spec.chmod.unwrap_or(entry.mode),
+            mode: self.spec.mode(entry.mode, entry.is_dir()),
             owner: self.owner.unwrap_or(own),
             mtime: Some(entry.mtime),
             xattrs: Vec::new(),
@@ -153,7 +153,12 @@ impl<'a> Copy<'a> {
             match entry.kind {
                 Kind::Directory => {
                     let attributes = self.dir_attributes(entry)?;
-                    self.writer.directory(&place, &attributes, true)?;
+                    match self.spec.parents && self.writer.entry(&place)?.is_some_and(|there| there.is_dir())
+                    {
+                        // As BuildKit does: what is made has all of the source, what is there takes the mode.
+                        true => self.writer.change_mode(&place, attributes.mode)?,
+                        false => self.writer.directory(&place, &attributes, true)?,
+                    }
                 }
                 Kind::File => self.wait(place, entry)?,
                 Kind::Symlink => {
@@ -197,7 +202,7 @@ impl<'a> Copy<'a> {
         let mut file = self.writer.create(&place)?;
         file.write_all(body).map_err(|source| TreeError::io("write", &place, source))?;
         let attributes = Attributes {
-            mode: self.spec.chmod.unwrap_or(0o644),
+            mode: self.spec.mode(0o644, false),
             owner: self.owner.unwrap_or_default(),
             ..Attributes::default()
         };
