@@ -7,6 +7,7 @@ mod container;
 mod event;
 mod failure;
 mod image;
+mod remote;
 
 pub use build::{
     BuildOutcome, BuildRequest, ContextSource, DockerfileSource, NetworkMode, Output, OutputKind, Progress,
@@ -19,6 +20,7 @@ pub use event::{Event, Events, StepId, StepOutcome, Stream};
 pub(crate) use failure::MAKE_ROOM;
 pub use failure::{Excerpt, Failure, FailureKind};
 pub use image::{HistoryRow, ImageInfo, PruneReport, PruneRequest, Pulled, Pushed, Removed};
+pub use remote::{Checksum, GitSource, HashAlgorithm, HttpSource, RemoteSource, is_commit, without_password};
 
 use std::path::PathBuf;
 
@@ -36,4 +38,8 @@ pub struct Settings {
     pub source_date_epoch: Option<i64>,
     /// Proxy variables of the environment (`HTTP_PROXY`, …), handed to RUN steps but to no key.
     pub proxies: Vec<(String, String)>,
+    /// Variables of the environment that helper programs (git, ssh) get: `PATH`, where certificates are.
+    pub programs: Vec<(String, String)>,
+    /// The user's file of known ssh hosts.
+    pub known_hosts: Option<PathBuf>,
 }

@@ -9,6 +9,9 @@ use crate::api::Settings;
 /// Variables that RUN steps and downloads get from the caller, in both cases as people write them.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
+/// Variables that helper programs need to work as they do in the caller's shell; nothing that configures git or ssh.
+const PROGRAMS: [&str; 4] = ["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "TMPDIR"];
+
 /// The caller's environment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment(BTreeMap<String, String>);
@@ -70,7 +73,16 @@ pub(crate) fn settings(
         certs.push(absolute(&config)?.join("certs.d"));
     }
     certs.extend(["/etc/kiln", "/etc/containerd", "/etc/docker"].map(|dir| Path::new(dir).join("certs.d")));
-    Ok(Settings { root, run, certs, source_date_epoch: epoch(environment)?, proxies: proxies(environment) })
+    let known_hosts = environment.filled("HOME").map(|home| Path::new(home).join(".ssh/known_hosts"));
+    Ok(Settings {
+        root,
+        run,
+        certs,
+        source_date_epoch: epoch(environment)?,
+        proxies: proxies(environment),
+        programs: set(environment, &PROGRAMS),
+        known_hosts,
+    })
 }
 
 fn default_root(environment: &Environment, euid_root: bool) -> PathBuf {
@@ -95,6 +107,11 @@ fn epoch(environment: &Environment) -> Result<Option<i64>, Error> {
         Ok(seconds) if seconds >= 0 => Ok(Some(seconds)),
         _ => Err(Error::usage(format!("SOURCE_DATE_EPOCH is `{text}`; it must be unix seconds"))),
     }
+}
+
+fn set(environment: &Environment, names: &[&str]) -> Vec<(String, String)> {
+    let filled = |name: &&str| Some(((*name).to_owned(), environment.filled(name)?.to_owned()));
+    names.iter().filter_map(filled).collect()
 }
 
 fn proxies(environment: &Environment) -> Vec<(String, String)> {

@@ -16,10 +16,11 @@ use kiln_grammar::suggest;
 use super::dockerfile::{self, Recipe};
 use super::{Engine, assemble};
 use crate::api::{
-    BuildOutcome, BuildRequest, Event, Events, Failure, FailureKind, NetworkMode, OutputKind, StepId,
+    BuildOutcome, BuildRequest, Event, Events, Failure, FailureKind, NetworkMode, OutputKind, Settings,
+    StepId,
 };
 use crate::build::graph::{self, Base, BaseRequest, Bases, Graph, Lowered, OpSpec, Parameters, Wanted};
-use crate::build::ops::{self, Machine};
+use crate::build::ops::{self, Credentials, Machine};
 use crate::build::solve::{Outcome, Solver, Stopped};
 use crate::image;
 use crate::oci::{Platform, Reference};
@@ -42,9 +43,22 @@ impl Engine {
     pub fn build(&self, request: &BuildRequest, events: &Events) -> Result<BuildOutcome, Failure> {
         let store = self.store()?.clone();
         let lease = store.lease();
-        let machine = Arc::new(Machine::new(&store.root().join("networks")));
+        let machine = Arc::new(Machine::new(&store.root().join("networks"), self.credentials(request)));
         let build = Build { engine: self, request, events, store, lease, machine };
         build.run()
+    }
+}
+
+impl Engine {
+    /// What `request` lends the build for other machines.
+    fn credentials(&self, _request: &BuildRequest) -> Credentials {
+        let Settings { programs, proxies, known_hosts, .. } = &self.settings;
+        Credentials {
+            secrets: Vec::new(),
+            agent: None,
+            known_hosts: known_hosts.clone(),
+            environment: programs.iter().chain(proxies).cloned().collect(),
+        }
     }
 }
 

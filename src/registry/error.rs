@@ -237,6 +237,13 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Cause(String);
 
+impl Cause {
+    /// Wraps somebody's words.
+    pub(crate) fn new(words: &str) -> Self {
+        Self(words.to_owned())
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -335,29 +342,35 @@ impl Error {
         Self::Unreachable { registry: registry.to_owned(), reason: Unreachable::Timeout, source }
     }
 
-    /// Sorts what reqwest says into kinds that a person can act on.
+    /// Wraps what reqwest says of `registry`.
     pub(super) fn from_http(registry: &str, error: reqwest::Error) -> Self {
-        let https = error.url().is_some_and(|url| url.scheme() == "https");
-        // A redirected blob's address carries a signature, which is as good as a password.
-        let error = error.without_url();
-        let (mut found, mut innermost) = (None, error.to_string());
-        let mut source = error.source();
-        while let Some(cause) = source {
-            innermost = cause.to_string();
-            found = classify(cause).or(found);
-            source = cause.source();
-        }
-        let reason = match found {
-            _ if error.is_timeout() => Unreachable::Timeout,
-            // A peer that hangs up in the handshake speaks no TLS, or none that suits.
-            Some(Unreachable::Broken) if error.is_connect() && https => Unreachable::Tls,
-            Some(reason) => reason,
-            None if error.is_connect() || error.is_builder() => Unreachable::Other,
-            // What hyper says of an answer that ends too soon has no public type.
-            None => Unreachable::Broken,
-        };
-        Self::Unreachable { registry: registry.to_owned(), reason, source: Cause(innermost) }
+        let (reason, source) = unreachable(error);
+        Self::Unreachable { registry: registry.to_owned(), reason, source }
     }
+}
+
+/// Sorts what reqwest says into kinds that a person can act on.
+pub(crate) fn unreachable(error: reqwest::Error) -> (Unreachable, Cause) {
+    let https = error.url().is_some_and(|url| url.scheme() == "https");
+    // A redirected blob's address carries a signature, which is as good as a password.
+    let error = error.without_url();
+    let (mut found, mut innermost) = (None, error.to_string());
+    let mut source = error.source();
+    while let Some(cause) = source {
+        innermost = cause.to_string();
+        found = classify(cause).or(found);
+        source = cause.source();
+    }
+    let reason = match found {
+        _ if error.is_timeout() => Unreachable::Timeout,
+        // A peer that hangs up in the handshake speaks no TLS, or none that suits.
+        Some(Unreachable::Broken) if error.is_connect() && https => Unreachable::Tls,
+        Some(reason) => reason,
+        None if error.is_connect() || error.is_builder() => Unreachable::Other,
+        // What hyper says of an answer that ends too soon has no public type.
+        None => Unreachable::Broken,
+    };
+    (reason, Cause(innermost))
 }
 
 /// Recognises a link of an error chain.

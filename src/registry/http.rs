@@ -65,6 +65,17 @@ impl ClientKey {
     }
 }
 
+/// Returns a client for addresses like `url`, which no registry's settings are for.
+pub(crate) fn plain_client(url: &Url, tuning: &Tuning) -> Result<reqwest::Client> {
+    let key = ClientKey {
+        tls: (url.scheme() == "https").then(Tls::default),
+        dial_timeout: None,
+        loopback: is_loopback(url),
+        upload: false,
+    };
+    key.build(tuning, url.host_str().unwrap_or_default())
+}
+
 fn with_tls(mut builder: reqwest::ClientBuilder, tls: &Tls) -> Result<reqwest::ClientBuilder> {
     builder = builder.tls_danger_accept_invalid_certs(tls.skip_verify);
     // Added to the system's authorities, which are read from SSL_CERT_FILE or the usual places.

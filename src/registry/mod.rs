@@ -9,6 +9,8 @@
 //! 3. `manifest` resolves and verifies manifests; `blob` streams blobs and goes on after a break;
 //!    `push` writes.
 //!
+//! Connections for other downloads (`crate::fetch`) are set up here too, so that TLS and proxies have one place.
+//!
 //! Everything that a registry says is untrusted: manifests are bounded and checked against their
 //! digest here; a blob's length is held to its descriptor here and its digest is the caller's to check,
 //! who hashes it anyway while storing it.
@@ -32,7 +34,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use blob::BlobStream;
+pub(crate) use error::unreachable;
 pub use error::{Cause, Error, Result, Unreachable};
+pub(crate) use http::plain_client;
 pub use manifest::{Head, Resolved};
 pub use push::Progress;
 

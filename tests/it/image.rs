@@ -85,6 +85,8 @@ fn engine(root: &Path) -> Engine {
         certs: Vec::new(),
         source_date_epoch: Some(1_700_000_000),
         proxies: Vec::new(),
+        programs: Vec::new(),
+        known_hosts: None,
     })
 }
 

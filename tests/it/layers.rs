@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("blocking", &[]),
+    // Secrets go from the command line through all below it to the launcher.
+    ("redacted", &[]),
     ("oci", &["cache"]),
-    ("api", &["oci", "cache"]),
+    ("api", &["redacted", "oci", "cache"]),
     ("registry", &["oci", "cache"]),
+    // Connections are set up in one place, which is `registry`.
+    ("fetch", &["redacted", "api", "blocking", "registry", "cache"]),
     ("runtime", &["sys", "cache"]),
     ("network", &["sys"]),
     ("volume", &[]),
@@ -23,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "build::ops",
         &[
             "sys",
+            "redacted",
             "blocking",
             "oci",
             "api",
@@ -30,6 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "network",
             "volume",
             "image",
+            "fetch",
             "cache",
             "build::tree",
             "build::context",
@@ -50,6 +56,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "network",
             "volume",
             "image",
+            "fetch",
             "cache",
             "grammar",
             "build::context",
@@ -67,7 +74,7 @@ const OWNED: &[(&str, &[&str], &str)] = &[
     ("unsafe {", &["src/sys/"], "only `sys` has unsafe code"),
     ("unsafe fn", &["src/sys/"], "only `sys` has unsafe code"),
     ("spawn_blocking", &["src/blocking.rs"], "`blocking` is the one door"),
-    ("reqwest::", &["src/registry/"], "only `registry` speaks HTTP"),
+    ("reqwest::", &["src/registry/", "src/fetch/"], "only `registry` and `fetch` speak HTTP"),
     ("rusqlite::", &["cache/src/meta/"], "only `cache::meta` knows SQL"),
     ("println!", &["src/cli/"], "only `cli` prints"),
     ("env::var", &["src/cli/"], "only `cli` reads the environment"),

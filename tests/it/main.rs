@@ -9,6 +9,8 @@
     reason = "tests talk to their reader and read their own environment"
 )]
 
+mod add_git;
+mod add_remote;
 mod build;
 mod build_cache;
 mod cli;

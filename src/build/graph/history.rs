@@ -17,7 +17,9 @@ pub(super) fn copy(word: &str, spec: &CopySpec, chmod: Option<&str>, destination
     }
     for source in &spec.sources {
         match source {
-            CopySource::Path(path) => text.push_str(&format!(" {path}")),
+            CopySource::Path(path) | CopySource::Remote { shown: path, .. } => {
+                text.push_str(&format!(" {path}"));
+            }
             CopySource::Inline { name, .. } => text.push_str(&format!(" <<{name}")),
         }
     }

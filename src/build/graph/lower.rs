@@ -366,6 +366,11 @@ impl<'a> Lowering<'a> {
         self.vertices.len() - 1
     }
 
+    /// A vertex without inputs that does just this.
+    pub(super) fn same(&self, op: &OpSpec) -> Option<VertexId> {
+        self.vertices.iter().position(|vertex| vertex.op == *op)
+    }
+
     /// Expands `word` to one text; a mistake is noted and gives `None`.
     pub(super) fn expand(&mut self, word: &Word, scope: &Scope) -> Option<String> {
         let escape = self.tree.directives.escape;

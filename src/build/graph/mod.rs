@@ -21,6 +21,7 @@ mod history;
 mod lower;
 mod name;
 mod op;
+mod remote;
 mod run;
 mod scope;
 mod stage;

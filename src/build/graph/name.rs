@@ -3,6 +3,7 @@
 use kiln_grammar::word::Lookup;
 
 use super::scope::Scope;
+use crate::api::RemoteSource;
 
 /// Returns `text` with its first word in upper case and the variables that `scope` knows filled in.
 ///
@@ -33,6 +34,14 @@ pub(super) fn shown(text: &str, escape: char, scope: &Scope) -> String {
         rest = &rest[taken..];
     }
     out
+}
+
+/// What the progress shows of a source that is brought from another machine.
+pub(super) fn remote(source: &RemoteSource) -> String {
+    match source {
+        RemoteSource::Http(_) => format!("[download] {}", source.shown()),
+        RemoteSource::Git(_) => format!("[git] {}", source.shown()),
+    }
 }
 
 /// The value of the variable that `text` starts with, and how long its name is as written.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use kiln_cache::Digest;
 
 use super::Chmod;
-use crate::api::NetworkMode;
+use crate::api::{NetworkMode, RemoteSource};
 
 /// What a vertex does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum OpSpec {
     Owner(String),
     /// Puts the layers of what it reads on its rootfs: the end of a `COPY --link`.
     Merge,
+    /// Brings files of another machine, as a layer of their own.
+    Remote(RemoteSource),
 }
 
 impl OpSpec {
@@ -115,6 +117,17 @@ impl CopySpec {
 pub enum CopySource {
     /// A path or wildcard relative to the root of the source tree, expanded, not yet cleaned.
     Path(String),
+    /// What a [`OpSpec::Remote`] brought.
+    Remote {
+        /// Which of the vertex' reads it is.
+        read: usize,
+        /// What its file is called; `None` for a tree, whose content is copied.
+        name: Option<String>,
+        /// Whether an archive is unpacked.
+        unpack: bool,
+        /// As written, for the history.
+        shown: String,
+    },
     /// A heredoc: a file named `name` with mode 0644.
     Inline {
         /// The file's name.

@@ -303,8 +303,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
     for (text, message) in [
         ("RUN --mount=type=cache,target=/c true", "RUN --mount is not supported yet"),
         ("RUN --security=insecure true", "RUN --security=insecure is not supported yet"),
-        ("ADD https://x.test/a /b", "ADD of a URL is not supported yet"),
-        ("ADD git@x.test:a.git /b", "ADD of a git repository is not supported yet"),
         ("COPY --from=$X a b", "variable expansion is not supported for --from"),
         ("RUN --network=host true", "RUN --network=host needs the user's consent"),
     ] {

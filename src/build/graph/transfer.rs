@@ -5,7 +5,7 @@ use kiln_grammar::word;
 
 use super::lower::{Lowering, Stop};
 use super::stage::StageState;
-use super::{Chmod, ContextId, CopySource, CopySpec, Input, OpSpec, Vertex, history};
+use super::{Chmod, ContextId, CopySource, CopySpec, Input, OpSpec, Vertex, history, remote};
 
 impl StageState {
     pub(super) fn copy(
@@ -21,14 +21,16 @@ impl StageState {
         let mut spec = self.copy_spec(lowering, &copy.sources, &copy.destination, &copy.flags)?;
         spec.reset_owner = matches!(from, Input::Context(_));
         spec.parents = copy.parents;
-        let remote =
-            spec.sources.iter().any(|source| matches!(source, CopySource::Path(path) if is_url(path)));
-        if remote && spec.reset_owner {
+        let refused = spec.sources.iter().find_map(|source| match source {
+            CopySource::Path(path) => remote::refused_for_copy(path),
+            _ => None,
+        });
+        if let Some(what) = refused.filter(|_| spec.reset_owner) {
             let hint = Some("use ADD for remote files".to_owned());
-            let message = "source can't be a URL for COPY".to_owned();
+            let message = format!("source can't be {what} for COPY");
             return Err(lowering.error("copy-url", instruction.span, message, hint));
         }
-        self.transfer(lowering, instruction, "COPY", spec, (&copy.destination, &copy.flags), from)
+        self.transfer(lowering, instruction, "COPY", spec, (&copy.destination, &copy.flags), vec![from])
     }
 
     pub(super) fn add(
@@ -37,34 +39,11 @@ impl StageState {
         instruction: &Instruction,
         add: &ast::Add,
     ) -> Result<(), Stop> {
-        if let Some(word) = &add.checksum {
-            return Err(lowering.unsupported("ADD --checksum", word.span));
-        }
-        if add.keep_git_dir {
-            return Err(lowering.unsupported("ADD --keep-git-dir", instruction.span));
-        }
         let mut spec = self.copy_spec(lowering, &add.sources, &add.destination, &add.flags)?;
         spec.reset_owner = true;
         spec.unpack = add.unpack.unwrap_or(true);
-        for source in &spec.sources {
-            match source {
-                CopySource::Path(path) if is_url(path) => {
-                    return Err(lowering.unsupported("ADD of a URL", instruction.span));
-                }
-                CopySource::Path(path) if is_git(path) => {
-                    return Err(lowering.unsupported("ADD of a git repository", instruction.span));
-                }
-                _ => {}
-            }
-        }
-        self.transfer(
-            lowering,
-            instruction,
-            "ADD",
-            spec,
-            (&add.destination, &add.flags),
-            Input::Context(ContextId::MAIN),
-        )
+        let reads = self.add_reads(lowering, instruction, add, &mut spec)?;
+        self.transfer(lowering, instruction, "ADD", spec, (&add.destination, &add.flags), reads)
     }
 
     fn transfer(
@@ -74,7 +53,7 @@ impl StageState {
         keyword: &str,
         spec: CopySpec,
         (destination, flags): (&Word, &CopyFlags),
-        from: Input,
+        reads: Vec<Input>,
     ) -> Result<(), Stop> {
         let shown_destination = lowering.expand(destination, &self.scope).ok_or(Stop::Wrong)?;
         self.check_destination(lowering, &spec, destination);
@@ -82,8 +61,8 @@ impl StageState {
         let created_by = history::copy(keyword, &spec, chmod.as_deref(), &shown_destination);
         let shown = (instruction.original.as_str(), instruction.span);
         match flags.link {
-            true => self.link(lowering, spec, from, shown, created_by),
-            false => self.step(lowering, OpSpec::Copy(spec), vec![from], shown, created_by),
+            true => self.link(lowering, spec, reads, shown, created_by),
+            false => self.step(lowering, OpSpec::Copy(spec), reads, shown, created_by),
         }
         Ok(())
     }
@@ -96,7 +75,7 @@ impl StageState {
         &mut self,
         lowering: &mut Lowering<'_>,
         spec: CopySpec,
-        from: Input,
+        mut reads: Vec<Input>,
         (shown, span): (&str, Span),
         created_by: String,
     ) {
@@ -108,7 +87,6 @@ impl StageState {
             name: name.to_owned(),
             span,
         };
-        let mut reads = vec![from];
         if let Some(owner) = spec.chown.clone().filter(|owner| has_names(owner)) {
             let owner = lowering.vertex(on_stage(OpSpec::Owner(owner), Vec::new(), &name));
             reads.push(Input::Vertex(owner));
@@ -192,15 +170,4 @@ impl StageState {
 /// Tells whether an owner (`user[:group]`) isn't all numbers.
 fn has_names(owner: &str) -> bool {
     owner.split(':').any(|part| part.bytes().any(|byte| !byte.is_ascii_digit()))
-}
-
-fn is_url(path: &str) -> bool {
-    path.starts_with("http://") || path.starts_with("https://")
-}
-
-fn is_git(path: &str) -> bool {
-    path.starts_with("git://")
-        || path.starts_with("git@")
-        || path.starts_with("ssh://")
-        || path.starts_with("github.com/")
 }

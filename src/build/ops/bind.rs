@@ -6,6 +6,7 @@ use kiln_cache::Store;
 
 use super::exec::Exec;
 use super::link::{MergeOp, OwnerOp};
+use super::remote::RemoteOp;
 use super::source::Source;
 use super::transfer::{CopyOp, Files, MkdirOp};
 use super::{Machine, system};
@@ -38,12 +39,15 @@ pub(crate) fn bind(
             }),
             OpSpec::Copy(spec) => Arc::new(CopyOp {
                 spec: Arc::new(spec.clone()),
-                from: files(vertex, contexts),
-                owner: vertex.reads.get(1).map(|_| inputs(vertex).len() - 1),
+                from: files(vertex, graph, contexts),
+                owner: owner_of(vertex, graph),
                 machine: Arc::clone(machine),
             }),
             OpSpec::Owner(text) => Arc::new(OwnerOp { text: text.clone() }),
             OpSpec::Merge => Arc::new(MergeOp),
+            OpSpec::Remote(source) => {
+                Arc::new(RemoteOp { source: source.clone(), machine: Arc::clone(machine) })
+            }
             OpSpec::Mkdir(spec) => Arc::new(MkdirOp { spec: spec.clone(), machine: Arc::clone(machine) }),
         };
         let step = first.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
@@ -60,12 +64,30 @@ fn inputs(vertex: &Vertex) -> Vec<usize> {
     vertex.rootfs.into_iter().chain(made).collect()
 }
 
-/// Where a copy finds its files: the first place that it reads.
-fn files(vertex: &Vertex, contexts: &[Arc<Context>]) -> Files {
-    match &vertex.reads[0] {
-        Input::Context(id) => Files::Context(Arc::clone(&contexts[id.0])),
-        Input::Vertex(_) => Files::Input(usize::from(vertex.rootfs.is_some())),
+/// Which of a copy's inputs says whom it gives its files to, if that isn't its rootfs: the last one.
+fn owner_of(vertex: &Vertex, graph: &Graph) -> Option<usize> {
+    let last = vertex.reads.last()?;
+    is_owner(last, graph).then(|| inputs(vertex).len() - 1)
+}
+
+fn is_owner(read: &Input, graph: &Graph) -> bool {
+    matches!(read, Input::Vertex(vertex) if matches!(graph.vertices[*vertex].op, OpSpec::Owner(_)))
+}
+
+/// Where a copy finds its files: the places that it reads, in their order.
+fn files(vertex: &Vertex, graph: &Graph, contexts: &[Arc<Context>]) -> Vec<Files> {
+    let mut input = usize::from(vertex.rootfs.is_some());
+    let mut files = Vec::with_capacity(vertex.reads.len());
+    for read in vertex.reads.iter().filter(|read| !is_owner(read, graph)) {
+        files.push(match read {
+            Input::Context(id) => Files::Context(Arc::clone(&contexts[id.0])),
+            Input::Vertex(_) => {
+                input += 1;
+                Files::Input(input - 1)
+            }
+        });
     }
+    files
 }
 
 fn source(spec: &SourceSpec, store: &Store) -> Result<Source, OpError> {

@@ -2,11 +2,13 @@
 
 mod bind;
 pub mod copy;
+mod credentials;
 mod diff_ids;
 mod exec;
 mod link;
 mod machine;
 pub mod mkdir;
+mod remote;
 mod source;
 mod tail;
 mod transfer;
@@ -17,7 +19,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 pub(crate) use bind::bind;
+pub(crate) use credentials::Credentials;
 pub(crate) use machine::Machine;
+pub(crate) use remote::Remotes;
 
 use crate::api::{Failure, FailureKind};
 use crate::build::solve::OpError;

@@ -12,7 +12,7 @@ use crate::blocking;
 use crate::build::context;
 use crate::build::graph::{Chmod, CopySource, CopySpec, MkdirSpec};
 use crate::build::solve::{self, Executed, Key, Op, OpError, OpFuture, Outcome};
-use crate::build::tree::{Merged, Tree};
+use crate::build::tree::{Merged, Several, Tree};
 
 /// Changes when the same definition writes something else than before.
 const COPY_VERSION: u32 = 2;
@@ -20,19 +20,49 @@ const COPY_VERSION: u32 = 2;
 /// COPY or ADD.
 pub(super) struct CopyOp {
     pub(super) spec: Arc<CopySpec>,
-    pub(super) from: Files,
+    /// Where the files are: paths are of the first place; a [`CopySource::Remote`] says which is its own.
+    pub(super) from: Vec<Files>,
     /// The input that says whom the owner means, if it isn't the rootfs (an `OwnerOp`).
     pub(super) owner: Option<usize>,
     pub(super) machine: Arc<Machine>,
 }
 
-/// Where the files are.
+/// A place that files are copied from.
 #[derive(Clone)]
 pub(super) enum Files {
-    /// In one of the build's contexts.
+    /// One of the build's contexts.
     Context(Arc<context::Context>),
-    /// In the result of this input.
+    /// The result of this input.
     Input(usize),
+}
+
+impl Files {
+    /// The layers of a result; `None` for a context.
+    fn layers(&self, inputs: &[Outcome], store: &Store) -> Option<Vec<PathBuf>> {
+        match self {
+            Self::Context(_) => None,
+            Self::Input(input) => Some(folders(&inputs[*input].chain, store)),
+        }
+    }
+}
+
+/// Hands what is in `places` to `work` as one tree.
+fn with_tree<T>(
+    places: &[(Files, Option<Vec<PathBuf>>)],
+    work: impl FnOnce(&dyn Tree) -> copy::Result<T>,
+) -> copy::Result<T> {
+    let open = |(_, layers): &(Files, Option<Vec<PathBuf>>)| layers.as_deref().map(Merged::open).transpose();
+    let merged: Vec<Option<Merged>> = places.iter().map(open).collect::<Result<_, _>>()?;
+    let mut trees: Vec<&dyn Tree> = Vec::with_capacity(places.len());
+    for ((files, _), merged) in places.iter().zip(&merged) {
+        match (files, merged) {
+            (Files::Context(context), _) => trees.push(context.as_ref()),
+            (_, Some(merged)) => trees.push(merged),
+            (_, None) => unreachable!("an input has layers"),
+        }
+    }
+    let others = trees.iter().copied().enumerate().collect();
+    work(&Several::new(trees.first().copied(), others))
 }
 
 impl CopyOp {
@@ -59,9 +89,18 @@ impl CopyOp {
             key = match source {
                 CopySource::Path(path) => key.field("source", path),
                 CopySource::Inline { name, body } => key.field("inline", name).field("body", body),
+                CopySource::Remote { read, name, unpack, .. } => key
+                    .field("remote", read.to_string())
+                    .optional("name", name.as_ref())
+                    .field("unpack remote", unpack.to_string()),
             };
         }
         key
+    }
+
+    /// The places with the layers of those that are results.
+    fn places(&self, inputs: &[Outcome], store: &Store) -> Vec<(Files, Option<Vec<PathBuf>>)> {
+        self.from.iter().map(|files| (files.clone(), files.layers(inputs, store))).collect()
     }
 
     fn content(&self, inputs: &[Outcome], content: kiln_cache::Digest) -> Key {
@@ -72,11 +111,11 @@ impl CopyOp {
 
 impl Op for CopyOp {
     fn cheap_key(&self, inputs: &[Outcome]) -> Key {
-        let from = match self.from {
+        let from = self.from.iter().map(|files| match files {
             Files::Context(_) => "context".to_owned(),
-            Files::Input(from) => inputs[from].id.to_string(),
-        };
-        let key = self.definition("copy cheap", inputs).field("from", from);
+            Files::Input(input) => inputs[*input].id.to_string(),
+        });
+        let key = self.definition("copy cheap", inputs).list("from", from);
         Key { parts: key.parts(), digest: key.digest() }
     }
 
@@ -85,39 +124,25 @@ impl Op for CopyOp {
     }
 
     fn is_closed(&self) -> bool {
-        matches!(self.from, Files::Input(_))
+        self.from.iter().all(|files| matches!(files, Files::Input(_)))
     }
 
     fn content_key(&self, inputs: &[Outcome], store: &Store) -> Result<Option<Key>, OpError> {
-        let digest = match &self.from {
-            Files::Context(context) => copy::content_digest(&self.spec, context.as_ref()),
-            Files::Input(from) => Merged::open(&folders(&inputs[*from].chain, store))
-                .map_err(copy::Error::from)
-                .and_then(|source| copy::content_digest(&self.spec, &source)),
-        };
+        let digest = with_tree(&self.places(inputs, store), |tree| copy::content_digest(&self.spec, tree));
         let digest = digest.map_err(|error| failure(&error))?;
         Ok(Some(self.content(inputs, digest)))
     }
 
     fn execute<'a>(&'a self, inputs: &'a [Outcome], context: &'a solve::Context) -> OpFuture<'a> {
-        let (spec, files) = (Arc::clone(&self.spec), self.from.clone());
+        let (spec, places) = (Arc::clone(&self.spec), self.places(inputs, &context.store));
         let folders_of = |input: usize| folders(&inputs[input].chain, &context.store);
-        let from = match files {
-            Files::Context(_) => Vec::new(),
-            Files::Input(from) => folders_of(from),
-        };
         let (rootfs, owners) = (folders_of(0), folders_of(self.owner.unwrap_or(0)));
         let work = move |staged: &Staged| {
             let copy = |source: &dyn Tree| {
                 let owner = copy::owner(&spec, &owners)?;
                 copy::execute_as(owner, &spec, source, &rootfs, &staged.fs())
             };
-            let written = match &files {
-                Files::Context(context) => copy(context.as_ref()),
-                Files::Input(_) => {
-                    Merged::open(&from).map_err(copy::Error::from).and_then(|source| copy(&source))
-                }
-            };
+            let written = with_tree(&places, copy);
             let written = written.map_err(|error| failure(&error))?;
             Ok((written.digest, written.bytes))
         };

@@ -31,13 +31,15 @@ pub(super) fn find(op: &dyn Op, inputs: &[Outcome], store: &Store) -> Result<Opt
 }
 
 /// Records what an execution gave under its own key and, for a closed op, under the cheap one.
+///
+/// True when just that was recorded already: the op found out that nothing has changed.
 pub(super) fn record(
     op: &dyn Op,
     (cheap, inputs): (&Key, &[Outcome]),
     key: &Key,
     outcome: &Outcome,
     store: &Store,
-) -> Result<(), OpError> {
+) -> Result<bool, OpError> {
     let mut keys: Vec<Digest> = vec![key.digest];
     if op.is_closed() && cheap.digest != key.digest {
         keys.push(cheap.digest);
@@ -48,11 +50,12 @@ pub(super) fn record(
         created: outcome.created,
         parts: key.parts.clone(),
     };
+    let known = store.record(&key.digest).map_err(store_error)?.as_ref() == Some(&record);
     store.put_record(&keys, &record).map_err(store_error)?;
     if cheap.digest != key.digest {
         store.put_note(CONTENT_SEEN, &op.family(inputs).hex(), "1").map_err(store_error)?;
     }
-    Ok(())
+    Ok(known)
 }
 
 fn outcome(record: Record) -> Outcome {

@@ -151,13 +151,17 @@ impl Solver {
         })?;
         let outcome = executed.outcome.clone();
         let solver = Arc::clone(self);
-        blocking::run("record step", move || {
+        let unchanged = blocking::run("record step", move || {
             let op = solver.nodes[vertex].op.as_ref();
             lookup::record(op, (&cheap, &inputs), &executed.key, &executed.outcome, &solver.store)
         })
         .await?;
         if let Some(step) = node.step {
-            self.events.send(Event::Finished(step, StepOutcome::Done(started.elapsed())));
+            let outcome = match unchanged {
+                true => StepOutcome::Cached,
+                false => StepOutcome::Done(started.elapsed()),
+            };
+            self.events.send(Event::Finished(step, outcome));
         }
         Ok(outcome)
     }

@@ -14,6 +14,7 @@ mod owner;
 mod path;
 mod raw;
 mod resolve;
+mod several;
 mod walk;
 mod writer;
 
@@ -26,6 +27,7 @@ pub use merged::Merged;
 pub use owner::{Owner, lookup_owner};
 pub use path::{clean, compare, join, parent, show, split_last};
 pub use resolve::{Resolved, resolve};
+pub use several::{Several, beside};
 pub use walk::{Filter, walk};
 pub use writer::{Attributes, LayerWriter};
 

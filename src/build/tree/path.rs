@@ -47,7 +47,13 @@ pub fn compare(left: &[u8], right: &[u8]) -> Ordering {
 }
 
 /// Returns `path` as users read it: absolute inside its tree.
+///
+/// The name under which a tree stands beside another ([`super::beside`]) is nothing to them.
 pub fn show(path: &[u8]) -> String {
+    let path = match path.first() {
+        Some(0) => path.splitn(2, |byte| *byte == b'/').nth(1).unwrap_or(b""),
+        _ => path,
+    };
     format!("/{}", String::from_utf8_lossy(path))
 }
 

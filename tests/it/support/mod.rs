@@ -1,6 +1,8 @@
 //! What the integration tests share.
 
 pub(crate) mod binary;
+pub(crate) mod git;
+pub(crate) mod http;
 pub(crate) mod kiln;
 pub(crate) mod registry;
 

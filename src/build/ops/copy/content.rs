@@ -37,7 +37,7 @@ pub(super) fn digest(spec: &CopySpec, tree: &dyn Tree, selected: &Selected) -> R
     let files = files(selected);
     let digests = digest_files(tree, &files)?;
     let mut contents: Vec<_> = digests.into_iter().map(|digest| Content { digest, archive: false }).collect();
-    if spec.unpack {
+    if selected.matches.iter().any(|found| matches!(found, Match::File { unpack: true, .. })) {
         mark_archives(tree, selected, &mut contents)?;
     }
     digest_with(spec, tree, selected, &contents)
@@ -48,9 +48,9 @@ fn mark_archives(tree: &dyn Tree, selected: &Selected, contents: &mut [Content])
     let mut contents = contents.iter_mut();
     for found in &selected.matches {
         match found {
-            Match::File { entry, .. } => {
+            Match::File { entry, unpack, .. } => {
                 let content = contents.next().expect("there is one for each file");
-                content.archive = is_archive(tree, entry)?;
+                content.archive = *unpack && is_archive(tree, entry)?;
             }
             Match::Directory { entries, .. } => {
                 let inside = entries.iter().filter(|entry| entry.kind == Kind::File).count();
@@ -98,7 +98,7 @@ pub(super) fn digest_with(
                 encoder.bytes(name.as_bytes());
                 encoder.bytes(body.as_bytes());
             }
-            Match::File { name, entry } => {
+            Match::File { name, entry, .. } => {
                 encoder.bytes(b"file");
                 encoder.entry(name, entry)?;
             }

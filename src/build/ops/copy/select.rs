@@ -3,7 +3,8 @@
 use crate::build::context::Ignore;
 use crate::build::context::pattern::{Glob, has_wildcards};
 use crate::build::graph::{CopySource, CopySpec};
-use crate::build::tree::{Entry, Kind, Tree, clean, join, resolve, show, split_last, walk};
+use crate::build::ops::remote::FILE as REMOTE_FILE;
+use crate::build::tree::{Entry, Kind, Tree, beside, clean, join, resolve, show, split_last, walk};
 
 use super::{Error, Result, parents};
 
@@ -23,6 +24,8 @@ pub enum Match {
         name: Vec<u8>,
         /// The file itself, links followed.
         entry: Entry,
+        /// Whether it is unpacked if it is an archive.
+        unpack: bool,
     },
     /// A directory of the source tree, whose content is copied.
     Directory {
@@ -56,8 +59,20 @@ pub fn select(spec: &CopySpec, tree: &dyn Tree) -> Result<Selected> {
             }
             CopySource::Path(path) => {
                 for path in expand(tree, path.as_bytes())? {
-                    matches.extend(take(tree, &path, &excludes)?);
+                    let name = split_last(&path).1;
+                    matches.extend(take(tree, (&path, name), &excludes, spec.unpack)?);
                 }
+            }
+            CopySource::Remote { read, name, unpack, .. } => {
+                let place = beside(*read);
+                let found = match name {
+                    Some(name) => {
+                        let file = join(&place, REMOTE_FILE.as_bytes());
+                        take(tree, (&file, name.as_bytes()), &excludes, *unpack)?
+                    }
+                    None => take(tree, (&place, b""), &excludes, false)?,
+                };
+                matches.extend(found);
             }
         }
     }
@@ -122,8 +137,13 @@ pub(super) fn without_escapes(path: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Looks at one path; `None` when an exclude takes it away.
-fn take(tree: &dyn Tree, path: &[u8], excludes: &Ignore) -> Result<Option<Match>> {
+/// Looks at one path, which is called `name`; `None` when an exclude takes it away.
+fn take(
+    tree: &dyn Tree,
+    (path, name): (&[u8], &[u8]),
+    excludes: &Ignore,
+    unpack: bool,
+) -> Result<Option<Match>> {
     let found = resolve(tree, path)?;
     let not_found =
         || Error::NotFound { path: show(path), ignored: tree.hides(path) || tree.hides(&found.path) };
@@ -137,8 +157,8 @@ fn take(tree: &dyn Tree, path: &[u8], excludes: &Ignore) -> Result<Option<Match>
             Ok(Some(Match::Directory { top: entry, entries }))
         }
         Kind::File => {
-            let name = split_last(path).1.to_vec();
-            Ok((!excludes.matches(&name)).then_some(Match::File { name, entry }))
+            let name = name.to_vec();
+            Ok((!excludes.matches(&name)).then_some(Match::File { name, entry, unpack }))
         }
         _ => Err(Error::Special { path: show(path) }),
     }

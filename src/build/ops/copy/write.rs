@@ -95,7 +95,7 @@ impl<'a> Copy<'a> {
             self.current = source;
             match found {
                 Match::Directory { top, entries } => self.directory(top, entries)?,
-                Match::File { name, entry } => self.file(name, entry)?,
+                Match::File { name, entry, unpack } => self.file(name, entry, *unpack)?,
                 Match::Inline { name, body } => self.inline(name.as_bytes(), body.as_bytes())?,
             }
         }
@@ -178,9 +178,9 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    fn file(&mut self, name: &[u8], entry: &'a Entry) -> Result<()> {
+    fn file(&mut self, name: &[u8], entry: &'a Entry, unpack: bool) -> Result<()> {
         self.entries += 1;
-        if self.spec.unpack && self.unpack(entry)? {
+        if unpack && self.unpack(entry)? {
             return Ok(());
         }
         let place = self.place(name)?;
