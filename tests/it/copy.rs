@@ -120,3 +120,36 @@ fn files_of_a_stage_that_came_out_the_same_are_not_copied_again() {
     assert_eq!(second.ended(Step::Done), ["RUN echo 2; echo same > /same"], "{second}");
     assert_eq!(second.id(), first.id());
 }
+
+#[test]
+fn flags_work_together_and_from_stages_named_by_variables() {
+    if !needs_root("flags_work_together_and_from_stages_named_by_variables") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[
+        (
+            "Dockerfile",
+            "FROM busybox AS one\nRUN mkdir -p /src/a/b && echo one > /src/a/b/f && chmod 700 /src/a && chown 7:8 /src/a/b\n\
+             FROM busybox AS two\nRUN mkdir -p /src/a && echo two > /src/a/two.o && touch /src/a/keep\n\
+             FROM busybox\nARG WHICH=one\nCOPY --link --from=$WHICH --parents --chmod=g=u,o+X /src/./a/** /out\n\
+             ARG WHICH=two\nCOPY --from=${WHICH} --parents --exclude=**/*.o /src/a /out\nCOPY --parents d/./e /\n",
+        ),
+        ("d/e/f", "f"),
+    ]);
+    let files = kiln.build_files(&context, &[]);
+    for (name, expected) in [
+        ("out", ("755", 0, 0)),
+        ("out/a", ("771", 0, 0)),
+        ("out/a/b", ("775", 7, 8)),
+        ("out/a/b/f", ("664", 0, 0)),
+        ("out/src/a/keep", ("644", 0, 0)),
+        ("e/f", ("644", 0, 0)),
+    ] {
+        let (mode, uid, gid) = stat(files.path(), name);
+        assert_eq!((mode.as_str(), uid, gid), expected, "{name}");
+    }
+    assert!(!files.path().join("out/src/a/two.o").exists());
+    let other = kiln.build_files(&context, &["--build-arg", "WHICH=two"]);
+    assert!(other.path().join("out/a/two.o").exists() && !other.path().join("out/a/b").exists());
+}

@@ -4,20 +4,31 @@ use kiln_grammar::ast::Word;
 use kiln_grammar::word;
 
 use super::lower::{Lowering, Stop};
+use super::scope::Scope;
 use super::{Input, VertexId};
 
 impl Lowering<'_> {
-    /// The files that `word` names, seen from the stage `index`: an earlier stage by name or number, else an image.
+    /// What the `--from` of a copy names, seen from `scope`; it may be a variable, which no peer has.
+    pub(super) fn name_of_from(&mut self, word: &Word, scope: &Scope) -> Result<Word, Stop> {
+        let text = self.expand(word, scope).ok_or(Stop::Wrong)?;
+        if !text.trim().is_empty() {
+            return Ok(Word { text, span: word.span });
+        }
+        let message = format!("name of --from ({}) should not be blank", word.text);
+        let hint = word::variables(&word.text, self.tree.directives.escape).first().map(|name| {
+            format!(
+                "give it a value with `--build-arg {name}=…` or `ARG {name}=…` before this line in its stage"
+            )
+        });
+        Err(self.error("blank-from", word.span, message, hint))
+    }
+
+    /// The files that `word`, expanded, names, seen from the stage `index`: an earlier stage by name or number, else an image.
     ///
     /// `verb` is what is done with them, for messages: `copy`, `mount`.
     pub(super) fn files_of(&mut self, word: &Word, index: usize, verb: &str) -> Result<Input, Stop> {
-        if !word::variables(&word.text, self.tree.directives.escape).is_empty() {
-            let hint = Some(format!("define a stage: `FROM {} AS alias` and use --from=alias", word.text));
-            let message = "variable expansion is not supported for --from".to_owned();
-            return Err(self.error("variable-from", word.span, message, hint));
-        }
         if let Some(stage) = self.find_stage(&word.text, index) {
-            return self.end_of(stage).map(Input::Vertex);
+            return self.end_of(stage, word.span).map(Input::Vertex);
         }
         self.refuse_other_stages(word, index, verb)?;
         self.image_files(word).map(Input::Vertex)

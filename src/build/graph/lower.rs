@@ -13,6 +13,9 @@ use super::{Graph, OpSpec, SourceSpec, Vertex, VertexId};
 use crate::api::NetworkMode;
 use crate::oci::{ImageConfig, Platform, Reference};
 
+/// How deep stages that the text doesn't name may need each other: each takes room on the stack.
+const MAX_NESTED: usize = 100;
+
 /// What the user chose for this build.
 #[derive(Debug, Clone)]
 pub struct Parameters {
@@ -124,6 +127,8 @@ pub(super) struct Lowering<'a> {
     pub(super) warnings: Vec<Diagnostic>,
     /// Stages that were looked at.
     pub(super) reached: BTreeSet<usize>,
+    /// How many stages are being lowered for the sake of another: see [`MAX_NESTED`].
+    nested: usize,
 }
 
 impl<'a> Lowering<'a> {
@@ -143,6 +148,7 @@ impl<'a> Lowering<'a> {
             errors: Vec::new(),
             warnings: Vec::new(),
             reached: BTreeSet::new(),
+            nested: 0,
         }
     }
 
@@ -219,6 +225,8 @@ impl<'a> Lowering<'a> {
     }
 
     /// The stages that `target` needs as far as the text tells, in order. A stage uses earlier ones only.
+    ///
+    /// What a variable or a trigger of a base names is found when the stage that has it is lowered.
     fn needed(&mut self, target: usize) -> BTreeSet<usize> {
         let mut needed = BTreeSet::from([target]);
         let mut todo = vec![target];
@@ -266,10 +274,18 @@ impl<'a> Lowering<'a> {
         Err(stop)
     }
 
-    /// The vertex that stage `index` ends with.
-    pub(super) fn end_of(&mut self, index: usize) -> Result<VertexId, Stop> {
-        self.stage(index)?;
-        Ok(self.states[&index].rootfs)
+    /// The vertex that stage `index` ends with, for the copy or mount at `span`.
+    pub(super) fn end_of(&mut self, index: usize, span: Span) -> Result<VertexId, Stop> {
+        if self.nested >= MAX_NESTED {
+            let message =
+                format!("more than {MAX_NESTED} stages need each other through variables and triggers");
+            let hint = Some("name the stage without a variable".to_owned());
+            return Err(self.error("nested-stages", span, message, hint));
+        }
+        self.nested += 1;
+        let result = self.stage(index);
+        self.nested -= 1;
+        result.map(|()| self.states[&index].rootfs)
     }
 
     /// Finds a stage by name alone, as FROM does.

@@ -303,7 +303,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
     for (text, message) in [
         ("RUN --mount=type=cache,target=/c true", "RUN --mount is not supported yet"),
         ("RUN --security=insecure true", "RUN --security=insecure is not supported yet"),
-        ("COPY --from=$X a b", "variable expansion is not supported for --from"),
         ("RUN --network=host true", "RUN --network=host needs the user's consent"),
     ] {
         assert_eq!(errors(&format!("FROM a\n{text}\n")), [message]);
@@ -363,6 +362,37 @@ fn flags_of_a_copy_are_expanded_and_shown_as_docker_shows_them() {
         .collect();
     let first = "COPY --parents --chmod=u+rwX,go= a/./b /c # buildkit";
     assert_eq!(shown, [first, "COPY --chown=1 x y # buildkit"]);
+}
+
+#[test]
+fn a_from_may_be_a_variable() {
+    let text = "ARG GLOBAL=no\nFROM a AS one\nRUN one\nFROM b AS two\nRUN two\nFROM c AS three\nRUN three\n\
+                FROM d\nARG WHICH=one\nENV N=1\nCOPY --from=${WHICH%-x} a a\nARG WHICH=img\nCOPY --from=$N$GLOBAL b b\n\
+                COPY --link --from=$WHICH:9 c c\n";
+    let with = |args: &[(&str, &str)]| {
+        let build_args = args.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let graph =
+            lower_on(text, &RunConfig::default(), &Parameters { build_args, ..parameters() }).unwrap();
+        let sources = graph.vertices.iter().filter_map(|vertex| match &vertex.op {
+            OpSpec::Source(spec) => Some(spec.name.trim_start_matches("docker.io/library/").to_owned()),
+            _ => None,
+        });
+        sources.collect::<Vec<_>>()
+    };
+    assert_eq!(with(&[]), ["d:latest", "a:latest", "b:latest", "img:9"]);
+    assert_eq!(with(&[("WHICH", "three-x")]), ["d:latest", "c:latest", "b:latest", "three-x:9"]);
+}
+
+#[test]
+fn stages_that_need_each_other_through_variables_end_somewhere() {
+    let chain = |length: usize| {
+        let first = "FROM scratch AS s0\nCOPY f /\n".to_owned();
+        (1..length).fold(first, |text, stage| {
+            text + &format!("FROM scratch AS s{stage}\nARG X={}\nCOPY --from=$X / /\n", stage - 1)
+        })
+    };
+    assert_eq!(graph(&chain(100)).vertices.len(), 200);
+    assert_eq!(errors(&chain(5000)), ["more than 100 stages need each other through variables and triggers"]);
 }
 
 #[test]

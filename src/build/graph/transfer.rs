@@ -15,7 +15,10 @@ impl StageState {
         copy: &ast::Copy,
     ) -> Result<(), Stop> {
         let from = match &copy.from {
-            Some(word) => lowering.files_of(word, self.index, "copy")?,
+            Some(word) => {
+                let name = lowering.name_of_from(word, &self.scope)?;
+                lowering.files_of(&name, self.index, "copy")?
+            }
             None => Input::Context(ContextId::MAIN),
         };
         let mut spec = self.copy_spec(lowering, &copy.sources, &copy.destination, &copy.flags)?;
