@@ -67,6 +67,7 @@ fn lowered(tree: &Dockerfile) -> Box<Graph> {
         build_platform: platform,
         network: NetworkMode::Bridge,
         add_hosts: Vec::new(),
+        allow: kiln::api::Allow::default(),
         proxies: Vec::new(),
     };
     match lower(tree, &Bases::new(), &parameters) {

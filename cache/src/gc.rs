@@ -19,10 +19,12 @@ const BATCH: u32 = 64;
 pub struct Sweep {
     /// Drop each build record whose chain isn't the beginning of an image's.
     pub records: bool,
+    /// Remove the cache mounts that no step has.
+    pub cache_mounts: bool,
 }
 
 /// What was collected.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
     /// The number of snapshots.
     pub snapshots: u64,
@@ -30,7 +32,9 @@ pub struct Swept {
     pub blobs: u64,
     /// The number of build records.
     pub records: u64,
-    /// The bytes of the snapshots and blobs.
+    /// The names of the cache mounts, sorted.
+    pub cache_mounts: Vec<String>,
+    /// The bytes of the snapshots, blobs and cache mounts.
     pub bytes: u64,
 }
 
@@ -60,6 +64,11 @@ impl Store {
         }?;
         let mut swept = Swept { records, ..Swept::default() };
         while self.bury_some(&mut swept)? {}
+        if sweep.cache_mounts {
+            let (names, bytes) = self.remove_cache_mounts()?;
+            swept.cache_mounts = names;
+            swept.bytes += bytes;
+        }
         self.sweep_leftovers(usize::MAX)?;
         self.discard_unknown(Kind::Snapshot)?;
         self.discard_unknown(Kind::Blob)?;

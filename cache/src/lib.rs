@@ -14,6 +14,7 @@
 //! leases/<id>          held by flock while a process needs what it names in meta.db
 //! inflight/<3 hex>     locks of keys in work, never unlinked
 //! stat/<context>       stat caches
+//! cache-mounts/<hex>   folders that RUN steps keep between builds, see `cache_mount`
 //! tmp/<id>             what is being made, held by flock
 //! trash/<id>           what is being removed
 //! gc.lock, reserve     one collector at a time; 1 MiB for the day when the disk is full
@@ -28,9 +29,11 @@
 //! - **Power loss**: blobs are flushed before their rename. Snapshots aren't: their rows carry the
 //!   boot of their commit until [`Store::flush`]; after another boot they are dropped together with
 //!   the records and images that name them.
-//! - **Locks**, in this order: `gc.lock`, a key's lock, a lease's own mutex, a transaction.
+//! - **Locks**, in this order: `gc.lock`, a key's lock, those of cache mounts (sorted), a lease's own mutex, a
+//!   transaction.
 
 mod blob;
+mod cache_mount;
 mod digest;
 mod error;
 mod flush;
@@ -48,6 +51,7 @@ mod store;
 mod trash;
 
 pub use blob::{Blob, BlobWriter, VerifyingReader};
+pub use cache_mount::{CacheMount, CacheMountRequest, Sharing};
 pub use digest::{Digest, Hasher, ParseDigestError};
 pub use error::{Error, Result};
 pub use gc::{Sweep, Swept};

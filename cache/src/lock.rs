@@ -111,8 +111,16 @@ pub(crate) fn abandoned(path: &Path) -> Result<Option<File>> {
     Ok((locked && is_named(&file, path)).then_some(file))
 }
 
-fn try_lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
+    is_locked(file.try_lock())
+}
+
+pub(crate) fn try_lock_shared(file: &File) -> io::Result<bool> {
+    is_locked(file.try_lock_shared())
+}
+
+fn is_locked(result: std::result::Result<(), TryLockError>) -> io::Result<bool> {
+    match result {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
@@ -120,7 +128,7 @@ fn try_lock(file: &File) -> io::Result<bool> {
 }
 
 /// Returns whether `path` still leads to `file`.
-fn is_named(file: &File, path: &Path) -> bool {
+pub(crate) fn is_named(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
         _ => false,

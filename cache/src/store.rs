@@ -16,8 +16,18 @@ use crate::{Error, Result, trash};
 const VERSION: &str = "kiln store 1";
 
 /// The folders that `create` makes.
-const FOLDERS: [&str; 9] =
-    ["blobs", "blobs/sha256", "snapshots", "empty", "leases", "inflight", "stat", "tmp", "trash"];
+const FOLDERS: [&str; 10] = [
+    "blobs",
+    "blobs/sha256",
+    "snapshots",
+    "empty",
+    "leases",
+    "inflight",
+    "stat",
+    "cache-mounts",
+    "tmp",
+    "trash",
+];
 
 /// What else may lie in a root whose store isn't finished yet: our own files (and all that begin with
 /// `meta.db`), and the folders of other modules and of filesystems.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::oci::{Platform, Reference};
+use crate::redacted::Redacted;
 
 /// Where the build context comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +106,52 @@ pub struct BuildRequest {
     pub outputs: Vec<Output>,
     /// Extra entries of /etc/hosts in RUN steps, `(name, address)`.
     pub add_hosts: Vec<(String, String)>,
+    /// `--secret`.
+    pub secrets: Vec<Secret>,
+    /// `--ssh`.
+    pub ssh: Vec<SshAgent>,
+    /// `--allow`.
+    pub allow: Allow,
+}
+
+/// A secret that RUN steps may mount: in no key, no layer, no record and no message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Its name.
+    pub id: String,
+    /// Its bytes.
+    pub value: Redacted,
+}
+
+/// Whose signatures RUN steps may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshAgent {
+    /// The name that a step knows it by.
+    pub id: String,
+    /// Where the signatures come from.
+    pub source: SshSource,
+}
+
+/// Where signatures come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SshSource {
+    /// The socket of an agent that runs.
+    Socket(PathBuf),
+    /// Private keys, for an agent that runs as long as the build.
+    Keys(Vec<Redacted>),
+}
+
+/// What RUN steps may do beyond their sandbox, because the user said so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allow {
+    /// `network.host`: `RUN --network=host`.
+    pub network_host: bool,
+    /// `security.insecure`: `RUN --security=insecure`.
+    pub security_insecure: bool,
+    /// `device`: `RUN --device` of every device.
+    pub all_devices: bool,
+    /// `device=NAME`: of these.
+    pub devices: Vec<String>,
 }
 
 /// Where the Dockerfile is.

@@ -65,6 +65,8 @@ pub struct PruneReport {
     pub images: Vec<Removed>,
     /// Cache records dropped.
     pub records: u64,
+    /// Names of the cache mounts of RUN steps that were removed, sorted.
+    pub cache_mounts: Vec<String>,
     /// Bytes freed.
     pub bytes: u64,
 }

@@ -10,8 +10,8 @@ mod image;
 mod remote;
 
 pub use build::{
-    BuildOutcome, BuildRequest, ContextSource, DockerfileSource, NetworkMode, Output, OutputKind, Progress,
-    PullPolicy,
+    Allow, BuildOutcome, BuildRequest, ContextSource, DockerfileSource, NetworkMode, Output, OutputKind,
+    Progress, PullPolicy, Secret, SshAgent, SshSource,
 };
 pub use container::{
     ContainerInfo, ContainerState, CreateRequest, ExecRequest, LogsRequest, RunOutcome, Stdio, VolumeRequest,

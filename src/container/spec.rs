@@ -8,6 +8,7 @@ use kiln_cache::Mounts;
 use super::record::{MountPoint, Record};
 use crate::api::NetworkMode;
 use crate::network::{host_resolv_conf, hosts_file, resolv_conf};
+use crate::redacted::Redacted;
 use crate::runtime::{Limits, Mount, Net, Spec};
 
 /// Returns what the runtime starts for `record`, whose image's snapshots are at `lowers`, the uppermost first.
@@ -77,8 +78,9 @@ fn files(record: &Record, place: Option<(Ipv4Addr, Ipv4Addr)>) -> Vec<Mount> {
         .filter(|(target, _)| config.mounts.iter().all(|mount| mount.target != *target))
         .map(|(target, text)| Mount::File {
             target: target.to_owned(),
-            content: text.into_bytes(),
+            content: Redacted::new(text),
             mode: 0o644,
+            owner: (0, 0),
             readonly: config.readonly,
         })
         .collect()

@@ -111,6 +111,7 @@ impl Build<'_> {
             build_platform: Platform::host(),
             network: request.network,
             add_hosts: request.add_hosts.clone(),
+            allow: request.allow.clone(),
             proxies: self.engine.settings.proxies.clone(),
         }
     }

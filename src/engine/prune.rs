@@ -28,9 +28,11 @@ impl Engine {
             images = unneeded(store, request.all)?;
             images.retain(|image| !used.contains(&image.id));
         }
-        let (removed, swept) = image::forget(store, &images, &Sweep { records: request.cache })?;
+        let sweep = Sweep { records: request.cache, cache_mounts: request.cache };
+        let (removed, swept) = image::forget(store, &images, &sweep)?;
         report.images = removed;
         report.records = swept.records;
+        report.cache_mounts = swept.cache_mounts;
         report.bytes = swept.bytes;
         Ok(report)
     }

@@ -152,7 +152,7 @@ impl Removal<'_> {
         let layers = layers_of(self.store, self.image);
         self.store.remove_image(&self.image.id)?;
         self.removed.push(Removed::Deleted(self.image.id.to_string()));
-        self.store.gc(&Sweep { records: false })?;
+        self.store.gc(&Sweep::default())?;
         self.removed.extend(gone(self.store, &layers));
         Ok(())
     }

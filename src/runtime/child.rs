@@ -41,6 +41,8 @@ pub(super) enum Message {
 pub(super) struct Plan<'a> {
     pub(super) spec: &'a Spec,
     pub(super) rootfs: BorrowedFd<'a>,
+    /// One for each mount of layers.
+    pub(super) stacks: &'a [OwnedFd],
     /// None means a pty.
     pub(super) stdio: Option<[BorrowedFd<'a>; 3]>,
     pub(super) netns: Option<BorrowedFd<'a>>,
@@ -79,6 +81,7 @@ fn prepare(plan: &Plan<'_>) -> Result<Program, StartError> {
     let mut mounter = Mounter {
         spec,
         root,
+        layers: plan.stacks,
         made: Vec::new(),
         root_dev: rustix::fs::fstat(root).at("mount", || "cannot look at the root filesystem")?.st_dev,
     };
@@ -91,7 +94,7 @@ fn prepare(plan: &Plan<'_>) -> Result<Program, StartError> {
             .at("hostname", || format!("cannot set the host name `{}`", spec.hostname))?;
     }
     connect_stdio(plan.stdio, master.as_ref().map(AsFd::as_fd), spec.tty, &user)?;
-    let program = Program::new(&spec.args, &spec.env, &user);
+    let program = Program::new(&spec.args, &spec.env, &spec.secret_env, &user);
     credentials::drop_rights(&user, Rights { privileged: spec.privileged, no_new: spec.no_new_privileges })?;
     die_with_parent()?;
     // Only the channel is open besides stdio when the first untrusted byte runs.
@@ -106,6 +109,7 @@ fn prepare(plan: &Plan<'_>) -> Result<Program, StartError> {
 
 fn keep_list(plan: &Plan<'_>) -> Vec<i32> {
     let mut keep = vec![plan.channel.as_raw_fd(), plan.rootfs.as_raw_fd()];
+    keep.extend(plan.stacks.iter().map(AsRawFd::as_raw_fd));
     keep.extend(plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd));
     keep.extend(plan.netns.iter().map(AsRawFd::as_raw_fd));
     keep.extend(plan.tasks.iter().map(AsRawFd::as_raw_fd));

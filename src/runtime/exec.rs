@@ -165,7 +165,7 @@ fn prepare(plan: &Join<'_>) -> Result<Program, StartError> {
         None => Some(open_pty()?),
     };
     child::connect_stdio(plan.stdio, master.as_ref().map(AsFd::as_fd), spec.tty, &user)?;
-    let program = Program::new(&spec.args, &spec.env, &user);
+    let program = Program::new(&spec.args, &spec.env, &[], &user);
     credentials::drop_rights(&user, Rights { privileged: spec.privileged, no_new: spec.no_new_privileges })?;
     child::die_with_parent()?;
     let fds: Vec<_> = master.iter().map(AsFd::as_fd).collect();

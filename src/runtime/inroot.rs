@@ -23,6 +23,13 @@ pub(super) enum Kind {
     File,
 }
 
+impl Kind {
+    /// The kind of what is a folder, or isn't.
+    pub(super) fn of(is_folder: bool) -> Self {
+        if is_folder { Self::Folder } else { Self::File }
+    }
+}
+
 /// Something that [`Root::ensure`] made, and its folder's time before and after.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Made {

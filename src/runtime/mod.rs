@@ -30,7 +30,7 @@ mod wire;
 
 pub use error::{Exit, StartError, StartErrorKind};
 pub use exec::exec;
-pub use launcher::{Killer, Launcher, Step, StepIo, launcher_main};
+pub use launcher::{Killer, Launcher, MOST_KEPT, Step, StepIo, launcher_main};
 pub use process::{Ended, Process, Stdio, start};
 pub use program::DEFAULT_PATH;
 pub use pty::resize;

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -95,6 +95,8 @@ pub(super) fn clone_tree(dir: impl AsFd, path: &Path, recursive: bool) -> Result
 pub(super) struct Mounter<'a> {
     pub(super) spec: &'a Spec,
     pub(super) root: BorrowedFd<'a>,
+    /// One mount, attached to nothing, for each of the spec's `Layers`.
+    pub(super) layers: &'a [OwnedFd],
     /// The mount points that were made in the root filesystem itself.
     pub(super) made: Vec<Made>,
     /// The device number of the root filesystem's folders.
@@ -127,6 +129,7 @@ impl Mounter<'_> {
 
     /// Puts everything in place; gives the pty's master when there is one.
     pub(super) fn mount_all(&mut self) -> Result<Option<OwnedFd>, StartError> {
+        let layers = self.parts_of_layers()?;
         let files = self.private_files()?;
         let proc = self.mount_proc()?;
         let empty = self.empty_folder()?;
@@ -141,7 +144,7 @@ impl Mounter<'_> {
         if !self.spec.privileged {
             self.restrict_proc(proc.as_fd(), empty.as_fd())?;
         }
-        self.user_mounts(files)?;
+        self.user_mounts(layers, files)?;
         if self.spec.readonly_root {
             set_attributes(self.root, RDONLY, false).at("mount", || "cannot make `/` read-only")?;
         }
@@ -155,7 +158,9 @@ impl Mounter<'_> {
         let spec = self.spec;
         let files: Vec<_> = (spec.mounts.iter())
             .filter_map(|mount| match mount {
-                Mount::File { content, mode, readonly, target } => Some((content, *mode, *readonly, target)),
+                Mount::File { content, mode, owner, readonly, target } => {
+                    Some((content, *mode, *owner, *readonly, target))
+                }
                 _ => None,
             })
             .collect();
@@ -166,16 +171,42 @@ impl Mounter<'_> {
             .at("mount", || "cannot make a filesystem for private files")?;
         self.mount_at(&tmpfs, "/proc", Kind::Folder)?;
         let mut trees = Vec::new();
-        for (index, (content, mode, readonly, target)) in files.into_iter().enumerate() {
+        for (index, (content, mode, owner, readonly, target)) in files.into_iter().enumerate() {
             let fail = || format!("cannot write the file for `{target}`");
             let name = index.to_string();
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             let file =
                 rustix::fs::openat(&tmpfs, &name, flags, Mode::from_raw_mode(0o600)).at("mount", fail)?;
+            if owner != (0, 0) {
+                let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+                rustix::fs::fchown(&file, Some(uid), Some(gid)).at("mount", fail)?;
+            }
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777)).at("mount", fail)?;
-            File::from(file).write_all(content).at("mount", fail)?;
+            File::from(file).write_all(content.reveal()).at("mount", fail)?;
             let tree = clone_tree(&tmpfs, Path::new(&name), false).at("mount", fail)?;
             if readonly {
+                set_attributes(tree.as_fd(), RDONLY, false).at("mount", fail)?;
+            }
+            trees.push(tree);
+        }
+        Ok(trees)
+    }
+
+    /// Opens what is to be mounted of each stack of layers.
+    ///
+    /// They end up below `/proc`, as the private files do and for the same reason.
+    fn parts_of_layers(&mut self) -> Result<Vec<OwnedFd>, StartError> {
+        let spec = self.spec;
+        let mut stacks = self.layers.iter();
+        let mut trees = Vec::new();
+        for mount in &spec.mounts {
+            let Mount::Layers { source, readonly, .. } = mount else { continue };
+            let fail = || format!("cannot mount `{source}`");
+            let stack = stacks.next().expect("a stack was mounted for each");
+            self.mount_at(stack, "/proc", Kind::Folder)?;
+            let part = Root(stack.as_fd()).open(source, OFlags::PATH).at("mount", fail)?;
+            let tree = clone_tree(&part, Path::new(""), false).at("mount", fail)?;
+            if *readonly {
                 set_attributes(tree.as_fd(), RDONLY, false).at("mount", fail)?;
             }
             trees.push(tree);
@@ -263,17 +294,24 @@ impl Mounter<'_> {
         Ok(Some(master))
     }
 
-    fn user_mounts(&mut self, files: Vec<OwnedFd>) -> Result<(), StartError> {
-        let mut files = files.into_iter();
+    fn user_mounts(&mut self, layers: Vec<OwnedFd>, files: Vec<OwnedFd>) -> Result<(), StartError> {
+        let (mut layers, mut files) = (layers.into_iter(), files.into_iter());
         let spec = self.spec;
         for mount in &spec.mounts {
             let target = mount.target();
             let (tree, kind) = match mount {
                 Mount::File { .. } => (files.next().expect("a tree was made for each file"), Kind::File),
-                Mount::Tmpfs { size, mode, .. } => (tmpfs(*size, *mode, target)?, Kind::Folder),
+                Mount::Layers { is_folder, .. } => {
+                    (layers.next().expect("a part was opened for each stack"), Kind::of(*is_folder))
+                }
+                Mount::Tmpfs { .. } => (tmpfs(mount)?, Kind::Folder),
                 Mount::Bind { source, readonly, .. } => bind(source, *readonly)?,
             };
-            let place = self.place(target, kind)?;
+            let place = match self.place(target, kind) {
+                // procfs and sysfs let nobody make anything.
+                Err(_) if is_in_kernel_folders(target) => return Err(in_kernel_folders(target)),
+                place => place?,
+            };
             refuse_kernel_folders(&place, self.root, target)?;
             refuse_another_kind(&place, kind, target)?;
             attach(&tree, &place).at("mount", || format!("cannot mount `{target}`"))?;
@@ -282,12 +320,16 @@ impl Mounter<'_> {
     }
 }
 
-fn tmpfs(size: Option<u64>, mode: Option<u32>, target: &str) -> Result<OwnedFd, StartError> {
+fn tmpfs(mount: &Mount) -> Result<OwnedFd, StartError> {
+    let Mount::Tmpfs { target, size, mode, exec, readonly } = mount else {
+        return Err(StartError::new("mount", "no filesystem in memory was asked for"));
+    };
     let mode = format!("{:o}", mode.unwrap_or(0o1777));
     let size = size.map(|size| size.to_string());
     let mut options = vec![("mode", mode.as_str())];
     options.extend(size.as_deref().map(|size| ("size", size)));
-    new_filesystem("tmpfs", &options, NOSUID | NODEV | NOEXEC)
+    let attributes = NOSUID | NODEV | if *exec { 0 } else { NOEXEC } | if *readonly { RDONLY } else { 0 };
+    new_filesystem("tmpfs", &options, attributes)
         .at("mount", || format!("cannot make a filesystem in memory for `{target}`"))
 }
 
@@ -297,8 +339,16 @@ fn bind(source: &Path, readonly: bool) -> Result<(OwnedFd, Kind), StartError> {
     let attributes = NODEV | if readonly { RDONLY } else { 0 };
     set_attributes(tree.as_fd(), attributes, true).at("mount", fail)?;
     let stat = rustix::fs::fstat(&tree).at("mount", fail)?;
-    let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    Ok((tree, if is_folder { Kind::Folder } else { Kind::File }))
+    Ok((tree, Kind::of(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)))
+}
+
+/// Tells by the name alone, for what could not be opened.
+fn is_in_kernel_folders(target: &str) -> bool {
+    ["/proc/", "/sys/"].iter().any(|folder| target.starts_with(folder))
+}
+
+fn in_kernel_folders(target: &str) -> StartError {
+    StartError::new("mount", format!("cannot mount `{target}`: it is inside `/proc` or `/sys`"))
 }
 
 /// Refuses `/`, and what lies in procfs or sysfs whatever its name.
@@ -308,10 +358,7 @@ fn refuse_kernel_folders(place: &OwnedFd, root: BorrowedFd<'_>, target: &str) ->
     let (here, top) =
         (rustix::fs::fstat(place).at("mount", fail)?, rustix::fs::fstat(root).at("mount", fail)?);
     if [PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&kind) {
-        return Err(StartError::new(
-            "mount",
-            format!("cannot mount `{target}`: it is inside `/proc` or `/sys`"),
-        ));
+        return Err(in_kernel_folders(target));
     }
     if (here.st_dev, here.st_ino) == (top.st_dev, top.st_ino) {
         return Err(StartError::new("mount", format!("cannot mount `{target}`: it is the root folder")));

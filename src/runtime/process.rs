@@ -43,6 +43,8 @@ pub struct Process {
     cgroup: Cgroup,
     /// The overlay's mount; its last descriptor.
     mount: Option<OwnedFd>,
+    /// Further stacks of layers that are mounted in it.
+    stacks: Vec<OwnedFd>,
     mounts: Mounts,
     made: Vec<Made>,
     remove_stubs: bool,
@@ -73,6 +75,7 @@ impl Starting {
             return Err(StartError::new("exec", "no command specified"));
         }
         let mount = rootfs::mount(spec)?;
+        let stacks = rootfs::mount_stacks(spec)?;
         let mut cgroup = Cgroup::create(&spec.id, &spec.limits)?;
         let (channel, far) = wire::pair().at("start", || "cannot make a socket pair")?;
         // Compiled before the clone, it is compiled once.
@@ -90,6 +93,7 @@ impl Starting {
             Cloned::Child => child::main(&Plan {
                 spec,
                 rootfs: mount.as_fd(),
+                stacks: &stacks,
                 stdio: match &stdio {
                     Stdio::Fds(fds) => Some(fds.each_ref().map(AsFd::as_fd)),
                     Stdio::Pty => None,
@@ -106,6 +110,7 @@ impl Starting {
             pty: None,
             cgroup,
             mount: Some(mount),
+            stacks,
             mounts: spec.rootfs.clone(),
             made: Vec::new(),
             remove_stubs: spec.remove_stubs,
@@ -122,6 +127,7 @@ impl Starting {
             pty: None,
             cgroup: Cgroup::default(),
             mount: None,
+            stacks: Vec::new(),
             mounts: Mounts { lowers: Vec::new(), upper: None, work: None },
             made: Vec::new(),
             remove_stubs: false,
@@ -225,8 +231,9 @@ impl Process {
     }
 
     fn clean(&mut self) {
-        // The namespace that shared this mount is gone: closing it ends the overlay, here and now.
+        // The namespace that shared these mounts is gone: closing them ends the overlays, here and now.
         self.mount = None;
+        self.stacks.clear();
         self.cgroup.remove();
         if self.remove_stubs {
             rootfs::remove_stubs(&self.mounts, &std::mem::take(&mut self.made));

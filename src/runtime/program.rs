@@ -8,6 +8,7 @@ use std::path::Path;
 use super::error::{StartError, StartErrorKind, errno_text};
 use super::inroot::may_execute;
 use super::user::User;
+use crate::redacted::Redacted;
 use crate::sys;
 
 /// `PATH` when the environment has none, as docker sets it.
@@ -26,7 +27,12 @@ pub(super) struct Program {
 
 impl Program {
     /// Completes the environment with `PATH` and `HOME`. A NUL byte ends an argument where the kernel would end it.
-    pub(super) fn new(args: &[String], env: &[String], user: &User) -> Program {
+    pub(super) fn new(
+        args: &[String],
+        env: &[String],
+        secrets: &[(String, Redacted)],
+        user: &User,
+    ) -> Program {
         let value = |name: &str| {
             let found = env.iter().rev().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             found.map(str::to_owned)
@@ -40,8 +46,14 @@ impl Program {
             all.retain(|line| line != "HOME=");
             all.push(format!("HOME={}", user.home));
         }
+        let name_of = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
+        all.retain(|line| !secrets.iter().any(|(name, _)| *name == name_of(line)));
+        let mut env = strings(&all);
+        env.extend(
+            secrets.iter().map(|(name, value)| until_nul(&[name.as_bytes(), b"=", value.reveal()].concat())),
+        );
         let name = args.first().cloned().unwrap_or_default();
-        Program { name, path, args: strings(args), env: strings(&all) }
+        Program { name, path, args: strings(args), env }
     }
 
     /// Becomes the program; returns only the reason why it could not.
@@ -89,11 +101,12 @@ fn execute(path: &CStr, args: &[CString], env: &[CString]) -> i32 {
 }
 
 fn strings(texts: &[String]) -> Vec<CString> {
-    let until_nul = |text: &String| {
-        let bytes = text.split('\0').next().unwrap_or_default();
-        CString::new(bytes).expect("the text was cut at its first NUL")
-    };
-    texts.iter().map(until_nul).collect()
+    texts.iter().map(|text| until_nul(text.as_bytes())).collect()
+}
+
+fn until_nul(bytes: &[u8]) -> CString {
+    let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    CString::new(bytes).expect("the text was cut at its first NUL")
 }
 
 /// What is known of a file that didn't run.
@@ -273,7 +286,7 @@ mod tests {
 
     fn env_of(env: &[&str]) -> Vec<String> {
         let env: Vec<String> = env.iter().map(|line| (*line).to_owned()).collect();
-        let program = Program::new(&["x".to_owned()], &env, &user());
+        let program = Program::new(&["x".to_owned()], &env, &[], &user());
         program.env.iter().map(|line| line.to_str().unwrap().to_owned()).collect()
     }
 

@@ -47,18 +47,36 @@ pub(super) fn mount(spec: &Spec) -> Result<OwnedFd, StartError> {
         // Without it, on kernels before 6.15, mount points are made in the upper folder and removed at the end.
         // The descriptor keeps the layer mounted until the overlay has it.
         if let Ok(stubs) = stub_layer(spec)
-            && let Ok(mount) = overlay(spec, Some(&stubs), attrs)
+            && let Ok(mount) = overlay(mounts, spec.volatile, Some(&stubs), attrs)
         {
             return Ok(mount);
         }
     }
-    overlay(spec, None, attrs)
+    overlay(mounts, spec.volatile, None, attrs)
 }
 
-fn overlay(spec: &Spec, stubs: Option<&OwnedFd>, attrs: MountAttrFlags) -> Result<OwnedFd, StartError> {
+/// Makes one mount for each of the spec's `Layers`, attached to nothing.
+pub(super) fn mount_stacks(spec: &Spec) -> Result<Vec<OwnedFd>, StartError> {
+    let stacks = spec.mounts.iter().filter_map(|mount| match mount {
+        Mount::Layers { layers, .. } => Some(layers),
+        _ => None,
+    });
+    let mount = |layers: &Mounts| match layers.lowers.as_slice() {
+        [one] if layers.upper.is_none() => bind(one, false),
+        _ => overlay(layers, true, None, MountAttrFlags::MOUNT_ATTR_NODEV),
+    };
+    stacks.map(mount).collect()
+}
+
+fn overlay(
+    layers: &Mounts,
+    volatile: bool,
+    stubs: Option<&OwnedFd>,
+    attrs: MountAttrFlags,
+) -> Result<OwnedFd, StartError> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
         .at("overlay", || "this kernel cannot mount overlay filesystems by fsopen (Linux 5.10 is needed)")?;
-    let made = configure(fs.as_fd(), spec, stubs)
+    let made = configure(fs.as_fd(), layers, volatile, stubs)
         .and_then(|()| fsconfig_create(&fs).at("overlay", || "cannot mount the overlay"));
     if let Err(mut error) = made {
         if let Some(reason) = kernel_log(&fs) {
@@ -88,8 +106,12 @@ fn bind(folder: &Path, devices: bool) -> Result<OwnedFd, StartError> {
     Ok(tree)
 }
 
-fn configure(fs: BorrowedFd<'_>, spec: &Spec, stubs: Option<&OwnedFd>) -> Result<(), StartError> {
-    let mounts = &spec.rootfs;
+fn configure(
+    fs: BorrowedFd<'_>,
+    mounts: &Mounts,
+    volatile: bool,
+    stubs: Option<&OwnedFd>,
+) -> Result<(), StartError> {
     let mut seen = BTreeSet::new();
     // An image may hold one layer twice; the kernel refuses a folder that it has already.
     for lower in mounts.lowers.iter().filter(|lower| seen.insert(*lower)) {
@@ -120,7 +142,7 @@ fn configure(fs: BorrowedFd<'_>, spec: &Spec, stubs: Option<&OwnedFd>) -> Result
         fsconfig_set_string(fs, key, value)
             .at("overlay", || format!("the kernel refuses overlay's {key}={value}"))?;
     }
-    if spec.volatile && mounts.upper.is_some() {
+    if volatile && mounts.upper.is_some() {
         fsconfig_set_flag(fs, "volatile").at("overlay", || "the kernel refuses overlay's volatile")?;
     }
     Ok(())
@@ -140,6 +162,7 @@ fn stub_layer(spec: &Spec) -> io::Result<OwnedFd> {
         let kind = match mount {
             Mount::File { .. } => Kind::File,
             Mount::Tmpfs { .. } => Kind::Folder,
+            Mount::Layers { is_folder, .. } => Kind::of(*is_folder),
             Mount::Bind { source, .. } if source.is_dir() => Kind::Folder,
             Mount::Bind { .. } => Kind::File,
         };

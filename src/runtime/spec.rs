@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use kiln_cache::Mounts;
 use serde::{Deserialize, Serialize};
 
+use crate::redacted::Redacted;
+
 /// One process tree with a root filesystem of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,6 +24,8 @@ pub struct Spec {
     pub args: Vec<String>,
     /// `NAME=value`; `PATH` and `HOME` are added when missing.
     pub env: Vec<String>,
+    /// Variables whose values nobody may see but the program; they hide those of `env`.
+    pub secret_env: Vec<(String, Redacted)>,
     /// The working directory; created (owned by the user) when missing; empty means `/`.
     pub cwd: String,
     /// `""`, or `name|uid[:group|gid]`, looked up in the root filesystem's own `/etc/passwd` and `/etc/group`.
@@ -90,6 +94,19 @@ pub enum Mount {
         /// Refuses writes.
         readonly: bool,
     },
+    /// What lies at a path in a stack of layers.
+    Layers {
+        /// The layers; with an upper folder, that is where writes go.
+        layers: Mounts,
+        /// The path in them, links followed inside; a folder or a file.
+        source: String,
+        /// What is there, for the mount point that may have to be made.
+        is_folder: bool,
+        /// The path inside.
+        target: String,
+        /// Refuses writes.
+        readonly: bool,
+    },
     /// An empty folder in memory.
     Tmpfs {
         /// The path inside.
@@ -98,15 +115,21 @@ pub enum Mount {
         size: Option<u64>,
         /// Its permission bits.
         mode: Option<u32>,
+        /// Lets programs in it run.
+        exec: bool,
+        /// Refuses writes.
+        readonly: bool,
     },
     /// A small file with the given bytes, in memory and private to this process tree.
     File {
         /// The path inside.
         target: String,
         /// The bytes.
-        content: Vec<u8>,
+        content: Redacted,
         /// Its permission bits.
         mode: u32,
+        /// Its user and group.
+        owner: (u32, u32),
         /// Refuses writes.
         readonly: bool,
     },
@@ -116,7 +139,10 @@ impl Mount {
     /// Returns the path inside.
     pub fn target(&self) -> &str {
         match self {
-            Mount::Bind { target, .. } | Mount::Tmpfs { target, .. } | Mount::File { target, .. } => target,
+            Mount::Bind { target, .. }
+            | Mount::Layers { target, .. }
+            | Mount::Tmpfs { target, .. }
+            | Mount::File { target, .. } => target,
         }
     }
 }

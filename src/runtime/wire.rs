@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 
 /// The longest message; a socket's default buffer takes it.
 const MESSAGE_BYTES: usize = 128 * 1024;
-/// The most descriptors that a message carries.
-const MESSAGE_FDS: usize = 8;
+/// The most descriptors that a message carries: those of a start, and the locks that it keeps.
+pub(super) const MESSAGE_FDS: usize = 64;
 
 /// Makes a connected pair of packet sockets, closed on exec.
 pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("registry", &["oci", "cache"]),
     // Connections are set up in one place, which is `registry`.
     ("fetch", &["redacted", "api", "blocking", "registry", "cache"]),
-    ("runtime", &["sys", "cache"]),
+    ("runtime", &["sys", "redacted", "cache"]),
     ("network", &["sys"]),
     ("volume", &[]),
     ("image", &["sys", "api", "blocking", "oci", "registry", "cache"]),
@@ -43,11 +43,15 @@ const LAYERS: &[(&str, &[&str])] = &[
             "build::solve",
         ],
     ),
-    ("container", &["sys", "api", "blocking", "oci", "runtime", "network", "volume", "image", "cache"]),
+    (
+        "container",
+        &["sys", "redacted", "api", "blocking", "oci", "runtime", "network", "volume", "image", "cache"],
+    ),
     (
         "engine",
         &[
             "sys",
+            "redacted",
             "blocking",
             "oci",
             "api",
@@ -66,7 +70,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "container",
         ],
     ),
-    ("cli", &["api", "oci", "engine", "sys"]),
+    ("cli", &["redacted", "api", "oci", "engine", "sys"]),
 ];
 
 /// `(word, the only places that may have it, why)`.

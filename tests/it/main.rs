@@ -24,6 +24,7 @@ mod layers;
 mod network;
 mod peer;
 mod registry;
+mod run_mounts;
 mod runtime;
 mod support;
 mod tree;

@@ -117,7 +117,7 @@ fn the_collector_takes_what_nothing_names_and_leaves_the_rest() {
     let swept = store.gc(&Sweep::default()).unwrap();
     assert_eq!((swept.snapshots, swept.blobs, swept.records, swept.bytes), (1, 1, 0, 11));
     assert!(!store.snapshot_dir(&loose).exists() && store.snapshot_dir(&recorded).exists());
-    let swept = store.gc(&Sweep { records: true }).unwrap();
+    let swept = store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap();
     assert_eq!((swept.snapshots, swept.records), (1, 1));
     assert!(store.snapshot_dir(&kept).exists());
     assert_eq!(store.read_blob(&id).unwrap(), b"{}");
@@ -130,9 +130,9 @@ fn a_chain_that_a_container_pins_outlives_its_image() {
     let (base, top) = (snapshot(&store, &lease, "1"), snapshot(&store, &lease, "2"));
     assert!(store.pin("container", &[base, top]).unwrap());
     drop(lease);
-    assert_eq!(store.gc(&Sweep { records: true }).unwrap(), Swept::default());
+    assert_eq!(store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap(), Swept::default());
     store.unpin("container").unwrap();
-    assert_eq!(store.gc(&Sweep { records: true }).unwrap().snapshots, 2);
+    assert_eq!(store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap().snapshots, 2);
     assert!(!store.pin("container", &[base]).unwrap(), "gone is gone");
 }
 
@@ -150,9 +150,9 @@ fn the_blobs_of_an_image_and_of_its_layers_outlive_the_build() {
         .put_image(&NewImage { id: config, manifest: Some(manifest), chain: vec![id], size: 1, created: 0 })
         .unwrap();
     drop(lease);
-    assert_eq!(store.gc(&Sweep { records: true }).unwrap(), Swept::default());
+    assert_eq!(store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap(), Swept::default());
     store.remove_image(&config).unwrap();
-    let swept = store.gc(&Sweep { records: true }).unwrap();
+    let swept = store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap();
     assert_eq!((swept.snapshots, swept.blobs), (1, 3));
     assert_eq!(store.layer_blobs(&diff.id).unwrap(), []);
 }
@@ -169,7 +169,7 @@ fn records_of_an_images_own_steps_survive_a_sweep_of_records() {
     let id = store.put_blob(b"c", &lease).unwrap();
     store.put_image(&NewImage { id, manifest: None, chain: vec![base, top], size: 1, created: 0 }).unwrap();
     drop(lease);
-    let swept = store.gc(&Sweep { records: true }).unwrap();
+    let swept = store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap();
     assert_eq!((swept.records, swept.snapshots), (1, 1));
     for (key, kept) in [("base", true), ("top", true), ("other", false)] {
         assert_eq!(store.record(&Digest::of(key)).unwrap().is_some(), kept, "{key}");

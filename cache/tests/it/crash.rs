@@ -27,7 +27,7 @@ fn writer() {
             store.flush().unwrap();
         }
         if round % 5 == 4 {
-            store.gc(&Sweep { records: true }).unwrap();
+            store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap();
         }
     }
 }
@@ -96,15 +96,15 @@ fn nothing_half_made_is_visible_after_a_kill() {
         build(&store, moment);
     }
     let store = Store::open(&root).unwrap();
-    store.gc(&Sweep { records: true }).unwrap();
+    store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap();
     assert_whole(&store);
     assert_tidy(&store, &root);
     for image in store.images().unwrap() {
         store.remove_image(&image.id).unwrap();
     }
-    store.gc(&Sweep { records: true }).unwrap();
+    store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap();
     assert_eq!((names(&store, "snapshots"), names(&store, "blobs/sha256")), (vec![], vec![]));
-    assert_eq!(store.gc(&Sweep { records: true }).unwrap(), Swept::default());
+    assert_eq!(store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap(), Swept::default());
 }
 
 fn assert_tidy(store: &Store, root: &Path) {

@@ -124,7 +124,7 @@ fn collector() {
     let Some(root) = root_of_child() else { return };
     let store = Store::open(&root).unwrap();
     while !root.join("stop").exists() {
-        store.gc(&Sweep { records: true }).unwrap();
+        store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap();
     }
 }
 
@@ -145,7 +145,7 @@ fn a_collector_beside_builds_takes_nothing_that_they_hold() {
     for image in store.images().unwrap() {
         store.remove_image(&image.id).unwrap();
     }
-    store.gc(&Sweep { records: true }).unwrap();
+    store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap();
     assert_eq!((names(&store, "snapshots"), names(&store, "blobs/sha256")), (vec![], vec![]));
     assert_eq!((names(&store, "tmp"), names(&store, "leases")), (vec![], vec![]));
 }

@@ -9,8 +9,8 @@ use kiln_grammar::{suggest, word};
 
 use super::scope::{PROXY_NAMES, Scope, platform_args};
 use super::stage::StageState;
-use super::{Graph, OpSpec, SourceSpec, Vertex, VertexId};
-use crate::api::NetworkMode;
+use super::{ContextId, Graph, OpSpec, SourceSpec, Vertex, VertexId};
+use crate::api::{Allow, NetworkMode};
 use crate::oci::{ImageConfig, Platform, Reference};
 
 /// How deep stages that the text doesn't name may need each other: each takes room on the stack.
@@ -33,6 +33,8 @@ pub struct Parameters {
     pub network: NetworkMode,
     /// `--add-host`.
     pub add_hosts: Vec<(String, String)>,
+    /// `--allow`.
+    pub allow: Allow,
     /// Proxy variables of the environment.
     pub proxies: Vec<(String, String)>,
 }
@@ -122,6 +124,8 @@ pub(super) struct Lowering<'a> {
     /// Stages that can't be done: their mistakes are told once, and nothing looks below them again.
     stopped: HashMap<usize, Stop>,
     vertices: Vec<Vertex>,
+    /// Parts of contexts that were made into layers, to be mounted.
+    pub(super) parts: HashMap<(ContextId, String), VertexId>,
     missing: Vec<Wanted>,
     pub(super) errors: Vec<Diagnostic>,
     pub(super) warnings: Vec<Diagnostic>,
@@ -144,6 +148,7 @@ impl<'a> Lowering<'a> {
             states: HashMap::new(),
             stopped: HashMap::new(),
             vertices: Vec::new(),
+            parts: HashMap::new(),
             missing: Vec::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
@@ -235,9 +240,10 @@ impl<'a> Lowering<'a> {
             let mut names = Vec::new();
             let globals = self.globals.clone();
             names.extend(word::expand(&stage.base.text, self.tree.directives.escape, &globals).ok());
-            names.extend(stage.instructions.iter().filter_map(|instruction| match &instruction.kind {
-                Kind::Copy(copy) => copy.from.as_ref().map(|from| from.text.clone()),
-                _ => None,
+            names.extend(stage.instructions.iter().flat_map(|instruction| match &instruction.kind {
+                Kind::Copy(copy) => copy.from.iter().map(|from| from.text.clone()).collect(),
+                Kind::Run(run) => run.mounts.iter().filter_map(super::mounts::named_from).collect(),
+                _ => Vec::new(),
             }));
             let (base, copied) =
                 names.split_first().map_or((None, names.as_slice()), |(base, rest)| (Some(base), rest));
@@ -397,6 +403,12 @@ impl<'a> Lowering<'a> {
                 None
             }
         }
+    }
+
+    /// Notes a mistake that was found elsewhere.
+    pub(super) fn wrong(&mut self, mistake: Diagnostic) -> Stop {
+        self.errors.push(mistake);
+        Stop::Wrong
     }
 
     /// Notes a mistake.

@@ -11,14 +11,16 @@
 //! 3. `scope`: which variables a word sees.
 //! 4. `from`: what `--from` names.
 //! 5. `transfer`: COPY and ADD; `chmod`: their modes.
-//! 6. `checks`: what is legal but unwise.
-//! 7. `history`: the text that `kiln history` shows of each instruction; `name`: what the progress shows.
+//! 6. `run`: the program of a RUN; `mounts`: what its `--mount`s name.
+//! 7. `checks`: what is legal but unwise.
+//! 8. `history`: the text that `kiln history` shows of each instruction; `name`: what the progress shows.
 
 mod checks;
 mod chmod;
 mod from;
 mod history;
 mod lower;
+mod mounts;
 mod name;
 mod op;
 mod remote;
@@ -31,7 +33,10 @@ mod transfer;
 
 pub use chmod::{Chmod, ModeChange};
 pub use lower::{Base, BaseRequest, Bases, Lowered, Parameters, Wanted, lower};
-pub use op::{CopySource, CopySpec, ExecSpec, MkdirSpec, OpSpec, SCRIPT_FOLDER, Script, SourceSpec};
+pub use op::{
+    CopySource, CopySpec, DeviceSpec, ExecSpec, FileOwner, MkdirSpec, MountKind, MountSpec, OpSpec,
+    SCRIPT_FOLDER, Script, SourceSpec,
+};
 
 use kiln_grammar::ast::Span;
 

@@ -2,14 +2,13 @@
 
 use kiln_grammar::word::Lookup;
 
-use super::scope::Scope;
 use crate::api::RemoteSource;
 
 /// Returns `text` with its first word in upper case and the variables that `scope` knows filled in.
 ///
 /// For people only: `$name` and `${name}` are filled in outside of single quotes; what isn't set (a shell's own
 /// variable, say), has a modifier, or is escaped stays as written. Quotes and escapes stay too.
-pub(super) fn shown(text: &str, escape: char, scope: &Scope) -> String {
+pub(super) fn shown(text: &str, escape: char, scope: &dyn Lookup) -> String {
     let (keyword, rest) = text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));
     let mut out = keyword.to_ascii_uppercase();
     let (mut rest, mut single, mut double) = (rest, false, false);
@@ -45,7 +44,7 @@ pub(super) fn remote(source: &RemoteSource) -> String {
 }
 
 /// The value of the variable that `text` starts with, and how long its name is as written.
-fn variable(text: &str, scope: &Scope) -> Option<(String, usize)> {
+fn variable(text: &str, scope: &dyn Lookup) -> Option<(String, usize)> {
     let braced = text.starts_with("${");
     let start = if braced { 2 } else { 1 };
     let name = &text[start..];
@@ -61,6 +60,7 @@ fn variable(text: &str, scope: &Scope) -> Option<(String, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::graph::scope::Scope;
 
     #[test]
     fn known_variables_are_filled_in_and_the_rest_stays() {

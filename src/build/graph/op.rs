@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use kiln_cache::Digest;
+use kiln_cache::{Digest, Sharing};
 
 use super::Chmod;
 use crate::api::{NetworkMode, RemoteSource};
@@ -67,6 +67,95 @@ pub struct ExecSpec {
     pub script: Option<Script>,
     /// Extra entries of /etc/hosts, `(name, address)`.
     pub add_hosts: Vec<(String, String)>,
+    /// `--mount`, sorted by target, so that what lies inside of another mount comes after it.
+    pub mounts: Vec<MountSpec>,
+    /// `--security=insecure`: no sandbox.
+    pub insecure: bool,
+    /// `--device`, CDI names, and whether the step needs them.
+    pub devices: Vec<DeviceSpec>,
+}
+
+/// A `--mount` of a RUN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountSpec {
+    /// Where it goes: absolute and clean; `None` for a secret that is only a variable.
+    pub target: Option<String>,
+    /// What is mounted.
+    pub kind: MountKind,
+}
+
+/// What a RUN mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    /// Files of what a vertex made; writes are gone after the step.
+    Files {
+        /// Which of the vertex' reads.
+        read: usize,
+        /// The path in it; absolute and clean.
+        source: String,
+        /// Refuses writes.
+        readonly: bool,
+    },
+    /// A folder that later builds find again.
+    Cache {
+        /// Its name, the namespace included.
+        id: String,
+        /// What a new one begins with: which of the vertex' reads, and the path in it.
+        from: Option<(usize, String)>,
+        /// Who may have it at the same time.
+        sharing: Sharing,
+        /// Mode and owner of a new one.
+        owner: Option<FileOwner>,
+        /// Refuses writes.
+        readonly: bool,
+    },
+    /// An empty folder in memory.
+    Tmpfs {
+        /// The most that it may hold, in bytes.
+        size: Option<u64>,
+        /// Refuses writes.
+        readonly: bool,
+    },
+    /// A secret of the build.
+    Secret {
+        /// Its name.
+        id: String,
+        /// The variable that has it.
+        env: Option<String>,
+        /// Whether the step needs it.
+        required: bool,
+        /// Of its file.
+        owner: FileOwner,
+    },
+    /// A socket of the user's ssh agent.
+    Ssh {
+        /// The agent's name.
+        id: String,
+        /// Whether the step needs it.
+        required: bool,
+        /// Of the socket.
+        owner: FileOwner,
+    },
+}
+
+/// Mode and owner of what a mount makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileOwner {
+    /// Permission bits.
+    pub mode: u32,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// A `--device` of a RUN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceSpec {
+    /// Its CDI name: `vendor/class=device`, or `vendor/class` for all of them.
+    pub name: String,
+    /// Whether the step needs it.
+    pub required: bool,
 }
 
 /// Where heredoc scripts are mounted; BuildKit's place, so that error messages look alike.
@@ -106,10 +195,36 @@ pub struct CopySpec {
 }
 
 impl CopySpec {
+    /// Returns a copy of `path` and nothing else, names and modes kept.
+    pub fn of(path: &str, destination: &str) -> Self {
+        Self {
+            sources: vec![CopySource::Path(without_wildcards(path))],
+            destination: destination.to_owned(),
+            chown: None,
+            chmod: None,
+            excludes: Vec::new(),
+            reset_owner: false,
+            unpack: false,
+            parents: false,
+        }
+    }
+
     /// Returns the mode that something of the source with `mode` gets.
     pub fn mode(&self, mode: u32, is_dir: bool) -> u32 {
         self.chmod.as_ref().map_or(mode, |chmod| chmod.apply(mode, is_dir))
     }
+}
+
+/// Escapes what a copy would take for a wildcard.
+fn without_wildcards(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for c in path.chars() {
+        if matches!(c, '*' | '?' | '[' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
 }
 
 /// One source of a copy.

@@ -1,10 +1,11 @@
 //! RUN: the command line that the shell gets, heredocs included.
 
-use kiln_grammar::ast::{CommandLine, Heredoc, Instruction, Run, Word};
+use kiln_grammar::ast::{CommandLine, Heredoc, Instruction, Run, Span, Word};
+use kiln_grammar::run_flags::{self, Network, Security};
 
 use super::lower::{Lowering, Stop};
 use super::stage::{StageState, clean};
-use super::{ExecSpec, OpSpec, SCRIPT_FOLDER, Script, history};
+use super::{DeviceSpec, ExecSpec, OpSpec, SCRIPT_FOLDER, Script, history};
 use crate::api::NetworkMode;
 
 impl StageState {
@@ -14,9 +15,13 @@ impl StageState {
         instruction: &Instruction,
         run: &Run,
     ) -> Result<(), Stop> {
-        refuse_unsupported(lowering, run)?;
-        let network = self.run_network(lowering, run.network.as_ref())?;
+        // The mistakes of all flags are told together.
+        let network = self.run_network(lowering, run.network.as_ref());
+        let insecure = self.run_security(lowering, run.security.as_ref());
+        let devices = self.run_devices(lowering, &run.devices);
+        let mounts = self.mounts(lowering, &run.mounts);
         let (args, script) = self.run_program(lowering, instruction, run)?;
+        let (network, insecure, devices, mounts) = (network?, insecure?, devices?, mounts?);
         let created_by = history::run(&args, &self.scope.declared());
         let env = self.scope.environment();
         let hidden_env = self.proxies(lowering);
@@ -29,9 +34,12 @@ impl StageState {
             network,
             script,
             add_hosts: lowering.parameters.add_hosts.clone(),
+            mounts: mounts.specs,
+            insecure,
+            devices,
         };
         let shown = instruction.original.clone();
-        self.step(lowering, OpSpec::Exec(spec), Vec::new(), (&shown, instruction.span), created_by);
+        self.step(lowering, OpSpec::Exec(spec), mounts.reads, (&shown, instruction.span), created_by);
         Ok(())
     }
 
@@ -58,23 +66,51 @@ impl StageState {
 
     fn run_network(&self, lowering: &mut Lowering<'_>, word: Option<&Word>) -> Result<NetworkMode, Stop> {
         let Some(word) = word else { return Ok(lowering.parameters.network) };
-        let text = lowering.expand(word, &self.scope).ok_or(Stop::Wrong)?;
-        match text.as_str() {
-            "" | "default" => Ok(lowering.parameters.network),
-            "none" => Ok(NetworkMode::None),
-            "host" if lowering.parameters.network == NetworkMode::Host => Ok(NetworkMode::Host),
-            "host" => Err(lowering.error(
-                "host-network",
-                word.span,
-                "RUN --network=host needs the user's consent".to_owned(),
-                Some("build with `--network host`".to_owned()),
-            )),
-            other => {
-                let message = format!("invalid network mode `{other}`");
-                let hint = Some("use default, none or host".to_owned());
-                Err(lowering.error("bad-network", word.span, message, hint))
+        let escape = lowering.tree.directives.escape;
+        let network = run_flags::network(word, escape, &self.scope).map_err(|wrong| lowering.wrong(wrong))?;
+        let whole = lowering.parameters.network;
+        match network {
+            Network::Default => Ok(whole),
+            Network::None => Ok(NetworkMode::None),
+            Network::Host if whole == NetworkMode::Host || lowering.parameters.allow.network_host => {
+                Ok(NetworkMode::Host)
+            }
+            Network::Host => Err(lowering.not_allowed("network.host", "RUN --network=host", word.span)),
+        }
+    }
+
+    /// Whether the step runs without a sandbox.
+    fn run_security(&self, lowering: &mut Lowering<'_>, word: Option<&Word>) -> Result<bool, Stop> {
+        let Some(word) = word else { return Ok(false) };
+        let escape = lowering.tree.directives.escape;
+        let security =
+            run_flags::security(word, escape, &self.scope).map_err(|wrong| lowering.wrong(wrong))?;
+        match security {
+            Security::Sandbox => Ok(false),
+            Security::Insecure if lowering.parameters.allow.security_insecure => Ok(true),
+            Security::Insecure => {
+                Err(lowering.not_allowed("security.insecure", "RUN --security=insecure", word.span))
             }
         }
+    }
+
+    fn run_devices(&self, lowering: &mut Lowering<'_>, words: &[Word]) -> Result<Vec<DeviceSpec>, Stop> {
+        let escape = lowering.tree.directives.escape;
+        let mut devices = Vec::with_capacity(words.len());
+        for word in words {
+            if !lowering.parameters.allow.all_devices {
+                return Err(lowering.unsupported("RUN --device", word.span));
+            }
+            let device =
+                run_flags::device(word, escape, &self.scope).map_err(|wrong| lowering.wrong(wrong))?;
+            let allow = &lowering.parameters.allow;
+            if !allow.all_devices && !allow.devices.contains(&device.name) {
+                let entitlement = format!("device={}", device.name);
+                return Err(lowering.not_allowed(&entitlement, "RUN --device", word.span));
+            }
+            devices.push(DeviceSpec { name: device.name, required: device.required });
+        }
+        Ok(devices)
     }
 
     /// The program and, for a heredoc that starts with `#!`, the script that it is.
@@ -120,17 +156,10 @@ fn with_bodies(line: &str, heredocs: &[Heredoc]) -> String {
     text
 }
 
-fn refuse_unsupported(lowering: &mut Lowering<'_>, run: &Run) -> Result<(), Stop> {
-    if let Some(mount) = run.mounts.first() {
-        return Err(lowering.unsupported("RUN --mount", mount.span));
-    }
-    if let Some(device) = run.devices.first() {
-        return Err(lowering.unsupported("RUN --device", device.span));
-    }
-    match &run.security {
-        Some(word) if word.text != "sandbox" => {
-            Err(lowering.unsupported("RUN --security=insecure", word.span))
-        }
-        _ => Ok(()),
+impl Lowering<'_> {
+    /// Notes that a step wants what its user has to allow.
+    fn not_allowed(&mut self, entitlement: &str, what: &str, span: Span) -> Stop {
+        let message = format!("{what} needs the user's consent");
+        self.error("not-allowed", span, message, Some(format!("build with `--allow {entitlement}`")))
     }
 }

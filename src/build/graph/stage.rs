@@ -6,6 +6,7 @@ use kiln_grammar::ast::{CommandLine, Declaration, Healthcheck, Instruction, Kind
 use kiln_grammar::{parse_trigger, word};
 
 use super::lower::{Lowering, StageBase, Stop};
+use super::mounts::Masked;
 use super::scope::{DEFAULT_PATH, Scope};
 use super::{HistoryPlan, ImagePlan, Input, MkdirSpec, OpSpec, Vertex, VertexId, history, name};
 use crate::oci::{self, Empty, HistoryEntry, ImageConfig, Platform};
@@ -180,15 +181,19 @@ impl StageState {
         (shown, span): (&str, Span),
         created_by: String,
     ) {
-        let name = self.step_name(lowering, shown);
+        let name = self.step_name(lowering, shown, &op);
         let vertex = lowering.vertex(Vertex { op, rootfs: Some(self.rootfs), reads, name, span });
         self.stand_on(vertex, created_by);
     }
 
     /// The name of the next step: its number and its text.
-    pub(super) fn step_name(&mut self, lowering: &Lowering<'_>, shown: &str) -> String {
-        let escape = lowering.tree.directives.escape;
-        format!("{} {}", self.label.next(), name::shown(shown, escape, &self.scope))
+    pub(super) fn step_name(&mut self, lowering: &Lowering<'_>, shown: &str, op: &OpSpec) -> String {
+        let mounts = match op {
+            OpSpec::Exec(spec) => spec.mounts.as_slice(),
+            _ => &[],
+        };
+        let masked = Masked { scope: &self.scope, mounts };
+        format!("{} {}", self.label.next(), name::shown(shown, lowering.tree.directives.escape, &masked))
     }
 
     /// Goes on from `vertex`, which made the layer of the instruction `created_by`.

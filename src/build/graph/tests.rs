@@ -20,6 +20,7 @@ pub(super) fn parameters() -> Parameters {
         build_platform: Platform::new("linux", "amd64", None),
         network: NetworkMode::Bridge,
         add_hosts: Vec::new(),
+        allow: crate::api::Allow::default(),
         proxies: Vec::new(),
     }
 }
@@ -301,8 +302,8 @@ fn heredocs_become_the_shells_argument_a_script_or_a_file() {
 #[test]
 fn what_is_not_built_yet_is_refused_by_name() {
     for (text, message) in [
-        ("RUN --mount=type=cache,target=/c true", "RUN --mount is not supported yet"),
-        ("RUN --security=insecure true", "RUN --security=insecure is not supported yet"),
+        ("RUN --mount=type=ssh true", "a mount of secrets or ssh agents is not supported yet"),
+        ("RUN --security=insecure true", "RUN --security=insecure needs the user's consent"),
         ("RUN --network=host true", "RUN --network=host needs the user's consent"),
     ] {
         assert_eq!(errors(&format!("FROM a\n{text}\n")), [message]);

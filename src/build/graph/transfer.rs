@@ -82,7 +82,7 @@ impl StageState {
         (shown, span): (&str, Span),
         created_by: String,
     ) {
-        let name = self.step_name(lowering, shown);
+        let name = self.step_name(lowering, shown, &OpSpec::Merge);
         let on_stage = |op, reads, name: &str| Vertex {
             op,
             rootfs: Some(self.rootfs),

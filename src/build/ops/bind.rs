@@ -36,6 +36,7 @@ pub(crate) fn bind(
                 platform: platform.to_owned(),
                 machine: Arc::clone(machine),
                 name: vertex.name.clone(),
+                named_by_content: vertex.reads.iter().map(|read| named_by_content(read, graph)).collect(),
             }),
             OpSpec::Copy(spec) => Arc::new(CopyOp {
                 spec: Arc::new(spec.clone()),
@@ -62,6 +63,15 @@ fn inputs(vertex: &Vertex) -> Vec<usize> {
         Input::Context(_) => None,
     });
     vertex.rootfs.into_iter().chain(made).collect()
+}
+
+/// Tells whether the result id of what is read follows from its bytes alone: a part of a context, in a layer of
+/// its own.
+fn named_by_content(read: &Input, graph: &Graph) -> bool {
+    let Input::Vertex(vertex) = read else { return false };
+    let vertex = &graph.vertices[*vertex];
+    let on_nothing = vertex.rootfs.is_some_and(|below| matches!(graph.vertices[below].op, OpSpec::Scratch));
+    matches!(vertex.op, OpSpec::Copy(_)) && on_nothing
 }
 
 /// Which of a copy's inputs says whom it gives its files to, if that isn't its rootfs: the last one.

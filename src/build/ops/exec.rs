@@ -14,11 +14,12 @@ use std::sync::Arc;
 
 use ignore::WalkBuilder;
 use kiln_cache::key::KeyBuilder;
-use kiln_cache::{Snapshot, SnapshotId, Staged};
+use kiln_cache::{CacheMountRequest, Digest, Snapshot, SnapshotId, Staged, Store};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 use super::machine::Machine;
+use super::mounts::{self, Prepared};
 use super::tail::LogTail;
 use super::{now, system};
 use crate::api::{Event, Failure, FailureKind, NetworkMode, Stream};
@@ -26,6 +27,7 @@ use crate::blocking;
 use crate::build::graph::{ExecSpec, SCRIPT_FOLDER};
 use crate::build::solve::{Context, Executed, Key, Op, OpError, OpFuture, Outcome};
 use crate::network::Endpoint;
+use crate::redacted::Redacted;
 use crate::runtime::{Exit, Killer, Mount, Net, Spec, Step, StepIo};
 
 /// The host name that RUN steps see: fixed, so that no key and no layer depends on the machine.
@@ -44,10 +46,52 @@ pub(super) struct Exec {
     pub(super) platform: String,
     pub(super) machine: Arc<Machine>,
     pub(super) name: String,
+    /// For each of the reads: whether its result id already stands for its bytes.
+    pub(super) named_by_content: Vec<bool>,
 }
 
 impl Op for Exec {
     fn cheap_key(&self, inputs: &[Outcome]) -> Key {
+        let reads = self.spec.mounts.iter().filter_map(mounts::read_of);
+        self.key(
+            inputs,
+            "mounted result",
+            &reads.map(|(read, _)| inputs[1 + read].id.to_string()).collect::<Vec<_>>(),
+        )
+    }
+
+    fn family(&self, inputs: &[Outcome]) -> Digest {
+        self.key(inputs, "", &[]).digest
+    }
+
+    fn content_key(&self, inputs: &[Outcome], store: &Store) -> Result<Option<Key>, OpError> {
+        if !self.reads_more_than_named() {
+            return Ok(None);
+        }
+        Ok(Some(self.key(inputs, "mounted", &self.contents(inputs, store)?)))
+    }
+
+    fn cache_mounts(&self, inputs: &[Outcome]) -> Vec<CacheMountRequest> {
+        mounts::caches(&self.spec.mounts, &inputs[1..])
+    }
+
+    fn execute<'a>(&'a self, inputs: &'a [Outcome], context: &'a Context) -> OpFuture<'a> {
+        Box::pin(self.run(inputs, context))
+    }
+}
+
+/// A step that was started.
+struct Running {
+    // The step goes first when this is dropped: it is killed before its files are removed.
+    step: Step,
+    prepared: Prepared,
+    staged: Staged,
+    endpoint: Option<Endpoint>,
+}
+
+impl Exec {
+    /// The key; what is mounted enters as `mounted`, one for each mount that reads something, called `name`.
+    fn key(&self, inputs: &[Outcome], name: &str, mounted: &[String]) -> Key {
         let spec = &self.spec;
         let mut key = KeyBuilder::new("exec", 1)
             .field("platform", &self.platform)
@@ -65,27 +109,59 @@ impl Op for Exec {
         if let Some(script) = &spec.script {
             key = key.field("script name", &script.name).field("script", &script.body);
         }
+        if spec.insecure {
+            key = key.field("security", "insecure");
+        }
+        for device in &spec.devices {
+            key = key.field("device", &device.name);
+        }
+        for mount in &spec.mounts {
+            key = key.field("mount", mounts::definition(mount));
+        }
+        for what in mounted {
+            key = key.field(name, what);
+        }
         Key { parts: key.parts(), digest: key.digest() }
     }
 
-    fn execute<'a>(&'a self, inputs: &'a [Outcome], context: &'a Context) -> OpFuture<'a> {
-        Box::pin(self.run(inputs, context))
+    /// Tells whether a mount reads something that only its bytes name.
+    fn reads_more_than_named(&self) -> bool {
+        let mut reads = self.spec.mounts.iter().filter_map(mounts::read_of);
+        reads.any(|(read, _)| !self.named_by_content[read])
     }
-}
 
-/// A step that was started.
-struct Running {
-    // The step goes first when this is dropped: it is killed before its files are removed.
-    step: Step,
-    staged: Staged,
-    endpoint: Option<Endpoint>,
-}
+    /// What the mounts show, in their order. Blocking.
+    fn contents(&self, inputs: &[Outcome], store: &Store) -> Result<Vec<String>, OpError> {
+        let reads = self.spec.mounts.iter().filter_map(mounts::read_of);
+        let content = |(read, source): (usize, &str)| {
+            let result = &inputs[1 + read];
+            match self.named_by_content[read] {
+                true => Ok(result.id.to_string()),
+                false => mounts::content(result, source, store).map(|digest| digest.to_string()),
+            }
+        };
+        reads.map(content).collect()
+    }
 
-impl Exec {
+    /// The key under which the outcome is recorded, made beside the running step: reading what it mounts may
+    /// take long.
+    fn own_key(
+        &self,
+        inputs: &[Outcome],
+        context: &Context,
+    ) -> tokio::task::JoinHandle<Result<Key, OpError>> {
+        let (exec, inputs, store) = (self.clone(), inputs.to_vec(), context.store.clone());
+        tokio::spawn(blocking::run("read mounted files", move || {
+            let contents = exec.contents(&inputs, &store)?;
+            Ok(exec.key(&inputs, "mounted", &contents))
+        }))
+    }
+
     /// Two blocking calls, with the output between them: a change of threads costs as much as a mount.
     async fn run(&self, inputs: &[Outcome], context: &Context) -> Result<Executed, OpError> {
-        let (exec, rootfs, own_context) = (self.clone(), inputs[0].clone(), context.clone());
-        let started = blocking::run("start step", move || exec.start(&rootfs, &own_context)).await?;
+        let own_key = self.reads_more_than_named().then(|| self.own_key(inputs, context));
+        let (exec, own_inputs, own_context) = (self.clone(), inputs.to_vec(), context.clone());
+        let started = blocking::run("start step", move || exec.start(&own_inputs, &own_context)).await?;
         let (running, outputs) = started;
         let mut tail = LogTail::default();
         forward(outputs, context, &mut tail).await;
@@ -97,7 +173,12 @@ impl Exec {
         killer.disarm();
         let (exit, snapshot) = ended?;
         let Some(snapshot) = snapshot else { return Err(self.failed(exit, tail)) };
-        let key = self.cheap_key(inputs);
+        let key = match own_key {
+            Some(task) => {
+                task.await.unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))?
+            }
+            None => self.cheap_key(inputs),
+        };
         let id = KeyBuilder::new("exec-result", 1)
             .field("key", key.digest.to_string())
             .field("run", run.to_string())
@@ -109,7 +190,9 @@ impl Exec {
     }
 
     /// Stages a snapshot, takes a network and starts the program. Blocking.
-    fn start(&self, rootfs: &Outcome, context: &Context) -> Result<(Running, [OwnedFd; 2]), OpError> {
+    fn start(&self, inputs: &[Outcome], context: &Context) -> Result<(Running, [OwnedFd; 2]), OpError> {
+        let (rootfs, reads) = (&inputs[0], &inputs[1..]);
+        let mut prepared = mounts::prepare(&self.spec.mounts, reads, context)?;
         let below = rootfs.chain.last().map(|snapshot| context.store.snapshot_dir(snapshot));
         let staged = context.store.stage(&context.lease).map_err(|error| system(&error))?;
         super::inherit_root(below.as_deref(), &staged.fs()).map_err(|error| system(&error))?;
@@ -126,21 +209,27 @@ impl Exec {
         };
         let (out_reader, stdout) = io::pipe().map_err(|error| system(&error))?;
         let (err_reader, stderr) = io::pipe().map_err(|error| system(&error))?;
-        let io = StepIo { stdin: None, stdout: stdout.into(), stderr: stderr.into() };
-        let spec = self.runtime_spec(rootfs, &staged, context);
+        let io = StepIo {
+            stdin: None,
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+            keep: std::mem::take(&mut prepared.keep),
+        };
+        let spec = self.runtime_spec(rootfs, &staged, &mut prepared, context);
         let step = self.machine.launcher()?.run(&spec, io, namespace).map_err(|error| {
             let mut failure = Failure::from_error(FailureKind::System, &error);
             failure.causes.insert(0, failure.message.clone());
             failure.message = format!("process {} could not be started", self.shown());
             Box::new(failure)
         })?;
-        Ok((Running { step, staged, endpoint }, [out_reader.into(), err_reader.into()]))
+        Ok((Running { step, prepared, staged, endpoint }, [out_reader.into(), err_reader.into()]))
     }
 
     /// Waits for the end and seals what a program that did well left. Blocking.
     fn end(&self, running: Running, created: i64) -> Result<(Exit, Option<SnapshotId>), OpError> {
-        let Running { step, staged, endpoint } = running;
+        let Running { step, prepared, staged, endpoint } = running;
         let exit = step.wait().map_err(|error| system(&error))?;
+        drop(prepared);
         if let Some(endpoint) = endpoint {
             self.machine.release(endpoint);
         }
@@ -150,13 +239,20 @@ impl Exec {
         Ok((exit, Some(seal(staged, created)?)))
     }
 
-    fn runtime_spec(&self, rootfs: &Outcome, staged: &Staged, context: &Context) -> Spec {
+    fn runtime_spec(
+        &self,
+        rootfs: &Outcome,
+        staged: &Staged,
+        prepared: &mut Prepared,
+        context: &Context,
+    ) -> Spec {
         let spec = &self.spec;
         let env = spec.env.iter().chain(&spec.hidden_env).map(|(name, value)| format!("{name}={value}"));
         let file = |target: &str, content: String| Mount::File {
             target: target.to_owned(),
-            content: content.into_bytes(),
+            content: Redacted::new(content),
             mode: 0o644,
+            owner: (0, 0),
             readonly: true,
         };
         let hosts = crate::network::hosts_file(HOSTNAME, None, None, &spec.add_hosts);
@@ -168,11 +264,13 @@ impl Exec {
         if let Some(script) = &spec.script {
             mounts.push(Mount::File {
                 target: format!("{SCRIPT_FOLDER}/{}", script.name),
-                content: script.body.clone().into_bytes(),
+                content: Redacted::new(script.body.clone()),
                 mode: 0o755,
+                owner: (0, 0),
                 readonly: true,
             });
         }
+        mounts.append(&mut prepared.mounts);
         Spec {
             id: staged.id().to_string(),
             rootfs: context.store.overlay(&rootfs.chain, Some(staged)),
@@ -185,6 +283,7 @@ impl Exec {
             mounts,
             network: if spec.network == NetworkMode::Host { Net::Host } else { Net::Namespace },
             remove_stubs: true,
+            privileged: spec.insecure,
             ..Spec::default()
         }
     }

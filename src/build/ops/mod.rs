@@ -8,6 +8,7 @@ mod exec;
 mod link;
 mod machine;
 pub mod mkdir;
+mod mounts;
 mod remote;
 mod source;
 mod tail;

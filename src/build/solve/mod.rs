@@ -8,8 +8,8 @@
 //!    key's lock (another kiln may be at the same step), looks up again, and executes.
 //! 3. The first failure cancels the rest.
 //!
-//! Locks: inputs complete → key lock → look up again → job slot → execute. A task holds one key lock
-//! at most, and waits for nothing but the slot while it does. Equal vertices of one build meet at the
+//! Locks: inputs complete → key lock → look up again → cache mounts, sorted → job slot → execute. A task holds one
+//! key lock at most, and waits for nothing but cache mounts and the slot while it does. Equal vertices of one build meet at the
 //! same key lock, so they run once.
 
 mod lookup;

@@ -2,8 +2,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
-use kiln_cache::{Digest, Lease, SnapshotId, Store};
+use kiln_cache::{CacheMount, CacheMountRequest, Digest, Lease, SnapshotId, Store};
 
 use super::Outcome;
 use crate::api::{Events, Failure, StepId};
@@ -43,6 +44,8 @@ pub struct Context {
     pub events: Events,
     /// The step, if users see it.
     pub step: Option<StepId>,
+    /// The caches that the op asked for, sorted by their ids; held until the op has ended.
+    pub cache_mounts: Arc<[CacheMount]>,
 }
 
 /// One vertex' work: its keys beside its execution.
@@ -72,6 +75,12 @@ pub trait Op: Send + Sync {
     fn content_key(&self, inputs: &[Outcome], store: &Store) -> Result<Option<Key>, OpError> {
         let _ = (inputs, store);
         Ok(None)
+    }
+
+    /// The caches that the op has to hold while it works.
+    fn cache_mounts(&self, inputs: &[Outcome]) -> Vec<CacheMountRequest> {
+        let _ = inputs;
+        Vec::new()
     }
 
     /// Does the work on `inputs`, whose layers are present and held.

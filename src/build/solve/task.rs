@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kiln_cache::{Digest, KeyLock};
+use kiln_cache::{CacheMount, CacheMountRequest, Digest, KeyLock};
 use tokio::sync::SetOnce;
 use tokio::task::JoinSet;
 
@@ -13,6 +13,9 @@ use crate::blocking;
 
 /// How often a key that another process works on is tried again: from the first to the last.
 const LOCK_POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// How long a step waits for a cache before its user hears of it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Steps that may run at the same time, per processor: most of them wait for the network or a disk.
 const SLOTS_PER_CPU: usize = 8;
@@ -83,8 +86,9 @@ impl Solver {
             }
             Claim::Run(lock) => lock,
         };
+        let cache_mounts = self.cache_mounts(vertex, &inputs).await?;
         let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
-        self.execute(vertex, cheap, inputs).await
+        self.execute(vertex, cheap, inputs, cache_mounts).await
     }
 
     /// Takes the key's lock, looks the vertex up again and holds what it will read.
@@ -126,11 +130,55 @@ impl Solver {
         Ok(Some(Claim::Run(lock)))
     }
 
+    /// Waits for the caches that the vertex needs, one after the other in an order that all tasks of all
+    /// processes keep, so that none waits for another in a circle.
+    async fn cache_mounts(
+        self: &Arc<Self>,
+        vertex: usize,
+        inputs: &[Outcome],
+    ) -> Result<Vec<CacheMount>, OpError> {
+        let mut wanted = self.nodes[vertex].op.cache_mounts(inputs);
+        // One step may mount a cache several times: it holds it once, by the strictest of its wishes.
+        wanted.sort();
+        wanted.dedup_by(|next, kept| {
+            let same = next.id == kept.id;
+            if same {
+                kept.sharing = kept.sharing.max(next.sharing);
+            }
+            same
+        });
+        let mut held = Vec::with_capacity(wanted.len());
+        for request in wanted {
+            held.push(self.cache_mount(request).await?);
+        }
+        Ok(held)
+    }
+
+    async fn cache_mount(self: &Arc<Self>, request: CacheMountRequest) -> Result<CacheMount, OpError> {
+        let started = Instant::now();
+        let (mut pause, mut told) = (LOCK_POLL.0, false);
+        loop {
+            let (store, asked) = (self.store.clone(), request.clone());
+            let tried = blocking::run("lock cache mount", move || store.try_cache_mount(&asked)).await;
+            if let Some(held) = tried.map_err(lookup::store_error)? {
+                return Ok(held);
+            }
+            if !told && started.elapsed() >= PATIENCE {
+                let text = format!("waiting for another step to be done with the cache `{}`", request.name);
+                self.events.send(Event::Status(text));
+                told = true;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOCK_POLL.1);
+        }
+    }
+
     async fn execute(
         self: &Arc<Self>,
         vertex: usize,
         cheap: Key,
         inputs: Vec<Outcome>,
+        cache_mounts: Vec<CacheMount>,
     ) -> Result<Outcome, OpError> {
         let node = &self.nodes[vertex];
         let started = Instant::now();
@@ -142,6 +190,7 @@ impl Solver {
             lease: self.lease.clone(),
             events: self.events.clone(),
             step: node.step,
+            cache_mounts: cache_mounts.into(),
         };
         let executed = node.op.execute(&inputs, &context).await;
         let executed = executed.inspect_err(|error| {

@@ -162,6 +162,9 @@ fn request(build: &Build, environment: &Environment) -> Result<(BuildRequest, Op
         network,
         outputs,
         add_hosts,
+        secrets: Vec::new(),
+        ssh: Vec::new(),
+        allow: crate::api::Allow::default(),
     };
     Ok((request, found.spooled))
 }

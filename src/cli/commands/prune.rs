@@ -6,7 +6,7 @@ use super::rmi;
 use crate::api::PruneRequest;
 use crate::cli::error::Error;
 use crate::cli::session::{Invocation, print};
-use crate::cli::{exit, flags, tell, units};
+use crate::cli::{exit, flags, tell, text, units};
 
 /// `kiln prune`
 #[derive(Debug, Default, clap::Args)]
@@ -73,6 +73,10 @@ fn prune(invocation: &Invocation<'_>, request: &PruneRequest, what: &str, force:
     }
     if report.records > 0 {
         out += &format!("Deleted build cache records: {}\n\n", report.records);
+    }
+    if !report.cache_mounts.is_empty() {
+        let names: Vec<String> = report.cache_mounts.iter().map(|name| text::one_line(name)).collect();
+        out += &format!("Deleted cache mounts:\n{}\n\n", names.join("\n"));
     }
     out += &format!("Total reclaimed space: {}\n", units::size(report.bytes, 4));
     print(&out)?;

@@ -23,6 +23,8 @@ struct Slot {
     /// The engine has closed its side: the step is being killed.
     abandoned: bool,
     stage: Stage,
+    /// Closed when every process of the step is dead: last in the order of drops.
+    _kept: Vec<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -132,8 +134,11 @@ fn wait(control: &OwnedFd, slots: &[Slot]) -> io::Result<Vec<bool>> {
 fn begin(request: &Request, fds: Vec<OwnedFd>) -> Option<Slot> {
     let mut fds = fds.into_iter();
     let (spec, status) = (fds.next()?, fds.next()?);
-    match start(request, spec, fds) {
-        Ok(starting) => Some(Slot { status, abandoned: false, stage: Stage::Starting(starting) }),
+    match start(request, spec, &mut fds) {
+        Ok(starting) => {
+            let stage = Stage::Starting(starting);
+            Some(Slot { stage, status, _kept: fds.collect(), abandoned: false })
+        }
         Err(error) => {
             let _ = wire::send(&status, &Reply::Failed(error), &[]);
             None
@@ -144,7 +149,7 @@ fn begin(request: &Request, fds: Vec<OwnedFd>) -> Option<Slot> {
 fn start(
     request: &Request,
     spec: OwnedFd,
-    mut fds: impl Iterator<Item = OwnedFd>,
+    fds: &mut impl Iterator<Item = OwnedFd>,
 ) -> Result<Starting, StartError> {
     let missing = || StartError::new("launcher", "the request lacks a descriptor");
     let mut spec = File::from(spec);

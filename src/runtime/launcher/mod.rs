@@ -37,7 +37,7 @@ use super::wire;
 pub(super) const DOOR: &str = "_launcher";
 
 /// The engine's request: start what the first descriptor holds. The rest are the status socket, stdout, stderr,
-/// then stdin and the network namespace when told.
+/// then stdin and the network namespace when told, then what is to be kept open.
 #[derive(Debug, Serialize, Deserialize)]
 struct Request {
     stdin: bool,
@@ -67,7 +67,13 @@ pub struct StepIo {
     pub stdout: OwnedFd,
     /// Where it writes errors: the end of a pipe.
     pub stderr: OwnedFd,
+    /// Kept open until every process of the step is dead, also when the engine is killed: locks. At most
+    /// [`MOST_KEPT`].
+    pub keep: Vec<OwnedFd>,
 }
+
+/// The most descriptors that a step keeps.
+pub const MOST_KEPT: usize = wire::MESSAGE_FDS - 6;
 
 /// A launcher process. Dropping it kills all its steps.
 #[derive(Debug)]
@@ -114,6 +120,7 @@ impl Launcher {
         let mut fds = vec![spec.as_fd(), far.as_fd(), io.stdout.as_fd(), io.stderr.as_fd()];
         fds.extend(io.stdin.iter().map(AsFd::as_fd));
         fds.extend(netns.iter().map(AsFd::as_fd));
+        fds.extend(io.keep.iter().map(AsFd::as_fd));
         let request = Request { stdin: io.stdin.is_some(), netns: netns.is_some() };
         wire::send(self.control(), &request, &fds).at("launcher", fail)?;
         drop(fds);

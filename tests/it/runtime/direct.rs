@@ -230,7 +230,12 @@ fn engine_with_step(b: &Box, argument: &str) -> (rustix::process::Pid, rustix::p
             let program = std::path::Path::new(env!("CARGO_BIN_EXE_kiln"));
             let launcher = kiln::runtime::Launcher::start_from(program).unwrap();
             let (_read, end) = pipe();
-            let io = kiln::runtime::StepIo { stdin: None, stdout: end.try_clone().unwrap(), stderr: end };
+            let io = kiln::runtime::StepIo {
+                stdin: None,
+                stdout: end.try_clone().unwrap(),
+                stderr: end,
+                keep: Vec::new(),
+            };
             let step = launcher.run(&b.spec(&["sleep", argument]), io, None).unwrap();
             rustix::io::write(&write, format!("{}\n", step.pid()).as_bytes()).unwrap();
             loop {

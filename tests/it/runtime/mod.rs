@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kiln::redacted::Redacted;
 use kiln::runtime::{Exit, Launcher, Limits, Mount, Net, Spec, StartError, StartErrorKind, StepIo};
 use kiln_cache::Mounts;
 
@@ -79,7 +80,8 @@ impl Box {
     fn run(&self, spec: &Spec) -> Result<Output, StartError> {
         let (mut read, write) = pipe();
         let stderr = write.try_clone().unwrap();
-        let step = self.launcher.run(spec, StepIo { stdin: None, stdout: write, stderr }, None)?;
+        let step =
+            self.launcher.run(spec, StepIo { stdin: None, stdout: write, stderr, keep: Vec::new() }, None)?;
         let mut text = Vec::new();
         read.read_to_end(&mut text).unwrap();
         Ok(Output { exit: step.wait()?, text: String::from_utf8_lossy(&text).into_owned() })
@@ -112,7 +114,7 @@ fn codes_and_signals_come_home() {
     assert_eq!(b.shell("exit 42").exit, Exit::Code(42));
     // Pid 1 of a namespace can't be killed from inside; by the launcher it can.
     let (_read, write) = pipe();
-    let io = StepIo { stdin: None, stdout: write.try_clone().unwrap(), stderr: write };
+    let io = StepIo { stdin: None, stdout: write.try_clone().unwrap(), stderr: write, keep: Vec::new() };
     let step = b.launcher.run(&b.spec(&["sleep", "1000"]), io, None).unwrap();
     step.killer().kill(9);
     assert_eq!(step.wait().unwrap(), Exit::Signal(9));
@@ -246,12 +248,19 @@ fn mounts_stay_inside_the_root() {
     symlink("/../../../../../../etc/passwd-of-kiln-test", b.lower().join("etc/resolv.conf")).unwrap();
     let file = |target: &str, readonly| Mount::File {
         target: target.into(),
-        content: b"nameserver 127.0.0.53\n".to_vec(),
+        content: Redacted::new("nameserver 127.0.0.53\n"),
+        owner: (0, 0),
         mode: 0o644,
         readonly,
     };
     let bind = |target: &str, readonly| Mount::Bind { source: host.clone(), target: target.into(), readonly };
-    let tmpfs = Mount::Tmpfs { target: "/t".into(), size: Some(1 << 20), mode: Some(0o700) };
+    let tmpfs = Mount::Tmpfs {
+        target: "/t".into(),
+        size: Some(1 << 20),
+        mode: Some(0o700),
+        exec: false,
+        readonly: false,
+    };
     let with = |mounts: Vec<Mount>, script: &str| Spec { mounts, ..b.spec(&["sh", "-c", script]) };
     let all = vec![
         file("/etc/resolv.conf", true),
@@ -289,7 +298,8 @@ fn a_step_leaves_only_what_it_wrote() {
     let lower_time = fs::metadata(b.lower().join("etc")).unwrap().mtime_nsec();
     let mounts = ["/etc/resolv.conf", "/etc/hosts", "/run/secrets/key"].map(|target| Mount::File {
         target: target.into(),
-        content: b"x".to_vec(),
+        content: Redacted::new("x"),
+        owner: (0, 0),
         mode: 0o444,
         readonly: true,
     });
@@ -341,7 +351,7 @@ fn what_a_step_leaves_running_dies_with_it() {
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count(), mounts_before);
     // Dropped, a step is dead.
     let (_read, write) = pipe();
-    let io = StepIo { stdin: None, stdout: write.try_clone().unwrap(), stderr: write };
+    let io = StepIo { stdin: None, stdout: write.try_clone().unwrap(), stderr: write, keep: Vec::new() };
     drop(b.launcher.run(&b.spec(&["sleep", "12346"]), io, None).unwrap());
     assert!(!is_running("12346"));
 }
@@ -366,7 +376,12 @@ fn many_steps_run_at_once() {
             scope.spawn(move || {
                 for _ in 0..5 {
                     let (mut read, write) = pipe();
-                    let io = StepIo { stdin: None, stdout: write.try_clone().unwrap(), stderr: write };
+                    let io = StepIo {
+                        stdin: None,
+                        stdout: write.try_clone().unwrap(),
+                        stderr: write,
+                        keep: Vec::new(),
+                    };
                     let spec = b.spec(&["sh", "-c", &format!("echo {index}; exit {index}")]);
                     let step = launcher.run(&spec, io, None).unwrap();
                     let mut text = String::new();
@@ -391,7 +406,7 @@ fn limits_hold_and_their_cgroups_go() {
     let spec =
         Spec { limits, ..b.spec(&["sh", "-c", "cat /proc/self/cgroup; x=a; while true; do x=$x$x; done"]) };
     let (mut read, write) = pipe();
-    let io = StepIo { stdin: None, stdout: write.try_clone().unwrap(), stderr: write };
+    let io = StepIo { stdin: None, stdout: write.try_clone().unwrap(), stderr: write, keep: Vec::new() };
     let step = b.launcher.run(&spec, io, None).unwrap();
     let mut text = String::new();
     read.read_to_string(&mut text).unwrap();
@@ -453,7 +468,8 @@ fn how_long_a_step_takes() {
     let netns = netns.join().unwrap();
     let file = |target: &str| Mount::File {
         target: target.into(),
-        content: vec![b'x'; 200],
+        content: Redacted::new("x".repeat(200)),
+        owner: (0, 0),
         mode: 0o644,
         readonly: true,
     };
@@ -470,7 +486,7 @@ fn how_long_a_step_takes() {
         fs::remove_dir_all(&work).unwrap();
         fs::create_dir(&work).unwrap();
         let (_read, write) = pipe();
-        let io = StepIo { stdin: None, stdout: write.try_clone().unwrap(), stderr: write };
+        let io = StepIo { stdin: None, stdout: write.try_clone().unwrap(), stderr: write, keep: Vec::new() };
         let before = std::time::Instant::now();
         let step = b.launcher.run(&spec, io, Some(netns.try_clone().unwrap())).unwrap();
         started.push(before.elapsed().as_micros());
