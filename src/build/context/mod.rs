@@ -229,8 +229,13 @@ impl Tree for Context {
         tree::read_link(self.root.as_fd(), &entry.path)
     }
 
-    fn xattrs(&self, entry: &Entry) -> tree::Result<Xattrs> {
-        tree::read_xattrs(self.root.as_fd(), &entry.path)
+    /// None: what a checkout, a backup or a desktop noted beside a file is no part of the context, as in BuildKit.
+    fn xattrs(&self, _entry: &Entry) -> tree::Result<Xattrs> {
+        Ok(Xattrs::new())
+    }
+
+    fn opened_xattrs(&self, _file: &File, _entry: &Entry) -> tree::Result<Xattrs> {
+        Ok(Xattrs::new())
     }
 
     fn known_digest(&self, entry: &Entry) -> Option<Digest> {

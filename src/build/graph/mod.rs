@@ -35,7 +35,7 @@ pub use chmod::{Chmod, ModeChange};
 pub use lower::{Base, BaseRequest, Bases, Lowered, Parameters, Wanted, lower};
 pub use op::{
     CopySource, CopySpec, DeviceSpec, ExecSpec, FileOwner, MkdirSpec, MountKind, MountSpec, OpSpec,
-    SCRIPT_FOLDER, Script, SourceSpec,
+    PARENTS_MODE, SCRIPT_FOLDER, Script, SourceSpec,
 };
 
 use kiln_grammar::ast::Span;

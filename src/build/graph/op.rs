@@ -194,6 +194,9 @@ pub struct CopySpec {
     pub parents: bool,
 }
 
+/// The mode of directories that are made because something goes into them.
+pub const PARENTS_MODE: u32 = 0o755;
+
 impl CopySpec {
     /// Returns a copy of `path` and nothing else, names and modes kept.
     pub fn of(path: &str, destination: &str) -> Self {
@@ -212,6 +215,16 @@ impl CopySpec {
     /// Returns the mode that something of the source with `mode` gets.
     pub fn mode(&self, mode: u32, is_dir: bool) -> u32 {
         self.chmod.as_ref().map_or(mode, |chmod| chmod.apply(mode, is_dir))
+    }
+
+    /// Returns the mode of directories that are made because something goes into them.
+    ///
+    /// As in BuildKit, an octal `--chmod` is theirs too, less what a umask of 022 takes.
+    pub fn parents_mode(&self) -> u32 {
+        match self.chmod {
+            Some(Chmod::Mode(mode)) => mode & PARENTS_MODE,
+            _ => PARENTS_MODE,
+        }
     }
 }
 

@@ -34,9 +34,7 @@ pub use writer::{Attributes, LayerWriter};
 pub(crate) use walk::threads;
 pub(crate) use writer::{create_in, set_attributes};
 
-pub(crate) use raw::{
-    file_xattrs, list_beneath, open_file, open_root, read_link, restat, stat_beneath, xattrs as read_xattrs,
-};
+pub(crate) use raw::{file_xattrs, list_beneath, open_file, open_root, read_link, restat, stat_beneath};
 
 /// What kind of thing an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,6 +126,11 @@ pub trait Tree: Sync {
 
     /// Returns the extended attributes that are copied: see [`is_copied_xattr`].
     fn xattrs(&self, entry: &Entry) -> Result<Xattrs>;
+
+    /// Returns those of the regular file `entry`, which [`Tree::open`] opened.
+    fn opened_xattrs(&self, file: &File, entry: &Entry) -> Result<Xattrs> {
+        file_xattrs(file, &entry.path)
+    }
 
     /// Returns the digest of a file's bytes and attributes, if it is known to be still right.
     fn known_digest(&self, _entry: &Entry) -> Option<Digest> {

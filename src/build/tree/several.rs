@@ -82,6 +82,11 @@ impl Tree for Several<'_> {
         self.within(entry, |tree, entry| tree.xattrs(entry)).unwrap_or_else(|| Self::missing(entry))
     }
 
+    fn opened_xattrs(&self, file: &File, entry: &Entry) -> Result<Xattrs> {
+        self.within(entry, |tree, entry| tree.opened_xattrs(file, entry))
+            .unwrap_or_else(|| Self::missing(entry))
+    }
+
     fn known_digest(&self, entry: &Entry) -> Option<Digest> {
         self.within(entry, |tree, entry| tree.known_digest(entry))?
     }

@@ -44,6 +44,8 @@ pub struct LayerWriter<'a> {
     made: BTreeMap<Vec<u8>, Made>,
     /// Owner of directories that are made because something goes into them.
     parents: Owner,
+    /// Their mode.
+    parents_mode: u32,
     /// Times of directories: set at the end, since filling a directory changes its time.
     times: BTreeMap<Vec<u8>, Time>,
 }
@@ -70,7 +72,8 @@ impl<'a> LayerWriter<'a> {
             path: folder.display().to_string(),
             source,
         })?;
-        let mut writer = Self { root, below, made: BTreeMap::new(), parents, times: BTreeMap::new() };
+        let mut writer =
+            Self { root, below, made: BTreeMap::new(), parents, parents_mode: 0o755, times: BTreeMap::new() };
         if let Some(top) = below.entry(b"")? {
             // Overlay shows the attributes of the topmost root.
             let attributes = Attributes::of(&top, below.xattrs(&top)?);
@@ -137,9 +140,14 @@ impl<'a> LayerWriter<'a> {
             .map_err(|source| Error::io("set the attributes of", path, source))
     }
 
-    /// Makes the directory `path` and those above it, where missing: 0755, owned as told to `new`.
+    /// Sets the mode of directories that are made because something goes into them; it starts as 0755.
+    pub fn parents_mode(&mut self, mode: u32) {
+        self.parents_mode = mode;
+    }
+
+    /// Makes the directory `path` and those above it, where missing: with their mode, owned as told to `new`.
     pub fn parents(&mut self, path: &[u8]) -> Result<()> {
-        let attributes = Attributes { mode: 0o755, owner: self.parents, ..Attributes::default() };
+        let attributes = Attributes { mode: self.parents_mode, owner: self.parents, ..Attributes::default() };
         self.directory(path, &attributes, false)
     }
 

@@ -9,13 +9,13 @@ use kiln_cache::{Digest, Hasher};
 
 use crate::build::graph::CopySpec;
 use crate::build::tree::{
-    self, Entry, Error as TreeError, Kind, Tree, Xattrs, archive, file_xattrs, restat, show, threads,
+    self, Entry, Error as TreeError, Kind, Tree, Xattrs, archive, restat, show, threads,
 };
 
 use super::{Error, Match, Result, Selected};
 
 /// Changes when the encoding below changes.
-const VERSION: &[u8] = b"kiln copy 2";
+const VERSION: &[u8] = b"kiln copy 3";
 
 /// How much is read at once.
 pub(super) const BUFFER: usize = 256 * 1024;
@@ -254,7 +254,7 @@ fn read_digest(tree: &dyn Tree, entry: &Entry, buffer: &mut Vec<u8>) -> tree::Re
     let file = tree.open(entry)?;
     let before = restat(&file, entry)?;
     let bytes = hash_file(&file, entry, buffer)?;
-    let digest = file_digest(bytes, &file_xattrs(&file, &entry.path)?);
+    let digest = file_digest(bytes, &tree.opened_xattrs(&file, entry)?);
     // A file that was written meanwhile has some digest; it isn't worth remembering.
     if restat(&file, entry)?.is_unchanged(&before) {
         tree.remember_digest(&before, digest);

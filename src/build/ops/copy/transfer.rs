@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kiln_cache::{Digest, Hasher};
 use rustix::io::Errno;
 
-use crate::build::tree::{self, Entry, Error, Tree, Xattrs, file_xattrs, restat};
+use crate::build::tree::{self, Entry, Error, Tree, Xattrs, restat};
 
 use super::content::{BUFFER, file_digest, hash_file};
 
@@ -44,7 +44,7 @@ impl Copier {
     ) -> tree::Result<Copied> {
         let from = tree.open(entry)?;
         let before = restat(&from, entry)?;
-        let xattrs = file_xattrs(&from, &entry.path)?;
+        let xattrs = tree.opened_xattrs(&from, entry)?;
         let known = tree.known_digest(&before);
         if known.is_some() && self.kernel_copy(&from, to, &before)? {
             let unchanged = restat(&from, entry)?.is_unchanged(&before);

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use kiln_cache::Hasher;
 
-use crate::build::graph::CopySpec;
+use crate::build::graph::{CopySpec, PARENTS_MODE};
 use crate::build::tree::archive;
 use crate::build::tree::{
     Attributes, Entry, Error as TreeError, Kind, LayerWriter, Merged, Owner, Tree, clean, compare, create_in,
-    file_xattrs, join, set_attributes, show, split_last,
+    join, set_attributes, show, split_last,
 };
 
 use super::content::Content;
@@ -27,7 +27,8 @@ pub(super) fn execute(
     layer: &Path,
 ) -> Result<Written> {
     let rootfs = Merged::open(chain)?;
-    let writer = LayerWriter::new(layer, &rootfs, owner.unwrap_or_default())?;
+    let mut writer = LayerWriter::new(layer, &rootfs, owner.unwrap_or_default())?;
+    writer.parents_mode(spec.parents_mode());
     let files = content::files(selected);
     let mut copy = Copy {
         spec,
@@ -140,7 +141,7 @@ impl<'a> Copy<'a> {
         // The destination is never the source's directory, only where its content goes: it keeps its own mode
         // and owner, or is made as any missing directory. Directories inside take the source's.
         let attributes = Attributes {
-            mode: 0o755,
+            mode: self.spec.parents_mode(),
             owner: self.owner.unwrap_or_default(),
             mtime: Some(top.mtime),
             xattrs: Vec::new(),
@@ -219,13 +220,16 @@ impl<'a> Copy<'a> {
         }
         self.flush()?;
         let target = self.target()?.path;
+        // An archive's files have modes of their own: --chmod is not for them, nor for what they stand in.
+        self.writer.parents_mode(PARENTS_MODE);
         self.writer.parents(&target)?;
         let file = self.source.open(entry)?;
-        let xattrs = file_xattrs(&file, &entry.path)?;
+        let xattrs = self.source.opened_xattrs(&file, entry)?;
         let mut reader = HashingReader { file, hasher: Hasher::new() };
         let options = archive::Options { owner: self.owner, devices: true };
         let unpacked = archive::unpack(&mut reader, &mut self.writer, &target, options)
             .map_err(|source| Error::Archive { path: show(&entry.path), source })?;
+        self.writer.parents_mode(self.spec.parents_mode());
         self.bytes += unpacked.bytes;
         self.entries += unpacked.entries;
         let digest = content::file_digest(reader.hasher.finish(), &xattrs);
