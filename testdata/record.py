@@ -115,10 +115,10 @@ class Buildah:
         self.made = pathlib.Path(tempfile.mkdtemp(dir=os.environ.get("TMPDIR")))
         (self.made / "base.tar").write_bytes(base_tar())
         (self.made / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
-        must([*self.prefix, "build", "-q", "-t", BASE, str(self.made)])
+        must([*self.prefix, "build", "-q", "--network", "none", "-t", BASE, str(self.made)])
 
     def build(self, context, flags):
-        words = ["build", "--network", "none", "--no-cache", "--layers", "--isolation", "chroot"]
+        words = ["build", "--no-cache", "--layers", "--isolation", "chroot", "--ulimit", "nofile=1024:1024"]
         return run([*self.prefix, *words, "-t", "recorded", *flags, str(context)])
 
     def saved(self, name):
