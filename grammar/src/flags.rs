@@ -58,6 +58,8 @@ fn known(keyword: Keyword) -> &'static [(&'static str, Shape)] {
 pub(crate) struct Flags {
     words: Vec<(&'static str, Word)>,
     switches: Vec<(&'static str, bool)>,
+    /// Flags that were reported for being there twice: once is enough.
+    doubled: Vec<&'static str>,
 }
 
 impl Flags {
@@ -89,6 +91,10 @@ impl Flags {
         let again = self.words.iter().any(|(known, _)| *known == name)
             || self.switches.iter().any(|(known, _)| *known == name);
         if again && shape != List {
+            if self.doubled.contains(&name) {
+                return Ok(());
+            }
+            self.doubled.push(name);
             return Err(Diagnostic::error(
                 "duplicate-flag",
                 span,
@@ -156,6 +162,18 @@ impl Flags {
     pub(crate) fn is_empty(&self) -> bool {
         self.words.is_empty() && self.switches.is_empty()
     }
+}
+
+/// Why a word among the arguments of `keyword` isn't the flag that it looks like.
+pub(crate) fn misplaced(keyword: Keyword, word: &str) -> Option<String> {
+    let bare = word.trim_start_matches(['-', '–', '—']);
+    let name = bare.split('=').next().unwrap_or("");
+    let known = bare.len() < word.len() && known(keyword).iter().any(|(known, _)| *known == name);
+    let two = word.strip_prefix("--").is_some_and(|rest| rest == bare);
+    known.then(|| match two {
+        true => format!("flags stand right after {}", keyword.name()),
+        false => format!("a flag begins with two plain dashes: --{name}"),
+    })
 }
 
 /// The value of a flag without its quotes; `\` is the escape character, in quotes of both kinds too.

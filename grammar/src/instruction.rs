@@ -7,7 +7,7 @@ mod values;
 
 use crate::ast::{Instruction, Kind, Onbuild, Span, Stage, Word};
 use crate::diagnostic::{Diagnostic, quote};
-use crate::flags::Flags;
+use crate::flags::{self, Flags};
 use crate::keyword::Keyword;
 use crate::lines::{Cut, Line, first_word, is_blank};
 use crate::parse::{self, Argument, Element, Piece, Refusal, Syntax};
@@ -74,19 +74,23 @@ pub(crate) fn unknown(
     let span = line.span(at, at + word.len());
     let names = Keyword::ALL.into_iter().map(Keyword::name);
     let near = closest(word, names);
-    // `RUN` and a no-break space look like two words, but aren't.
-    let ascii = word.split(|c: char| !c.is_ascii()).next().unwrap_or("");
-    let pasted = Keyword::of(ascii).filter(|_| ascii.len() < word.len());
-    let hint = match (near, pasted) {
-        (_, Some(keyword)) => {
+    // `RUN` and a no-break space, `CMD["x"]` and `FROM:` look like two words, but aren't.
+    let letters = word.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(word.len());
+    let glued = Keyword::of(&word[..letters]).filter(|_| letters < word.len());
+    let hint = match (near, glued) {
+        (_, Some(keyword)) if word[letters..].starts_with(|c: char| !c.is_ascii()) => {
             Some(format!("a character that only looks like a blank follows {}", keyword.name()))
         }
+        (_, Some(keyword)) => Some(format!("write a blank after {}", keyword.name())),
         (Some(near), None) => Some(format!("did you mean {near}?")),
+        (None, None) if word.starts_with("//") || word.starts_with("--") || word.starts_with("/*") => {
+            Some("a comment starts with `#`".to_owned())
+        }
         (None, None) => None,
     };
     let message = format!("unknown instruction: {}", quote(word));
     diagnostics.push(Diagnostic::error("unknown-instruction", span, message).maybe_hint(hint));
-    pasted.or(near.and_then(Keyword::of))
+    glued.or(near.and_then(Keyword::of))
 }
 
 impl<'a> Scope<'a, '_> {
@@ -186,7 +190,7 @@ impl<'a> Scope<'a, '_> {
             // Stages begin in `from`, and a trigger may not be one.
             Keyword::From => {
                 let span = self.keyword_span();
-                return self.fail(Diagnostic::error("onbuild-trigger", span, "FROM isn't allowed here"));
+                return self.no_trigger(keyword, span);
             }
         })
     }
@@ -268,9 +272,11 @@ impl<'a> Scope<'a, '_> {
             [_, word] if word.eq_ignore_ascii_case("as") => {
                 Some("a name for the stage must follow AS".to_owned())
             }
-            [image, name] => Some(format!("did you mean `FROM {image} AS {name}`?")),
+            [image, name] if !name.starts_with(['-', '–', '—', '#']) => {
+                Some(format!("did you mean `FROM {image} AS {name}`?"))
+            }
             _ if texts.iter().any(|word| word.starts_with('#')) => Some(COMMENT_HINT.to_owned()),
-            _ => None,
+            _ => words.iter().skip(2).find_map(|(_, word)| flags::misplaced(Keyword::From, word)),
         };
         let span = match (arguments.get(1), arguments.last()) {
             (Some((start, _)), Some((last, word))) => self.span(*start, last + word.len()),
@@ -327,7 +333,7 @@ impl<'a> Scope<'a, '_> {
                     "VOLUME specified can not be an empty string",
                 ));
             }
-            paths.push(self.word(&path));
+            paths.push(self.path(&path, copy::ELEMENT_HINT));
         }
         if paths.is_empty() {
             return self.missing("VOLUME requires at least one argument");
@@ -378,6 +384,11 @@ impl<'a> Scope<'a, '_> {
         Ok(Onbuild { text, trigger: Box::new(trigger) })
     }
 
+    fn no_trigger<T>(&mut self, keyword: Keyword, span: Span) -> Result<T, Reported> {
+        let message = format!("{} isn't allowed as an ONBUILD trigger", keyword.name());
+        self.fail(Diagnostic::error("onbuild-trigger", span, message))
+    }
+
     /// The keyword of a trigger at `at`; one that may not be a trigger is reported.
     fn trigger_keyword(&mut self, at: usize) -> Result<Keyword, Reported> {
         let word = first_word(&self.text[at..]);
@@ -387,10 +398,7 @@ impl<'a> Scope<'a, '_> {
                 let message = "chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed";
                 self.fail(Diagnostic::error("onbuild-trigger", span, message))
             }
-            Some(keyword @ (Keyword::From | Keyword::Maintainer)) => {
-                let message = format!("{} isn't allowed as an ONBUILD trigger", keyword.name());
-                self.fail(Diagnostic::error("onbuild-trigger", span, message))
-            }
+            Some(keyword @ (Keyword::From | Keyword::Maintainer)) => self.no_trigger(keyword, span),
             Some(keyword) => Ok(keyword),
             None => {
                 unknown(self.line, word, self.base + at, self.diagnostics);

@@ -55,6 +55,9 @@ pub fn parse(name: &str, text: &[u8]) -> Result<Dockerfile, Vec<Diagnostic>> {
 /// As [`parse`].
 pub fn parse_checked(name: &str, text: &[u8], checks: Option<&str>) -> Result<Dockerfile, Vec<Diagnostic>> {
     let text = readable(name, text).map_err(|mistake| vec![mistake])?;
+    if let Some(foreign) = lines::foreign_frontend(text) {
+        return Err(vec![foreign]);
+    }
     let mut scanned = lines::scan(text);
     let mut diagnostics = std::mem::take(&mut scanned.diagnostics);
     let (globals, stages) = stages::assemble(&scanned, text, &mut diagnostics);

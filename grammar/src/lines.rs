@@ -14,6 +14,8 @@ pub(crate) mod heredoc;
 
 use std::borrow::Cow;
 
+pub(crate) use directives::foreign_frontend;
+
 use crate::ast::{Directives, Heredoc, Span};
 use crate::diagnostic::Diagnostic;
 use crate::source::BYTE_ORDER_MARK;
@@ -48,8 +50,7 @@ pub(crate) struct Line<'a> {
 pub(crate) struct Cut {
     /// Offset of its `<<` word in the instruction's text.
     pub(crate) at: usize,
-    /// Offset one past that word.
-    pub(crate) end: usize,
+                return Some(Cut { at: opening.start, heredoc });
     /// The heredoc.
     pub(crate) heredoc: Heredoc,
 }
@@ -270,7 +271,10 @@ impl<'a> Scanner<'a> {
         if line.text.len() > MAX_INSTRUCTION_BYTES {
             let message = format!("instruction greater than max allowed size of {MAX_INSTRUCTION_BYTES}");
             let span = line.span(0, line.keyword().len());
-            self.diagnostics.push(Diagnostic::error("instruction-too-long", span, message));
+            // A line of it that was reported for its own length is enough.
+            if self.diagnostics.last().is_none_or(|found| found.code != "line-too-long") {
+                self.diagnostics.push(Diagnostic::error("instruction-too-long", span, message));
+            }
             return None;
         }
         Some(line)
@@ -307,7 +311,7 @@ impl<'a> Scanner<'a> {
                     token: text[opening.start..opening.end].to_owned(),
                     span: Span { start, end: line.end },
                 };
-                return Some(Cut { at: opening.start, end: opening.end, heredoc });
+                return Some(Cut { at: opening.start, heredoc });
             }
             if near_miss.is_none() && content.trim() == opening.name {
                 near_miss = Some(line);

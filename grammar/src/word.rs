@@ -457,7 +457,7 @@ impl<'a> Expander<'a> {
         Ok(compiled.trim(&value, side, longest))
     }
 
-    /// `/` and `//`. The replacement is taken literally.
+    /// `/` and `//`.
     fn replace(&mut self, start: usize, name: &str) -> Result<String, WordError> {
         let all = self.peek() == Some('/');
         if all {
@@ -472,7 +472,7 @@ impl<'a> Expander<'a> {
         let value = self.value(name)?.unwrap_or_default();
         let compiled = self.compile(start, &pattern, &value)?;
         self.spend(value.len().saturating_mul(replacement.len()))?;
-        Ok(compiled.replace(&value, &replacement, all))
+        Ok(compiled.replace(&value, &replacement, all, MAX_RESULT_BYTES))
     }
 
     fn compile(&mut self, start: usize, text: &str, value: &str) -> Result<pattern::Pattern, WordError> {

@@ -1,5 +1,7 @@
 //! Every `testdata/dockerfiles/<case>/Dockerfile` against its `expected.txt`: the tree with the place
-//! of each word, and the diagnostics as users see them.
+//! of each word, and the diagnostics as users see them. In place of the Dockerfile a case may have
+//! `Trigger`, an ONBUILD trigger, or `generate`, whose lines `COUNT TEXT` say what to repeat (`\\n` in
+//! TEXT ends a line): files too large to keep.
 //!
 //! `KILN_UPDATE_SNAPSHOTS=1 cargo test -p kiln-grammar --test snapshots` writes the expectations anew.
 
@@ -10,7 +12,43 @@ use std::path::{Path, PathBuf};
 use kiln_grammar::ast::{
     CommandLine, CopyFlags, CopySource, Declaration, Healthcheck, Heredoc, Kind, Pair, Word,
 };
-use kiln_grammar::{Diagnostic, Dockerfile, Instruction, Source, Span, parse};
+use kiln_grammar::{Diagnostic, Dockerfile, Instruction, Source, Span, parse, parse_trigger};
+
+#[path = "support/literals.rs"]
+mod literals;
+
+/// What no text brings about: only a mistake in `dockerfile.pest` could.
+const GUARDS: [&str; 3] = [
+    "this is not how {} is written",
+    "syntax",
+    "a mount without `target=` goes to the WORKDIR, which is `/` here: add `target=<path>`",
+];
+
+/// A new message goes into a case of `testdata/dockerfiles`, with the mistake that brings it about.
+#[test]
+fn every_message_has_a_case() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata"));
+    // Those of expansion are seen when a file is lowered.
+    let cases = ["dockerfiles", "messages"].map(|kind| fs::read_dir(root.join(kind)).expect("is there"));
+    let cases = cases.into_iter().flatten().map(|entry| entry.expect("readable").path());
+    let expected = cases.map(|case| fs::read_to_string(case.join("expected.txt")));
+    let seen: String = expected.map(Result::unwrap_or_default).collect();
+    let mut unseen = Vec::new();
+    for literal in literals::all(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+        let missing = match literal.is_code() {
+            true => !seen.contains(&format!("[{}] ", literal.text)),
+            false => literal.is_sentence() && !seen.contains(&literal.longest_part()),
+        };
+        if missing && !GUARDS.contains(&literal.text.as_str()) {
+            unseen.push(format!("{}: {:?}", literal.place, literal.text));
+        }
+    }
+    assert!(
+        unseen.is_empty(),
+        "no case of testdata/dockerfiles shows these, add one:\n{}",
+        unseen.join("\n")
+    );
+}
 
 #[test]
 fn dockerfiles_give_the_expected_trees_and_diagnostics() {
@@ -23,8 +61,10 @@ fn dockerfiles_give_the_expected_trees_and_diagnostics() {
     let update = std::env::var_os("KILN_UPDATE_SNAPSHOTS").is_some();
     let mut wrong = Vec::new();
     for case in cases {
-        let text = fs::read(case.join("Dockerfile")).expect("a Dockerfile");
-        let actual = snapshot(&text);
+        let actual = match fs::read_to_string(case.join("Trigger")) {
+            Ok(trigger) => trigger_snapshot(trigger.trim_end_matches('\n')),
+            Err(_) => snapshot(&dockerfile(&case)),
+        };
         let file = case.join("expected.txt");
         if !file.exists() && case.join("image.json").exists() {
             // A whole build is recorded instead: tests/it/peer.
@@ -37,6 +77,26 @@ fn dockerfiles_give_the_expected_trees_and_diagnostics() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn dockerfile(case: &Path) -> Vec<u8> {
+    let Ok(recipe) = fs::read_to_string(case.join("generate")) else {
+        return fs::read(case.join("Dockerfile")).expect("a Dockerfile");
+    };
+    let parts = recipe.lines().map(|line| {
+        let (count, text) = line.split_once(' ').expect("COUNT TEXT");
+        text.replace("\\n", "\n").repeat(count.parse().expect("a number"))
+    });
+    parts.collect::<String>().into_bytes()
+}
+
+fn trigger_snapshot(text: &str) -> String {
+    let mut dump = Dump { source: Source { name: "trigger", text }, out: String::new() };
+    match parse_trigger(text, '\\') {
+        Ok(trigger) => dump.out = dump.instruction(&trigger) + "\n",
+        Err(found) => dump.diagnostics(&found),
+    }
+    dump.out
 }
 
 fn snapshot(text: &[u8]) -> String {

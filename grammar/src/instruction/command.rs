@@ -7,6 +7,7 @@ use crate::duration;
 use crate::flags::Flags;
 use crate::keyword::Keyword;
 use crate::parse::{Argument, Piece};
+use crate::suggest::closest;
 use crate::{mount, run_flags};
 
 /// The shortest duration that a health check takes, in nanoseconds: 1 ms.
@@ -25,15 +26,8 @@ impl Scope<'_, '_> {
         self.check_run_flags(&mounts, network.as_ref(), security.as_ref(), &devices);
         let command = self.command(Keyword::Run, arguments)?;
         let heredocs: Vec<_> = self.line.heredocs.iter().map(|cut| cut.heredoc.clone()).collect();
-        if let CommandLine::Exec(program) = &command {
-            if program.is_empty() {
-                return self.missing("RUN requires at least one argument");
-            }
-            if let Some(cut) = self.line.heredocs.first() {
-                let span = self.line.span(cut.at, cut.end);
-                let message = "a heredoc can't be used with the JSON form of RUN";
-                return self.fail(Diagnostic::error("heredoc-in-exec", span, message));
-            }
+        if matches!(&command, CommandLine::Exec(program) if program.is_empty()) {
+            return self.missing("RUN requires at least one argument");
         }
         Ok(Run { command, heredocs, mounts, network, security, devices })
     }
@@ -73,7 +67,10 @@ impl Scope<'_, '_> {
                 let texts = self.strings(&elements)?;
                 Ok(CommandLine::Exec(texts.into_iter().map(|piece| piece.text).collect()))
             }
-            Some(Argument::Text(piece)) => Ok(CommandLine::Shell(piece.text)),
+            Some(Argument::Text(piece)) => {
+                self.warn_misplaced_flag(keyword, &piece);
+                Ok(CommandLine::Shell(piece.text))
+            }
             _ => {
                 let span = self.keyword_span();
                 let message = format!("{} requires at least one argument", keyword.name());
@@ -150,9 +147,9 @@ impl Scope<'_, '_> {
             }
             other => {
                 let message = format!("unknown type {} in HEALTHCHECK (try CMD)", quote(other));
-                self.fail(
-                    Diagnostic::error("healthcheck-type", span, message).hint("write CMD before the command"),
-                )
+                let near = closest(other, ["CMD", "NONE"]).map(|near| format!("did you mean {near}?"));
+                let hint = near.unwrap_or_else(|| "write CMD before the command".to_owned());
+                self.fail(Diagnostic::error("healthcheck-type", span, message).hint(hint))
             }
         }
     }
@@ -239,6 +236,9 @@ fn broken_array(piece: &Piece) -> Option<&'static str> {
     let comment = piece.text.rsplit_once(']').is_some_and(|(_, rest)| rest.trim_start().starts_with('#'));
     if comment {
         return Some(COMMENT_HINT);
+    }
+    if piece.text.rsplit_once(']').is_some_and(|(_, rest)| rest.trim_start().starts_with("<<")) {
+        return Some("the JSON form takes no heredoc: write the command without brackets");
     }
     if !piece.text.ends_with(']') {
         return (open != '"' || after == Some(','))

@@ -2,14 +2,17 @@
 
 use super::{Reported, Scope};
 use crate::ast::{Add, Copy, CopyFlags, CopySource, Word};
-use crate::diagnostic::Diagnostic;
-use crate::flags::Flags;
+use crate::diagnostic::{Diagnostic, quote};
+use crate::flags::{self, Flags};
 use crate::keyword::Keyword;
+use crate::lines::first_word;
 use crate::parse::{Argument, Piece};
 
 /// A path, or an inline file.
 enum Item {
     Path(Piece),
+    /// An element of a JSON array.
+    Text(Piece),
     Heredoc(Piece),
 }
 
@@ -45,13 +48,19 @@ impl Scope<'_, '_> {
     ) -> Result<(Vec<CopySource>, Word), Reported> {
         self.warn_broken_array(&arguments);
         let mut items = self.items(arguments)?;
+        for item in &items {
+            if let Item::Path(piece) = item {
+                self.warn_misplaced_flag(keyword, piece);
+            }
+        }
         let name = keyword.name();
         let Some(destination) = items.pop() else {
             return self.missing(format!("{name} requires at least one argument"));
         };
         let destination = match destination {
-            Item::Path(piece) if !items.is_empty() => self.path(&piece),
-            Item::Path(piece) => {
+            Item::Path(piece) if !items.is_empty() => self.path(&piece, PATH_HINT),
+            Item::Text(piece) if !items.is_empty() => self.path(&piece, ELEMENT_HINT),
+            Item::Path(piece) | Item::Text(piece) => {
                 let span = self.piece_span(&piece);
                 let message = format!(
                     "{name} requires at least two arguments, but only one was provided. \
@@ -70,13 +79,22 @@ impl Scope<'_, '_> {
         Ok((sources, destination))
     }
 
+    /// Warns about a word that its writer took for a flag.
+    pub(super) fn warn_misplaced_flag(&mut self, keyword: Keyword, piece: &Piece) {
+        let word = first_word(&piece.text);
+        let Some(hint) = flags::misplaced(keyword, word) else { return };
+        let span = self.span(piece.start, (piece.start + word.len()).min(piece.end));
+        let message = format!("{} looks like a flag, but is an argument here", quote(word));
+        self.report(Diagnostic::warning("misplaced-flag", span, message).hint(hint));
+    }
+
     /// The arguments of either form.
     fn items(&mut self, arguments: Vec<Argument>) -> Result<Vec<Item>, Reported> {
         let mut items = Vec::with_capacity(arguments.len());
         for argument in arguments {
             match argument {
                 Argument::Array(elements) => {
-                    items.extend(self.strings(&elements)?.into_iter().map(Item::Path));
+                    items.extend(self.strings(&elements)?.into_iter().map(Item::Text));
                 }
                 Argument::Heredoc(piece) if self.heredoc(&piece).is_some() => {
                     items.push(Item::Heredoc(piece))
@@ -90,7 +108,8 @@ impl Scope<'_, '_> {
 
     fn source(&mut self, item: &Item) -> CopySource {
         match item {
-            Item::Path(piece) => CopySource::Path(self.path(piece)),
+            Item::Path(piece) => CopySource::Path(self.path(piece, PATH_HINT)),
+            Item::Text(piece) => CopySource::Path(self.path(piece, ELEMENT_HINT)),
             Item::Heredoc(piece) => match self.heredoc(piece) {
                 Some(cut) => CopySource::Heredoc(cut.heredoc.clone()),
                 None => CopySource::Path(self.plain_word(piece)),
@@ -98,19 +117,25 @@ impl Scope<'_, '_> {
         }
     }
 
-    /// A path word; a quote that blanks have torn apart gets a hint.
-    fn path(&mut self, piece: &Piece) -> Word {
+    /// A path word; a quote that isn't closed gets a hint.
+    pub(super) fn path(&mut self, piece: &Piece, hint: &str) -> Word {
         let before = self.diagnostics.len();
         let word = self.word(piece);
         if let Some(mistake) =
             self.diagnostics.get_mut(before).filter(|found| found.message.contains("quote"))
         {
-            mistake.hint =
-                Some("paths with blanks or quotes need the JSON form: [\"a b\", \"/destination\"]".into());
+            mistake.hint = Some(hint.to_owned());
         }
         word
     }
 }
+
+/// Blanks tear a quoted word apart.
+const PATH_HINT: &str = "paths with blanks or quotes need the JSON form: [\"a b\", \"/destination\"]";
+
+/// The elements of an array are words too.
+pub(super) const ELEMENT_HINT: &str =
+    "quotes inside a JSON string are read once more as in a word: write `\\\\'` for a quote of the name";
 
 fn copy_flags(flags: &mut Flags) -> CopyFlags {
     CopyFlags {

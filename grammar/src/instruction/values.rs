@@ -50,27 +50,50 @@ fn port(text: &str) -> Result<(), String> {
     if !["tcp", "udp", "sctp"].iter().any(|known| protocol.eq_ignore_ascii_case(known)) {
         return Err(format!("invalid proto: {}", quote(protocol)));
     }
-    let range = rest.rsplit_once(':').map_or(rest, |(_, port)| port);
-    let (first, last) = range.split_once('-').unwrap_or((range, range));
-    match (first.parse::<u16>(), last.parse::<u16>()) {
-        (Ok(first), Ok(last)) if first <= last => Ok(()),
-        _ => Err(format!("invalid containerPort: {}", quote(range))),
+    let (outside, inside) =
+        rest.rsplit_once(':').map_or((None, rest), |(outside, port)| (Some(outside), port));
+    let ports = range(inside).ok_or_else(|| format!("invalid containerPort: {}", quote(inside)))?;
+    let Some(outside) = outside else { return Ok(()) };
+    let (address, host) = outside.rsplit_once(':').unwrap_or(("", outside));
+    let address = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
+    if !address.is_empty() && address.parse::<std::net::IpAddr>().is_err() {
+        return Err(format!("invalid IP address: {}", quote(address)));
     }
+    if host.is_empty() {
+        return Ok(());
+    }
+    let hosts = range(host).ok_or_else(|| format!("invalid hostPort: {}", quote(host)))?;
+    let same = hosts.1 - hosts.0 == ports.1 - ports.0;
+    if same || ports.0 == ports.1 {
+        return Ok(());
+    }
+    Err(format!(
+        "invalid ranges specified for container and host Ports: {} and {}",
+        quote(inside),
+        quote(host)
+    ))
 }
 
-/// True for a number, a name with or without `SIG`, and real-time signals (`RTMIN+3`).
+/// `port` or `first-last`.
+fn range(text: &str) -> Option<(u16, u16)> {
+    let number = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (number(first)?, number(last)?);
+    (first <= last).then_some((first, last))
+}
+
+/// True for a number, a name with or without `SIG`, and the real-time signals that docker names (`RTMIN+3`).
 fn signal(text: &str) -> bool {
     if let Ok(number) = text.parse::<u32>() {
         return (1..=MAX_SIGNAL).contains(&number);
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = name.strip_prefix("RTMIN").or_else(|| name.strip_prefix("RTMAX"));
-    let real_time = offset.is_some_and(|offset| {
-        let digits = offset.strip_prefix(['+', '-']);
-        offset.is_empty()
-            || digits.is_some_and(|digits| digits.parse::<u32>().is_ok_and(|number| number <= 30))
-    });
+    let number =
+        |offset: &str, most: u32| offset.parse::<u32>().is_ok_and(|number| (1..=most).contains(&number));
+    let real_time = matches!(name, "RTMIN" | "RTMAX")
+        || name.strip_prefix("RTMIN+").is_some_and(|offset| number(offset, 15))
+        || name.strip_prefix("RTMAX-").is_some_and(|offset| number(offset, 14));
     real_time || SIGNALS.contains(&name)
 }
 
@@ -80,16 +103,41 @@ mod tests {
 
     #[test]
     fn ports_and_signals_are_judged() {
-        for text in ["80", "80/tcp", "53/UDP", "8000-8010/sctp", "127.0.0.1:80:80", "[::1]:80:80", "0"] {
+        for text in [
+            "80",
+            "80/tcp",
+            "53/UDP",
+            "8000-8010/sctp",
+            "127.0.0.1:80:80",
+            "[::1]:80:80",
+            "0",
+            "8080:80",
+            "127.0.0.1::80",
+            "80-90:80",
+            "1-2:3-4",
+        ] {
             assert!(port(text).is_ok(), "{text}");
         }
-        for text in ["", "abc", "80/icmp", "65536", "90-80", "80-", "#", "80/"] {
+        for text in [
+            "",
+            "abc",
+            "80/icmp",
+            "65536",
+            "90-80",
+            "80-",
+            "#",
+            "80/",
+            "+80",
+            "x:80",
+            "1.2.3:80:80",
+            "1-3:1-2",
+        ] {
             assert!(port(text).is_err(), "{text}");
         }
-        for text in ["15", "TERM", "SIGTERM", "sigusr1", "SIGRTMIN+3", "RTMAX-1", "SIGXFSZ"] {
+        for text in ["15", "TERM", "SIGTERM", "sigusr1", "SIGRTMIN+15", "RTMAX-14", "SIGRTMAX", "SIGXFSZ"] {
             assert!(signal(text), "{text}");
         }
-        for text in ["", "0", "65", "XX", "SIG", "RTMIN*3", "RTMIN+99"] {
+        for text in ["", "0", "65", "XX", "SIG", "RTMIN*3", "RTMIN+16", "RTMIN-1", "RTMAX-15"] {
             assert!(!signal(text), "{text}");
         }
     }

@@ -97,7 +97,38 @@ fn wrong_directives_are_errors() {
         messages("# escape=`\n# escape=\\\nFROM a"),
         ["duplicate-directive: only one escape parser directive can be used"]
     );
-    assert_eq!(messages("# escape=ab\nFROM a"), ["invalid-escape: invalid escape token `ab`"]);
+    assert_eq!(messages("# escape=ab\nFROM a"), ["invalid-escape: invalid ESCAPE `ab`"]);
+}
+
+#[test]
+fn a_file_for_another_frontend_is_known_by_its_comment_or_by_json() {
+    let name =
+        |text: &str| foreign_frontend(text).map(|found| text[found.span.start..found.span.end].to_owned());
+    for text in [
+        "// syntax=example/llb\nx",
+        "//  SYNTAX = example/llb \r\n",
+        "// check=skip=all\n//syntax=example/llb",
+        "\u{feff}// syntax=example/llb",
+        "#!/usr/bin/x\n// syntax=example/llb\n",
+        "{\"a\": 1, \"syntax\" : \"example/llb\"}",
+        " \n{\"syntax\":\"example/llb\"}",
+    ] {
+        assert_eq!(name(text).as_deref(), Some("example/llb"), "{text}");
+    }
+    for text in [
+        "# syntax=example/llb\nFROM a",
+        "// a comment\n// syntax=x",
+        "\n// syntax=x",
+        "// syntax=\n",
+        "// syntax=docker/dockerfile:1\nFROM a",
+        "{\"syntax\":\"docker.io/docker/dockerfile:1\"}",
+        "{\"syntax\": 1}",
+        "{}",
+        "FROM a\nCMD {\"syntax\":\"x\"}",
+        "",
+    ] {
+        assert_eq!(name(text), None, "{text}");
+    }
 }
 
 #[test]

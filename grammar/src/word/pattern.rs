@@ -59,17 +59,26 @@ impl Pattern {
         if side == Side::End { rest.rev().collect() } else { rest.collect() }
     }
 
-    /// `value` with the first or all leftmost, longest matches replaced.
-    pub(super) fn replace(&self, value: &str, replacement: &str, all: bool) -> String {
+    /// `value` with the first or all leftmost, longest matches replaced; cut soon after `most` bytes.
+    ///
+    /// As in BuildKit, where all are replaced the replacement is one of Go's `regexp`: `$0` in it stands
+    /// for the match, `$$` for a `$`, other names for nothing.
+    pub(super) fn replace(&self, value: &str, replacement: &str, all: bool, most: usize) -> String {
         let chars: Vec<char> = value.chars().collect();
         let ends = match_ends(&self.tokens, &chars, true);
+        let template = if all { template(replacement) } else { vec![Part::Text(replacement)] };
         let mut out = String::with_capacity(value.len());
         let (mut at, mut last_end, mut done) = (0, None, false);
-        while at <= chars.len() {
+        while at <= chars.len() && out.len() <= most {
             // An empty match right after a match is none, as in Go.
             let found = ends[at].filter(|end| !done && (*end > at || last_end != Some(at)));
             if let Some(end) = found {
-                out.push_str(replacement);
+                for part in &template {
+                    match part {
+                        Part::Text(text) => out.push_str(text),
+                        Part::Match => out.extend(&chars[at..end]),
+                    }
+                }
                 last_end = Some(end);
                 done = !all;
                 if end > at {
@@ -82,6 +91,47 @@ impl Pattern {
         }
         out
     }
+}
+
+/// A part of a replacement.
+#[derive(Debug, PartialEq, Eq)]
+enum Part<'a> {
+    Text(&'a str),
+    /// What the pattern matched.
+    Match,
+}
+
+/// Splits a replacement by the rules of Go's `Regexp.Expand`, for patterns without groups.
+fn template(text: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        parts.push(Part::Text(&rest[..at]));
+        let after = &rest[at + 1..];
+        if let Some(other) = after.strip_prefix('$') {
+            parts.push(Part::Text("$"));
+            rest = other;
+            continue;
+        }
+        let inside = after.strip_prefix('{').unwrap_or(after);
+        let length = inside.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(inside.len());
+        let (name, tail) = inside.split_at(length);
+        let tail = if inside.len() < after.len() { tail.strip_prefix('}') } else { Some(tail) };
+        match tail.filter(|_| !name.is_empty()) {
+            Some(tail) => {
+                if name == "0" {
+                    parts.push(Part::Match);
+                }
+                rest = tail;
+            }
+            None => {
+                parts.push(Part::Text("$"));
+                rest = after;
+            }
+        }
+    }
+    parts.push(Part::Text(rest));
+    parts
 }
 
 /// For each place in `value`, where the longest or shortest match that starts there ends.

@@ -19,6 +19,11 @@ fn vars(name: &str) -> Option<String> {
         ("PORTS", "80 443/tcp"),
         ("QUOTE", "a'b"),
         ("_x1", "under"),
+        ("REF", "$0"),
+        ("BRACED", "${0}"),
+        ("OTHER", "$1a${x}$00"),
+        ("DOLLARS", "$$"),
+        ("LONE", "$ "),
     ];
     table.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
 }
@@ -203,6 +208,14 @@ fn replacements() {
         ("${FOO/x/$PWD}", "/homexyy"),
         ("${FOO//y/$1}", "xxfirstfirst"),
         ("${UNSET/x/y}", ""),
+        // Go's templates, in the replacement of `//` alone.
+        ("${FOO//y/<$REF>}", "xx<y><y>"),
+        ("${FOO//xx/$BRACED-}", "xx-yy"),
+        ("${FOO//y/$OTHER.}", "xx.."),
+        ("${FOO//y/$DOLLARS}", "xx$$"),
+        ("${FOO//y/$LONE}", "xx$ $ "),
+        ("${FOO/y/$REF}", "xx$0y"),
+        ("${FOO//y/\\$1}", "xx\\\\"),
     ]);
 }
 

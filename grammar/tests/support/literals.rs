@@ -20,7 +20,9 @@ impl Literal {
     /// True for a sentence: several words that aren't for developers alone.
     pub(super) fn is_sentence(&self) -> bool {
         let developers = ["expect(", "reason =", "debug_assert!(", "todo!(", "unreachable!("];
-        self.text.trim().contains(' ') && !developers.iter().any(|mark| self.before.ends_with(mark))
+        let words = self.text.split_whitespace().filter(|word| word.contains(char::is_alphabetic));
+        let nearby = self.before.char_indices().rev().nth(40).map_or(0, |(at, _)| at);
+        words.count() > 1 && !developers.iter().any(|mark| self.before[nearby..].contains(mark))
     }
 
     /// True for the code of a diagnostic.
