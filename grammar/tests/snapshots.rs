@@ -39,6 +39,8 @@ fn every_message_has_a_case() {
             true => !seen.contains(&format!("[{}] ", literal.text)),
             false => literal.is_sentence() && !seen.contains(&literal.longest_part()),
         };
+        // The table of rules describes them for lists of rules, not for a mistake.
+        let missing = missing && !literal.place.starts_with("lint/rules.rs");
         if missing && !GUARDS.contains(&literal.text.as_str()) {
             unseen.push(format!("{}: {:?}", literal.place, literal.text));
         }
