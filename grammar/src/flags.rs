@@ -88,9 +88,11 @@ impl Flags {
             )
             .maybe_hint(hint(keyword, &flag.name.text)));
         };
-        let again = self.words.iter().any(|(known, _)| *known == name)
-            || self.switches.iter().any(|(known, _)| *known == name);
-        if again && shape != List {
+        let again = || {
+            self.words.iter().any(|(known, _)| *known == name)
+                || self.switches.iter().any(|(known, _)| *known == name)
+        };
+        if shape != List && again() {
             if self.doubled.contains(&name) {
                 return Ok(());
             }

@@ -6,13 +6,16 @@ mod pairs;
 mod values;
 
 use crate::ast::{Instruction, Kind, Onbuild, Span, Stage, Word};
-use crate::diagnostic::{Diagnostic, quote};
+use crate::diagnostic::{Diagnostic, Severity, quote};
 use crate::flags::{self, Flags};
 use crate::keyword::Keyword;
 use crate::lines::{Cut, Line, first_word, is_blank};
 use crate::parse::{self, Argument, Element, Piece, Refusal, Syntax};
 use crate::suggest::closest;
 use crate::word;
+
+/// More mistakes than this are not kept.
+const MAX_KEPT: usize = 10_000;
 
 /// A mistake was reported; there is nothing to give back.
 #[derive(Debug)]
@@ -94,8 +97,14 @@ pub(crate) fn unknown(
 }
 
 impl<'a> Scope<'a, '_> {
+    /// Keeps a mistake. When there are too many, further ones are dropped, but for an error when the
+    /// last one kept is none: a file with an error is never taken for a right one.
     pub(crate) fn report(&mut self, diagnostic: Diagnostic) {
-        self.diagnostics.push(diagnostic);
+        let is_error = |found: &Diagnostic| found.severity == Severity::Error;
+        let dropped = !is_error(&diagnostic) || self.diagnostics.last().is_some_and(is_error);
+        if self.diagnostics.len() < MAX_KEPT || !dropped {
+            self.diagnostics.push(diagnostic);
+        }
     }
 
     /// Reports an error, for use as the last word on an instruction.
@@ -136,7 +145,9 @@ impl<'a> Scope<'a, '_> {
 
     /// The heredoc that a part of the text opens.
     fn heredoc(&self, piece: &Piece) -> Option<&'a Cut> {
-        self.line.heredocs.iter().find(|cut| cut.at == self.base + piece.start)
+        let at = self.base + piece.start;
+        let index = self.line.heredocs.binary_search_by_key(&at, |cut| cut.at).ok()?;
+        self.line.heredocs.get(index)
     }
 
     /// The parts of the text and its checked flags.

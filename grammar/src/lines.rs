@@ -30,6 +30,9 @@ const MAX_INSTRUCTION_BYTES: usize = 1 << 20;
 /// The most instructions of a file: far more than the layers that any image can have.
 const MAX_INSTRUCTIONS: usize = 50_000;
 
+/// After so many heredocs with an end that is only nearly right, what follows one isn't looked at.
+const MAX_NEAR_MISSES: usize = 50;
+
 /// One instruction's text with its place in the source.
 #[derive(Debug)]
 pub(crate) struct Line<'a> {
@@ -50,7 +53,6 @@ pub(crate) struct Line<'a> {
 pub(crate) struct Cut {
     /// Offset of its `<<` word in the instruction's text.
     pub(crate) at: usize,
-                return Some(Cut { at: opening.start, heredoc });
     /// The heredoc.
     pub(crate) heredoc: Heredoc,
 }
@@ -99,15 +101,22 @@ pub(crate) fn scan(text: &str) -> Scanned<'_> {
     let start = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 };
     let mut diagnostics = Vec::new();
     let (directives, end) = directives::scan(text, start, &mut diagnostics);
-    let mut scanner =
-        Scanner { text, at: start, escape: directives.escape, diagnostics, directives_end: end };
+    let mut scanner = Scanner {
+        text,
+        at: start,
+        escape: directives.escape,
+        diagnostics,
+        directives_end: end,
+        near_misses: 0,
+    };
     let lines = scanner.lines();
     Scanned { directives, lines, diagnostics: scanner.diagnostics }
 }
 
 /// Splits a text without directives: an ONBUILD trigger.
 pub(crate) fn scan_plain(text: &str, escape: char) -> (Vec<Line<'_>>, Vec<Diagnostic>) {
-    let mut scanner = Scanner { text, at: 0, escape, diagnostics: Vec::new(), directives_end: 0 };
+    let mut scanner =
+        Scanner { text, at: 0, escape, diagnostics: Vec::new(), directives_end: 0, near_misses: 0 };
     let lines = scanner.lines();
     (lines, scanner.diagnostics)
 }
@@ -141,6 +150,8 @@ struct Scanner<'a> {
     diagnostics: Vec<Diagnostic>,
     /// Where the lines of parser directives end; they are no comments of the instruction below them.
     directives_end: usize,
+    /// Heredocs whose end was only nearly right.
+    near_misses: usize,
 }
 
 /// The pieces of an instruction while its lines are joined.
@@ -332,7 +343,9 @@ impl<'a> Scanner<'a> {
             }
             None => format!("end it with a line that is exactly {name}"),
         };
-        if let Some(line) = near_miss {
+        // Each one reads on to the end of the file: with many, the rest of the file is theirs.
+        self.near_misses += usize::from(near_miss.is_some());
+        if let Some(line) = near_miss.filter(|_| self.near_misses <= MAX_NEAR_MISSES) {
             self.at = line.next;
         }
         let message = format!("unterminated heredoc: no line {name} follows");

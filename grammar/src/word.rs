@@ -20,6 +20,7 @@
 mod pattern;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
 
 use crate::ast::{Span, Word};
@@ -130,10 +131,10 @@ pub fn unquote(text: &str, escape: char) -> String {
 /// The names that a word uses, each once, in order; also those inside `${…}` that may not be needed.
 pub fn variables(text: &str, escape: char) -> Vec<String> {
     let names: RefCell<Vec<String>> = RefCell::default();
+    let seen: RefCell<HashSet<String>> = RefCell::default();
     let record = |name: &str| {
-        let mut names = names.borrow_mut();
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
+        if seen.borrow_mut().insert(name.to_owned()) {
+            names.borrow_mut().push(name.to_owned());
         }
         Some(String::from("x"))
     };
@@ -262,6 +263,7 @@ impl<'a> Expander<'a> {
                     let value = self.dollar()?;
                     self.produce(value.len())?;
                     output.plain(&value);
+                    continue;
                 }
                 '\'' if self.quotes => {
                     let text = self.single_quoted()?;

@@ -1,5 +1,7 @@
 //! Which rules a file wants: `# check=`, the build-arg that overrides it, and comments above instructions.
 
+use std::collections::BTreeSet;
+
 use super::rules::{self, Origin, RULES};
 use crate::ast::{Directives, Span};
 use crate::diagnostic::{Diagnostic, Severity, quote};
@@ -139,12 +141,21 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
+/// More unknown names of one list are not reported.
+const MAX_UNKNOWN: usize = 20;
+
 /// The rules of a list; one that doesn't exist is reported.
 fn names(list: &str, span: Span, found: &mut Vec<Diagnostic>) -> Names {
-    let all: Vec<&str> = list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-    for name in &all {
+    let mut known = BTreeSet::new();
+    let mut unknown = 0;
+    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let wanted = plain(name);
         if wanted == "all" || RULES.iter().any(|rule| plain(rule.name) == wanted) {
+            known.insert(wanted);
+            continue;
+        }
+        unknown += 1;
+        if unknown > MAX_UNKNOWN {
             continue;
         }
         let near = closest(name, RULES.iter().map(|rule| rule.name));
@@ -152,7 +163,7 @@ fn names(list: &str, span: Span, found: &mut Vec<Diagnostic>) -> Names {
         let hint = near.map(|near| format!("did you mean {near}?"));
         found.push(Diagnostic::warning("unknown-check", span, message).maybe_hint(hint));
     }
-    Names(all.into_iter().map(plain).collect())
+    Names(known.into_iter().collect())
 }
 
 /// What the first `# check=` comment right above an instruction asks for. Words after a blank explain it.

@@ -44,6 +44,9 @@ impl Type {
     }
 }
 
+/// A mount with more mistakes is not looked at further.
+const MAX_MISTAKES: usize = 100;
+
 /// All keys and their other names, the most used first for "did you mean".
 const KEYS: [&str; 19] = [
     "type",
@@ -103,6 +106,9 @@ impl Draft {
         };
         let mut given = Vec::with_capacity(fields.len());
         for field in &fields {
+            if mistakes.len() > MAX_MISTAKES {
+                break;
+            }
             let field = Field::new(word, field);
             match draft.field(&field, escape, vars) {
                 Ok(key) => given.push((key, field.span)),
