@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use kiln::api::NetworkMode;
-use kiln::build::graph::{Bases, Graph, Lowered, Parameters, lower};
+use kiln::build::graph::{Bases, Graph, Hidden, Lowered, Parameters, lower};
 use kiln::oci::Platform;
 use kiln_grammar::Dockerfile;
 
@@ -69,6 +69,7 @@ fn lowered(tree: &Dockerfile) -> Box<Graph> {
         add_hosts: Vec::new(),
         allow: kiln::api::Allow::default(),
         proxies: Vec::new(),
+        hidden: Hidden::default(),
     };
     match lower(tree, &Bases::new(), &parameters) {
         Ok(Lowered::Ready(graph)) => graph,

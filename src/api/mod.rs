@@ -3,6 +3,7 @@
 //! Plain serde data; nothing here does anything.
 
 mod build;
+mod check;
 mod container;
 mod event;
 mod failure;
@@ -13,6 +14,7 @@ pub use build::{
     Allow, BuildOutcome, BuildRequest, ContextSource, DockerfileSource, NetworkMode, Output, OutputKind,
     Progress, PullPolicy, Secret, SshAgent, SshSource,
 };
+pub use check::{BrokenRule, CheckReport, Finding, Place};
 pub use container::{
     ContainerInfo, ContainerState, CreateRequest, ExecRequest, LogsRequest, RunOutcome, Stdio, VolumeRequest,
 };

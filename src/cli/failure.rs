@@ -49,7 +49,7 @@ fn log_tail(name: &str, lines: &[String]) -> String {
 }
 
 /// BuildKit's form: `>>>` on each line that failed.
-fn excerpt(excerpt: &Excerpt) -> String {
+pub(super) fn excerpt(excerpt: &Excerpt) -> String {
     const RULE: &str = "--------------------\n";
     let first = excerpt.lines.iter().find(|line| line.2).or(excerpt.lines.first()).map_or(0, |line| line.0);
     let mut out = format!("{}:{first}\n{RULE}", harmless(excerpt.file.as_bytes()));

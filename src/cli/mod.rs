@@ -10,6 +10,7 @@ mod commands;
 mod error;
 mod exit;
 mod failure;
+mod findings;
 mod flags;
 mod format;
 mod glob;

@@ -103,6 +103,8 @@ pub(crate) static COMMANDS: &[Entry] = &[
         "[OPTIONS] NAME|ID [NAME|ID...]", c::inspect::Inspect, c::inspect::run, not_yet: &["-s", "--size"]),
     entry!(Other, "kill", "Kill one or more running containers", "[OPTIONS] CONTAINER [CONTAINER...]",
         c::kill::Kill, c::kill::run),
+    entry!(Other, "lint", "Look for mistakes in a Dockerfile without building it", "[OPTIONS] [PATH|FILE|-...]",
+        c::lint::Lint, c::lint::run),
     entry!(Other, "load", "Load an image from a tar archive or standard input", "[OPTIONS]",
         c::load::Load, c::load::run, not_yet: &["--platform"]),
     entry!(Other, "logs", "Fetch the logs of a container", "[OPTIONS] CONTAINER",

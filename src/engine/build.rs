@@ -19,7 +19,10 @@ use crate::api::{
     BuildOutcome, BuildRequest, Event, Events, Failure, FailureKind, NetworkMode, OutputKind, Settings,
     StepId,
 };
-use crate::build::graph::{self, Base, BaseRequest, Bases, Graph, Lowered, OpSpec, Parameters, Wanted};
+use crate::build::context::Ignore;
+use crate::build::graph::{
+    self, Base, BaseRequest, Bases, Graph, Hidden, Lowered, OpSpec, Parameters, Wanted,
+};
 use crate::build::ops::{self, Credentials, Machine};
 use crate::build::solve::{Outcome, Solver, Stopped};
 use crate::image;
@@ -81,7 +84,7 @@ impl Build<'_> {
 
     /// Lowers the tree, bringing the images that it needs.
     fn lower(&self, recipe: &Recipe, tree: &Dockerfile, bases: &mut Bases) -> Result<Graph, Failure> {
-        let parameters = self.parameters();
+        let parameters = self.parameters(recipe);
         for _ in 0..ROUNDS {
             match graph::lower(tree, bases, &parameters) {
                 Ok(Lowered::Ready(graph)) => return Ok(*graph),
@@ -101,8 +104,16 @@ impl Build<'_> {
         Err(Failure::new(FailureKind::Invalid, "the Dockerfile asks for further images without end"))
     }
 
-    fn parameters(&self) -> Parameters {
-        let request = self.request;
+    fn parameters(&self, recipe: &Recipe) -> Parameters {
+        let ignore = recipe.ignore.clone();
+        self.engine.parameters(self.request, ignore)
+    }
+}
+
+impl Engine {
+    /// What lowering is told of a build.
+    pub(super) fn parameters(&self, request: &BuildRequest, ignore: Ignore) -> Parameters {
+        let exceptions = ignore.has_exceptions();
         Parameters {
             build_args: request.build_args.clone(),
             labels: request.labels.clone(),
@@ -112,10 +123,14 @@ impl Build<'_> {
             network: request.network,
             add_hosts: request.add_hosts.clone(),
             allow: request.allow.clone(),
-            proxies: self.engine.settings.proxies.clone(),
+            proxies: self.settings.proxies.clone(),
+            // A `!` may show a part of what is hidden: then only the copy itself can tell.
+            hidden: Hidden::new(move |path| !exceptions && ignore.matches(path.as_bytes())),
         }
     }
+}
 
+impl Build<'_> {
     /// Brings the images: those to be pulled at the same time, if there are several.
     fn bases(&self, wanted: Vec<Wanted>) -> Vec<(Wanted, Result<Base, Failure>)> {
         let is_local = |wanted: &Wanted| {

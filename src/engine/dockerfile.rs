@@ -12,7 +12,7 @@ use kiln_grammar::diagnostic::{Diagnostic, Severity};
 use kiln_grammar::source::Source;
 
 use crate::api::{BuildRequest, ContextSource, DockerfileSource, Excerpt, Failure, FailureKind};
-use crate::build::context::{self, Context};
+use crate::build::context::{self, Context, Ignore};
 
 /// A Dockerfile larger than this is no Dockerfile.
 const DOCKERFILE_BYTES: u64 = 16 << 20;
@@ -25,9 +25,11 @@ const EXCERPT_LINES: (usize, usize) = (4, 2);
 
 /// A Dockerfile's text, its name in messages, and the context that it copies from.
 pub(super) struct Recipe {
-    name: String,
-    text: String,
+    pub(super) name: String,
+    pub(super) text: String,
     pub(super) context: Arc<Context>,
+    /// What the context hides.
+    pub(super) ignore: Ignore,
     /// Where a context that came as an archive was unpacked; removed with the build.
     _unpacked: Option<Scratch>,
 }
@@ -48,13 +50,11 @@ pub(super) fn read(request: &BuildRequest, store: &Store) -> Result<Recipe, Fail
             unpacked.insert(scratch).path().to_path_buf()
         }
     };
-    let (name, text, path) = match &request.dockerfile {
-        DockerfileSource::Text(text) => ("Dockerfile".to_owned(), text.clone().into_bytes(), None),
-        DockerfileSource::Path(path) => {
-            let path = if unpacked.is_some() { inside(&folder, path) } else { path.clone() };
-            (shown_name(&path, &folder), read_file(&path)?, Some(path))
-        }
-    };
+    let mut dockerfile = request.dockerfile.clone();
+    if let (DockerfileSource::Path(path), Some(_)) = (&mut dockerfile, &unpacked) {
+        *path = inside(&folder, path);
+    }
+    let (name, text, path) = source(&dockerfile, &folder)?;
     let text = String::from_utf8(text)
         .map_err(|_| Failure::new(FailureKind::Invalid, format!("`{name}` is not UTF-8 text")))?;
     let mut ignore = context::ignore_for(path.as_deref(), &folder)
@@ -67,9 +67,26 @@ pub(super) fn read(request: &BuildRequest, store: &Store) -> Result<Recipe, Fail
     }
     // An archive's folder is new each time: what stat says of it will never be asked again.
     let known = unpacked.is_none().then(|| StatCache::load(store, &folder));
-    let context = Context::open(&folder, ignore, known)
+    let context = Context::open(&folder, ignore.clone(), known)
         .map_err(|error| Failure::from_error(FailureKind::Invalid, &error))?;
-    Ok(Recipe { name, text, context: Arc::new(context), _unpacked: unpacked })
+    Ok(Recipe { name, text, context: Arc::new(context), ignore, _unpacked: unpacked })
+}
+
+/// The Dockerfile's shown name, its bytes, and its path when it has one.
+pub(super) fn source(
+    dockerfile: &DockerfileSource,
+    folder: &Path,
+) -> Result<(String, Vec<u8>, Option<PathBuf>), Failure> {
+    Ok(match dockerfile {
+        DockerfileSource::Text(text) => ("Dockerfile".to_owned(), text.clone().into_bytes(), None),
+        DockerfileSource::Path(path) => (shown_name(path, folder), read_file(path)?, Some(path.clone())),
+    })
+}
+
+/// What takes the place of `# check=`, if the user gave that.
+pub(super) fn check_wishes(request: &BuildRequest) -> Option<&str> {
+    let last = request.build_args.iter().rev().find(|(name, _)| name == CHECK_ARG);
+    last.map(|(_, value)| value.as_str())
 }
 
 /// Where `path` is below `folder`.
@@ -82,9 +99,7 @@ fn below(folder: &Path, path: &Path) -> Option<PathBuf> {
 impl Recipe {
     /// Parses the text; all mistakes come back at once.
     pub(super) fn parse(&self, request: &BuildRequest) -> Result<Dockerfile, Failure> {
-        let checks = request.build_args.iter().rev().find(|(name, _)| name == CHECK_ARG);
-        let checks = checks.map(|(_, value)| value.as_str());
-        kiln_grammar::parse_checked(&self.name, self.text.as_bytes(), checks)
+        kiln_grammar::parse_checked(&self.name, self.text.as_bytes(), check_wishes(request))
             .map_err(|diagnostics| self.failure(&diagnostics))
     }
 

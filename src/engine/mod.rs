@@ -8,6 +8,7 @@ mod assemble;
 mod base;
 mod build;
 mod change;
+mod check;
 mod containers;
 mod create;
 mod dockerfile;

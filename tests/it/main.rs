@@ -21,6 +21,7 @@ mod guard;
 mod hostile;
 mod image;
 mod layers;
+mod lint;
 mod network;
 mod peer;
 mod registry;

@@ -82,6 +82,11 @@ impl Ignore {
         self.rules.is_empty()
     }
 
+    /// Tells whether a pattern shows what another one hides.
+    pub fn has_exceptions(&self) -> bool {
+        self.rules.iter().any(|rule| rule.shows)
+    }
+
     /// Tells whether `path` is hidden, itself or with a directory above it.
     pub fn matches(&self, path: &[u8]) -> bool {
         let mut state = self.start();

@@ -115,6 +115,20 @@ impl Lowering<'_> {
         }
     }
 
+    /// Warns of sources that the ignore file hides.
+    pub(super) fn check_sources(&mut self, spec: &CopySpec, instruction: &Instruction) {
+        for source in &spec.sources {
+            let CopySource::Path(path) = source else { continue };
+            let inside = clean(path);
+            if !path.contains("://") && self.parameters.hidden.hides(inside.trim_start_matches('/')) {
+                let message = format!("attempting to copy file `{path}` that is excluded by .dockerignore");
+                let hint =
+                    Some("remove the pattern that hides it, or add one that begins with `!`".to_owned());
+                self.warn("copy-ignored-file", keyword_span(instruction), message, hint);
+            }
+        }
+    }
+
     /// All warnings about what was lowered and about the file, in the order of the file.
     pub(super) fn all_warnings(&self) -> Vec<Diagnostic> {
         let in_reach = |found: &&Diagnostic| {
@@ -207,7 +221,7 @@ impl StageState {
         let text = &spec.destination;
         let path = clean(text);
         let asks_for_folder = ["/", "/.", "/.."].iter().any(|end| text.ends_with(end));
-        let several = spec.sources.len() > 1 || spec.sources.iter().any(has_wildcard);
+        let several = !spec.parents && (spec.sources.len() > 1 || spec.sources.iter().any(has_wildcard));
         if several && !asks_for_folder && !is_folder(&self.folders, &path) {
             let message = format!(
                 "several files may be copied to `{path}`, which does not end with `/`: \

@@ -1,6 +1,8 @@
 //! A Dockerfile's tree to a graph: which stages are needed, in which order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
 
 use kiln_cache::Digest;
 use kiln_grammar::ast::{Declaration, Dockerfile, Kind, Span, Stage, Word};
@@ -37,6 +39,32 @@ pub struct Parameters {
     pub allow: Allow,
     /// Proxy variables of the environment.
     pub proxies: Vec<(String, String)>,
+    /// What the ignore file hides in the build context.
+    pub hidden: Hidden,
+}
+
+/// Tells which paths of the build context are hidden; none by default.
+#[derive(Clone, Default)]
+pub struct Hidden(Option<Arc<Tells>>);
+
+/// Tells whether a path is hidden.
+type Tells = dyn Fn(&str) -> bool + Send + Sync;
+
+impl Hidden {
+    /// Asks `tells` of a path without a slash in front.
+    pub fn new(tells: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(tells)))
+    }
+
+    pub(super) fn hides(&self, path: &str) -> bool {
+        self.0.as_ref().is_some_and(|tells| tells(path))
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden")
+    }
 }
 
 /// An image that lowering needs to know.
@@ -110,6 +138,39 @@ pub fn lower(tree: &Dockerfile, bases: &Bases, parameters: &Parameters) -> Resul
     Ok(Lowered::Ready(Box::new(lowering.finish(index))))
 }
 
+/// What looking a Dockerfile through has found.
+#[derive(Debug)]
+pub struct Checked {
+    /// The mistakes, warnings among them, in the order of the file.
+    pub found: Vec<Diagnostic>,
+    /// Bases that are not known: what depends on them was left out.
+    pub unknown: BTreeSet<String>,
+}
+
+/// Looks `tree` through without bringing a base: the stages that the target needs, all without a target.
+///
+/// `find` gives the bases that are at hand.
+pub fn check(
+    tree: &Dockerfile,
+    parameters: &Parameters,
+    find: &mut dyn FnMut(&BaseRequest) -> Option<Base>,
+) -> Checked {
+    let bases = Bases::new();
+    let mut lowering = Lowering::new(tree, &bases, parameters);
+    lowering.find = Some(find);
+    lowering.refuse_foreign_frontend();
+    lowering.evaluate_globals();
+    lowering.check_default_bases();
+    match (&parameters.target, lowering.target()) {
+        (Some(_), Some(index)) => drop(lowering.stages(index)),
+        (None, _) => (0..tree.stages.len()).for_each(|index| drop(lowering.stage(index))),
+        (Some(_), None) => {}
+    }
+    lowering.warn_of_unused_args();
+    lowering.errors.extend(tree.checks.verdict(&lowering.all_warnings()));
+    Checked { found: lowering.mistakes(), unknown: lowering.unknown }
+}
+
 /// The work in progress.
 pub(super) struct Lowering<'a> {
     pub(super) tree: &'a Dockerfile,
@@ -133,7 +194,14 @@ pub(super) struct Lowering<'a> {
     pub(super) reached: BTreeSet<usize>,
     /// How many stages are being lowered for the sake of another: see [`MAX_NESTED`].
     nested: usize,
+    /// Where images are looked for that are not among the bases, when one that is missing stops nothing.
+    find: Option<Find<'a>>,
+    /// Images that were not found there.
+    pub(super) unknown: BTreeSet<String>,
 }
+
+/// Looks for an image without bringing it.
+type Find<'a> = &'a mut dyn FnMut(&BaseRequest) -> Option<Base>;
 
 impl<'a> Lowering<'a> {
     fn new(tree: &'a Dockerfile, bases: &'a Bases, parameters: &'a Parameters) -> Self {
@@ -154,6 +222,8 @@ impl<'a> Lowering<'a> {
             warnings: Vec::new(),
             reached: BTreeSet::new(),
             nested: 0,
+            find: None,
+            unknown: BTreeSet::new(),
         }
     }
 
@@ -354,8 +424,14 @@ impl<'a> Lowering<'a> {
 
     /// The image, if it is known.
     pub(super) fn image(&mut self, request: &BaseRequest, span: Span) -> Result<Base, Stop> {
+        let found = self.bases.get(request).cloned();
         let wanted = || Stop::Missing(Wanted { request: request.clone(), span });
-        self.bases.get(request).cloned().ok_or_else(wanted)
+        let Some(find) = &mut self.find else { return found.ok_or_else(wanted) };
+        if let Some(base) = found.or_else(|| find(request)) {
+            return Ok(base);
+        }
+        self.unknown.insert(request.reference.familiar());
+        Ok(Base { image: Digest::of(b""), config: ImageConfig::default() })
     }
 
     /// Adds a vertex that starts from `base`.

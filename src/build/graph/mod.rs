@@ -32,7 +32,7 @@ mod tests;
 mod transfer;
 
 pub use chmod::{Chmod, ModeChange};
-pub use lower::{Base, BaseRequest, Bases, Lowered, Parameters, Wanted, lower};
+pub use lower::{Base, BaseRequest, Bases, Checked, Hidden, Lowered, Parameters, Wanted, check, lower};
 pub use op::{
     CopySource, CopySpec, DeviceSpec, ExecSpec, FileOwner, MkdirSpec, MountKind, MountSpec, OpSpec,
     PARENTS_MODE, SCRIPT_FOLDER, Script, SourceSpec,

@@ -95,7 +95,9 @@ impl StageState {
                 let name = format!("{} FROM {}", label.next(), request.reference);
                 let rootfs = lowering.source(&request, &image, name, stage.span);
                 lowering.check_base_platform(&request, &Platform::of_config(&image.config), stage.base.span);
-                Self::fresh(rootfs, image.config, &request.platform, label.clone(), index)
+                let mut state = Self::fresh(rootfs, image.config, &request.platform, label.clone(), index);
+                state.scope.complete = !lowering.unknown.contains(&request.reference.familiar());
+                state
             }
         };
         state.label = label;

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use kiln_cache::Digest;
 use kiln_grammar::{Diagnostic, Severity};
 
-use super::{Base, Bases, CopySource, Graph, HistoryPlan, Lowered, OpSpec, Parameters, VertexId, lower};
+use super::{
+    Base, Bases, CopySource, Graph, Hidden, HistoryPlan, Lowered, OpSpec, Parameters, VertexId, lower,
+};
 use crate::api::NetworkMode;
 use crate::oci::{ImageConfig, Platform, RunConfig};
 
@@ -22,6 +24,7 @@ pub(super) fn parameters() -> Parameters {
         add_hosts: Vec::new(),
         allow: crate::api::Allow::default(),
         proxies: Vec::new(),
+        hidden: Hidden::default(),
     }
 }
 

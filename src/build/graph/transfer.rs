@@ -60,6 +60,9 @@ impl StageState {
     ) -> Result<(), Stop> {
         let shown_destination = lowering.expand(destination, &self.scope).ok_or(Stop::Wrong)?;
         self.check_destination(lowering, &spec, destination);
+        if reads.contains(&Input::Context(ContextId::MAIN)) {
+            lowering.check_sources(&spec, instruction);
+        }
         let chmod = flags.chmod.as_ref().and_then(|word| lowering.expand(word, &self.scope));
         let created_by = history::copy(keyword, &spec, chmod.as_deref(), &shown_destination);
         let shown = (instruction.original.as_str(), instruction.span);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{build_context, build_output, pairs};
+use super::{build_call, build_context, build_output, pairs};
 use crate::api::{BuildRequest, OutputKind, Progress, PullPolicy};
 use crate::cli::error::Error;
 use crate::cli::exit;
@@ -15,8 +15,8 @@ use crate::oci::Platform;
 /// Flags of `docker build` and `docker buildx build` that are still to come.
 #[rustfmt::skip]
 pub(crate) const NOT_YET: &[&str] = &[
-    "--allow", "--annotation", "--attest", "--build-context", "--builder", "--cache-from", "--cache-to", "--call",
-    "--cgroup-parent", "--check", "--compress", "--cpu-period", "--cpu-quota", "-c", "--cpu-shares",
+    "--allow", "--annotation", "--attest", "--build-context", "--builder", "--cache-from", "--cache-to",
+    "--cgroup-parent", "--compress", "--cpu-period", "--cpu-quota", "-c", "--cpu-shares",
     "--cpuset-cpus", "--cpuset-mems", "--debug", "--disable-content-trust", "--isolation", "-m", "--memory",
     "--memory-swap", "--metadata-file", "--no-cache-filter", "--policy", "--provenance", "--push", "--resource",
     "--sbom", "--secret", "--security-opt", "--shm-size", "--squash", "--ssh", "--ulimit",
@@ -34,6 +34,12 @@ pub(crate) struct Build {
     /// Set a build argument (KEY=VALUE, or KEY to take the environment's)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) build_arg: Vec<String>,
+    /// What to do: build, or only check, outline or targets[,format=json]
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) call: Option<String>,
+    /// Look for mistakes without building, as `--call=check`
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Name of the Dockerfile (default: PATH/Dockerfile; `-` reads it from standard input)
     #[arg(long, short, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
@@ -93,8 +99,12 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         true => Progress::Quiet,
         false => progress::chosen(build.progress.as_deref(), environment)?,
     };
+    let call = build_call::parse(&build)?;
     // Keeps the spooled context of standard input alive until the build is over.
     let (request, _spooled) = request(&build, environment)?;
+    if let Some(call) = call {
+        return build_call::run(session, &request, call);
+    }
     let engine = session.root_engine()?;
     let shown = Shown::steps(progress, session.style, log_lines(environment))?;
     let result = engine.build(&request, &shown.events);
@@ -129,7 +139,10 @@ fn told(session: &Session, tags: &[String], progress: Progress) {
 }
 
 /// Reads the flags; also the file that standard input was spooled to, to be kept as long as the request.
-fn request(build: &Build, environment: &Environment) -> Result<(BuildRequest, Option<std::fs::File>), Error> {
+pub(super) fn request(
+    build: &Build,
+    environment: &Environment,
+) -> Result<(BuildRequest, Option<std::fs::File>), Error> {
     let mut build_args = Vec::new();
     for text in &build.build_arg {
         build_args.extend(pairs::variable(text, environment)?);

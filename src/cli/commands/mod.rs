@@ -1,6 +1,7 @@
 //! One file per command: its flags, the request that they make, and what is printed.
 
 pub(crate) mod build;
+mod build_call;
 mod build_context;
 mod build_output;
 pub(crate) mod create;
@@ -10,6 +11,7 @@ pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod kill;
+pub(crate) mod lint;
 pub(crate) mod load;
 pub(crate) mod logs;
 mod pairs;

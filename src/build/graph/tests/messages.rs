@@ -2,7 +2,7 @@
 //! `expected.txt`, and a proof that no text was forgotten.
 //!
 //! A case may have a file `parameters`, one `key value` a line: `target NAME`, `build-arg K=V`,
-//! `network host`, and `onbuild TRIGGER` and `architecture NAME`, which every base image then has.
+//! `network host`, `hidden PATH` (by the ignore file), and `onbuild TRIGGER` and `architecture NAME`, which every base image then has.
 //!
 //! `KILN_UPDATE_SNAPSHOTS=1 cargo test -p kiln --lib messages` writes the expectations anew.
 
@@ -14,7 +14,7 @@ use kiln_cache::Digest;
 use kiln_grammar::Source;
 use kiln_grammar::diagnostic::Diagnostic;
 
-use super::{Base, Bases, Lowered, Parameters, lower};
+use super::{Base, Bases, Hidden, Lowered, Parameters, lower};
 use crate::api::NetworkMode;
 use crate::oci::ImageConfig;
 
@@ -50,6 +50,10 @@ fn parameters(case: &Path) -> (Parameters, ImageConfig) {
             }
             "network" if value == "host" => parameters.network = NetworkMode::Host,
             "onbuild" => base.config.on_build.push(value.to_owned()),
+            "hidden" => {
+                let hidden = value.to_owned();
+                parameters.hidden = Hidden::new(move |path| path == hidden);
+            }
             "architecture" => {
                 (base.os, base.architecture) = ("linux".to_owned(), value.to_owned());
             }
