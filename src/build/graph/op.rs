@@ -192,6 +192,8 @@ pub struct CopySpec {
     pub unpack: bool,
     /// `--parents`: sources keep the directories above them, from the pivot `/./` on.
     pub parents: bool,
+    /// `--link`: what is written is a layer of its own, put on any stage.
+    pub linked: bool,
 }
 
 /// The mode of directories that are made because something goes into them.
@@ -209,6 +211,7 @@ impl CopySpec {
             reset_owner: false,
             unpack: false,
             parents: false,
+            linked: false,
         }
     }
 
@@ -219,10 +222,11 @@ impl CopySpec {
 
     /// Returns the mode of directories that are made because something goes into them.
     ///
-    /// As in BuildKit, an octal `--chmod` is theirs too, less what a umask of 022 takes.
+    /// As in BuildKit, an octal `--chmod` is theirs too, less what a umask of 022 takes. Not in a linked layer: there
+    /// they stand for directories that the stage has, and a 0644 on /etc would shut everybody out.
     pub fn parents_mode(&self) -> u32 {
         match self.chmod {
-            Some(Chmod::Mode(mode)) => mode & PARENTS_MODE,
+            Some(Chmod::Mode(mode)) if !self.linked => mode & PARENTS_MODE,
             _ => PARENTS_MODE,
         }
     }

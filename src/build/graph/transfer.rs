@@ -129,6 +129,7 @@ impl StageState {
             reset_owner: true,
             unpack: false,
             parents: false,
+            linked: flags.link,
         })
     }
 

@@ -85,6 +85,9 @@ impl CopyOp {
         if spec.parents {
             key = key.field("parents", "true");
         }
+        if spec.linked {
+            key = key.field("linked", "true");
+        }
         for source in &spec.sources {
             key = match source {
                 CopySource::Path(path) => key.field("source", path),

@@ -31,6 +31,10 @@ const DECIDED: &[(&str, &str)] = &[
         "copy-exclude-of-files",
         "the peer excludes nothing from sources that are files, against its own manual",
     ),
+    (
+        "copy-link-flag",
+        "with --chmod the peer's --link is a plain copy; kiln's stays linked, so that /modes keeps 0755",
+    ),
     ("copy-from-stage-block-device", "the peer makes a character device of a block device"),
     ("platform-of-scratch", "the peer ignores the platform that is asked for"),
     ("refused-target-by-index", "kiln takes a stage's number, as --from does"),

@@ -94,6 +94,7 @@ fn spec(sources: &[&str], destination: &str) -> CopySpec {
         reset_owner: true,
         unpack: false,
         parents: false,
+        linked: false,
     }
 }
 
