@@ -252,8 +252,9 @@ pub struct Add {
 pub struct Onbuild {
     /// The trigger's text as it is stored in the image's config.
     pub text: String,
-    /// The trigger, parsed, so that mistakes are found where they were written.
-    pub trigger: Box<Instruction>,
+    /// The trigger, parsed, so that mistakes are found where they were written; `None` when it is wrong,
+    /// which doesn't keep this image from being built.
+    pub trigger: Option<Box<Instruction>>,
 }
 
 /// `HEALTHCHECK`.

@@ -127,6 +127,10 @@ impl Flags {
                 self.switches.push((name, on));
             }
             (_, None) => return Err(missing()),
+            // An empty value counts as none, but not as a mode.
+            (Value, Some(value)) if matches!(name, "network" | "security") && value.text.is_empty() => {
+                return Err(missing());
+            }
             (_, Some(value)) => {
                 let value = Piece { text: unquoted(&value.text), ..*value };
                 // The values inside these are expanded one by one.

@@ -375,6 +375,25 @@ impl<'a> Scope<'a, '_> {
         let Some(Argument::Text(piece)) = arguments.into_iter().next() else {
             return self.missing("ONBUILD requires at least one argument");
         };
+        let before = self.diagnostics.len();
+        let trigger = self.written_trigger(&piece);
+        // Nobody runs it here: docker stores any text but those that may be no trigger at all.
+        for mistake in &mut self.diagnostics[before..] {
+            if mistake.code == "onbuild-trigger" {
+                return Err(Reported);
+            }
+            mistake.severity = Severity::Warning;
+        }
+        let mut text = piece.text;
+        for cut in &self.line.heredocs {
+            text.push('\n');
+            text.push_str(&cut.heredoc.raw);
+            text.push_str(&cut.heredoc.name);
+        }
+        Ok(Onbuild { text, trigger: trigger.ok().map(Box::new) })
+    }
+
+    fn written_trigger(&mut self, piece: &Piece) -> Result<Instruction, Reported> {
         let keyword = self.trigger_keyword(piece.start)?;
         let mut inner = Scope {
             line: self.line,
@@ -384,15 +403,7 @@ impl<'a> Scope<'a, '_> {
             diagnostics: self.diagnostics,
         };
         let kind = inner.kind(keyword)?;
-        let trigger =
-            Instruction { original: piece.text.clone(), span: self.span(piece.start, piece.end), kind };
-        let mut text = piece.text;
-        for cut in &self.line.heredocs {
-            text.push('\n');
-            text.push_str(&cut.heredoc.raw);
-            text.push_str(&cut.heredoc.name);
-        }
-        Ok(Onbuild { text, trigger: Box::new(trigger) })
+        Ok(Instruction { original: piece.text.clone(), span: self.span(piece.start, piece.end), kind })
     }
 
     fn no_trigger<T>(&mut self, keyword: Keyword, span: Span) -> Result<T, Reported> {

@@ -118,7 +118,7 @@ fn words(instruction: &Instruction) -> Vec<&Word> {
         Kind::Copy(copy) => paths(&copy.sources).chain([&copy.destination]).chain(&copy.from).collect(),
         Kind::Add(add) => paths(&add.sources).chain([&add.destination]).chain(&add.checksum).collect(),
         Kind::Arg(names) => names.iter().map(|declaration| &declaration.name).collect(),
-        Kind::Onbuild(onbuild) => words(&onbuild.trigger),
+        Kind::Onbuild(onbuild) => onbuild.trigger.iter().flat_map(|trigger| words(trigger)).collect(),
         _ => Vec::new(),
     }
 }

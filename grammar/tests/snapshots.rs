@@ -239,7 +239,12 @@ impl Dump<'_> {
             Kind::Stopsignal(word) => format!("STOPSIGNAL {}", self.word(word)),
             Kind::Shell(words) => format!("SHELL {words:?}"),
             Kind::Onbuild(onbuild) => {
-                format!("ONBUILD {:?} {}", onbuild.text, self.instruction(&onbuild.trigger))
+                let trigger = onbuild.trigger.as_ref();
+                format!(
+                    "ONBUILD {:?} {}",
+                    onbuild.text,
+                    trigger.map(|trigger| self.instruction(trigger)).unwrap_or_default()
+                )
             }
             Kind::Healthcheck(check) => healthcheck(check),
         }

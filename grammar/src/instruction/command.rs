@@ -73,11 +73,16 @@ impl Scope<'_, '_> {
             }
             _ => {
                 let span = self.keyword_span();
-                let message = format!("{} requires at least one argument", keyword.name());
-                let clears = matches!(keyword, Keyword::Cmd | Keyword::Entrypoint);
-                let hint =
-                    clears.then(|| format!("write `{} []` to clear the one of the base", keyword.name()));
-                self.fail(Diagnostic::error("argument-count", span, message).maybe_hint(hint))
+                let name = keyword.name();
+                let message = format!("{name} without a command runs an empty line in the shell");
+                let hint = match keyword {
+                    Keyword::Cmd | Keyword::Entrypoint => {
+                        format!("write `{name} []` to clear the one of the base")
+                    }
+                    _ => "write a command, or remove the instruction".to_owned(),
+                };
+                self.report(Diagnostic::warning("empty-command", span, message).hint(hint));
+                Ok(CommandLine::Shell(String::new()))
             }
         }
     }

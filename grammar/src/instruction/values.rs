@@ -12,9 +12,6 @@ const SIGNALS: [&str; 34] = [
     "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
 ];
 
-/// The highest signal number of Linux.
-const MAX_SIGNAL: u32 = 64;
-
 impl Scope<'_, '_> {
     /// Reports a port that can't be one.
     pub(super) fn check_port(&mut self, word: &Word) {
@@ -47,7 +44,8 @@ impl Scope<'_, '_> {
 /// Checks `[[address:]host port:]port[-port][/protocol]`, as EXPOSE takes it.
 fn port(text: &str) -> Result<(), String> {
     let (rest, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
-    if !["tcp", "udp", "sctp"].iter().any(|known| protocol.eq_ignore_ascii_case(known)) {
+    // Docker takes a `/` without a protocol for tcp, and a port with a sign.
+    if !["", "tcp", "udp", "sctp"].iter().any(|known| protocol.eq_ignore_ascii_case(known)) {
         return Err(format!("invalid proto: {}", quote(protocol)));
     }
     let (outside, inside) =
@@ -76,16 +74,16 @@ fn port(text: &str) -> Result<(), String> {
 
 /// `port` or `first-last`.
 fn range(text: &str) -> Option<(u16, u16)> {
-    let number = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = |text: &str| text.parse().ok();
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (number(first)?, number(last)?);
     (first <= last).then_some((first, last))
 }
 
-/// True for a number, a name with or without `SIG`, and the real-time signals that docker names (`RTMIN+3`).
+/// True for any number but 0, as docker takes it, a name with or without `SIG`, and the real-time signals that docker names (`RTMIN+3`).
 fn signal(text: &str) -> bool {
-    if let Ok(number) = text.parse::<u32>() {
-        return (1..=MAX_SIGNAL).contains(&number);
+    if let Ok(number) = text.parse::<i32>() {
+        return number != 0;
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -106,6 +104,8 @@ mod tests {
         for text in [
             "80",
             "80/tcp",
+            "80/",
+            "+80",
             "53/UDP",
             "8000-8010/sctp",
             "127.0.0.1:80:80",
@@ -118,26 +118,24 @@ mod tests {
         ] {
             assert!(port(text).is_ok(), "{text}");
         }
-        for text in [
-            "",
-            "abc",
-            "80/icmp",
-            "65536",
-            "90-80",
-            "80-",
-            "#",
-            "80/",
-            "+80",
-            "x:80",
-            "1.2.3:80:80",
-            "1-3:1-2",
-        ] {
+        for text in ["", "abc", "80/icmp", "65536", "90-80", "80-", "#", "x:80", "1.2.3:80:80", "1-3:1-2"] {
             assert!(port(text).is_err(), "{text}");
         }
-        for text in ["15", "TERM", "SIGTERM", "sigusr1", "SIGRTMIN+15", "RTMAX-14", "SIGRTMAX", "SIGXFSZ"] {
+        for text in [
+            "15",
+            "-1",
+            "100",
+            "TERM",
+            "SIGTERM",
+            "sigusr1",
+            "SIGRTMIN+15",
+            "RTMAX-14",
+            "SIGRTMAX",
+            "SIGXFSZ",
+        ] {
             assert!(signal(text), "{text}");
         }
-        for text in ["", "0", "65", "XX", "SIG", "RTMIN*3", "RTMIN+16", "RTMIN-1", "RTMAX-15"] {
+        for text in ["", "0", "99999999999", "XX", "SIG", "RTMIN*3", "RTMIN+16", "RTMIN-1", "RTMAX-15"] {
             assert!(!signal(text), "{text}");
         }
     }

@@ -43,7 +43,7 @@ fn escape(value: &Word, found: &mut Directives, diagnostics: &mut Vec<Diagnostic
         "\\" => found.escape = '\\',
         "`" => found.escape = '`',
         other => {
-            let message = format!("invalid ESCAPE {}", quote(other));
+            let message = format!("invalid escape token {}", quote(other));
             let hint = "the escape character is \\ or `";
             diagnostics.push(Diagnostic::error("invalid-escape", value.span, message).hint(hint));
         }

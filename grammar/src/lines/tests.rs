@@ -97,7 +97,7 @@ fn wrong_directives_are_errors() {
         messages("# escape=`\n# escape=\\\nFROM a"),
         ["duplicate-directive: only one escape parser directive can be used"]
     );
-    assert_eq!(messages("# escape=ab\nFROM a"), ["invalid-escape: invalid ESCAPE `ab`"]);
+    assert_eq!(messages("# escape=ab\nFROM a"), ["invalid-escape: invalid escape token `ab`"]);
 }
 
 #[test]

@@ -42,7 +42,11 @@ impl Linter<'_> {
                 let message = "maintainer instruction is deprecated in favor of using label";
                 self.warn("maintainer-deprecated", span, message, Some(hint));
             }
-            Kind::Onbuild(onbuild) => self.instruction(&onbuild.trigger),
+            Kind::Onbuild(onbuild) => {
+                if let Some(trigger) = &onbuild.trigger {
+                    self.instruction(trigger);
+                }
+            }
             _ => {}
         }
     }

@@ -101,6 +101,7 @@ pub static RULES: &[Rule] = &[
         "a RUN heredoc with several commands stops at the first that fails"),
     kiln("useless-flags", "UselessFlags", File, "no flag stands where it means nothing"),
     kiln("useless-mount-key", "UselessMountKey", File, "no key of --mount stands where it means nothing"),
+    kiln("empty-command", "EmptyCommand", File, "RUN, CMD and ENTRYPOINT have a command"),
     kiln("misplaced-flag", "MisplacedFlag", File, "flags stand right after the instruction's name"),
     kiln("unknown-check", "UnknownCheck", File, "`# check=` names checks that there are"),
     kiln("unused-build-arg", "UnusedBuildArg", File, "each --build-arg is asked for by an ARG"),

@@ -172,14 +172,21 @@ impl Draft {
 
     /// The keys that the mount's type doesn't have.
     ///
-    /// BuildKit takes `required`, `env` and `size` only after the `type=` that has them; here the order
-    /// doesn't matter.
+    /// As in BuildKit, `required`, `env` and `size` stand after the `type=` that has them.
     fn misplaced(&self, given: &[(&'static str, Span)]) -> Vec<Diagnostic> {
         if self.any_type {
             return Vec::new();
         }
-        let kind = self.kind;
-        let misplaced = given.iter().filter(|(key, _)| !kind.allows(key)).map(|(key, span)| {
+        let typed = given.iter().position(|(key, _)| *key == "type");
+        let kind_at = |index: usize, key: &str| match typed {
+            Some(at) if at > index && matches!(key, "required" | "env" | "size") => Type::Bind,
+            _ => self.kind,
+        };
+        let misplaced = given.iter().enumerate().filter_map(|(index, (key, span))| {
+            let kind = kind_at(index, key);
+            if kind.allows(key) {
+                return None;
+            }
             let message = match *key {
                 "mode" | "uid" | "gid" => format!("{key} not allowed for `{}` type mounts", kind.name()),
                 "sharing" if kind == Type::Secret => "secret mount should not define sharing".to_owned(),
@@ -188,12 +195,12 @@ impl Draft {
             };
             let owners = Type::ALL.into_iter().filter(|owner| owner.allows(key)).map(Type::name);
             let owners = owners.collect::<Vec<_>>().join(" or ");
-            let typed = given.iter().any(|(key, _)| *key == "type");
             let hint = match typed {
-                true => format!("`{key}` is for mounts with `type=` {owners}"),
-                false => format!("a mount without `type=` is a bind mount: `{key}` is for `type=` {owners}"),
+                Some(_) if kind != self.kind => format!("write `type={}` before `{key}`", self.kind.name()),
+                Some(_) => format!("`{key}` is for mounts with `type=` {owners}"),
+                None => format!("a mount without `type=` is a bind mount: `{key}` is for `type=` {owners}"),
             };
-            Diagnostic::error("mount", *span, message).hint(hint)
+            Some(Diagnostic::error("mount", *span, message).hint(hint))
         });
         misplaced.collect()
     }

@@ -101,7 +101,6 @@ fn memory_secrets_and_agents_have_their_defaults() {
         ("type=secret,id=a", secret("a", None, false, 0o400)),
         ("type=secret,source=a,required", secret("a", None, true, 0o400)),
         ("type=secret,target=/etc/a.key,required=$yes", secret("a.key", None, true, 0o400)),
-        ("required=true,type=secret,id=a", secret("a", None, true, 0o400)),
         ("type=secret,id=a,env=TOKEN,mode=0444", secret("a", Some("TOKEN"), false, 0o444)),
         ("type=secret,id=a,env=", secret("a", Some("a"), false, 0o400)),
         ("type=ssh", ssh("default", false, owner(0o600, 0, 0))),
@@ -149,6 +148,7 @@ fn wrong_mounts_say_what_is_wrong() {
         ("target=/t,size=1m", "unexpected key `size` for mount type `bind`"),
         ("target=/t,env=A", "unexpected key `env` for mount type `bind`"),
         ("type=cache,target=/t,required=true", "unexpected key `required` for mount type `cache`"),
+        ("required=true,type=secret,id=a", "unexpected key `required` for mount type `bind`"),
         ("target=/t,mode=0755", "mode not allowed for `bind` type mounts"),
         ("type=tmpfs,target=/t,uid=1", "uid not allowed for `tmpfs` type mounts"),
         ("target=/t,sharing=locked", "invalid cache sharing set for bind mount"),
@@ -195,6 +195,7 @@ fn wrong_mounts_say_what_to_do() {
         ),
         ("type=cache,size=1", "`size` is for mounts with `type=` tmpfs"),
         ("source", "write `source=<value>`"),
+        ("size=1,type=tmpfs,target=/t", "write `type=tmpfs` before `size`"),
     ];
     for (text, expected) in table {
         assert_eq!(hint(text), expected, "{text}");

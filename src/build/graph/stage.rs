@@ -331,7 +331,9 @@ impl StageState {
 
     fn stop_signal(&mut self, lowering: &mut Lowering<'_>, signal: &Word) -> Result<(), Stop> {
         let text = lowering.expand(signal, &self.scope).ok_or(Stop::Wrong)?;
-        if oci::parse_signal(&text).is_none() {
+        // Docker takes any number but 0.
+        let number = text.parse().is_ok_and(|number: i32| number != 0);
+        if !number && oci::parse_signal(&text).is_none() {
             let message = format!("invalid signal: `{text}`");
             let hint = Some("use a name such as SIGTERM or a number from 1 to 64".to_owned());
             return Err(lowering.error("bad-signal", signal.span, message, hint));
