@@ -31,6 +31,9 @@ impl Lowering<'_> {
             return self.end_of(stage, word.span).map(Input::Vertex);
         }
         self.refuse_other_stages(word, index, verb)?;
+        if word.text == "scratch" {
+            return Ok(Input::Vertex(self.scratch(word.span)));
+        }
         self.image_files(word).map(Input::Vertex)
     }
 

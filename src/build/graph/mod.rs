@@ -34,7 +34,7 @@ mod transfer;
 pub use chmod::{Chmod, ModeChange};
 pub use lower::{Base, BaseRequest, Bases, Checked, Hidden, Lowered, Parameters, Wanted, check, lower};
 pub use op::{
-    CopySource, CopySpec, DeviceSpec, ExecSpec, FileOwner, MkdirSpec, MountKind, MountSpec, OpSpec,
+    CopySource, CopySpec, DeviceSpec, ExecSpec, FileOwner, HOSTNAME, MkdirSpec, MountKind, MountSpec, OpSpec,
     PARENTS_MODE, SCRIPT_FOLDER, Script, SourceSpec,
 };
 

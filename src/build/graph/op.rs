@@ -61,6 +61,8 @@ pub struct ExecSpec {
     pub cwd: String,
     /// `name|uid[:group|gid]`, empty for root.
     pub user: String,
+    /// The host name that it sees.
+    pub hostname: String,
     /// Its network.
     pub network: NetworkMode,
     /// A heredoc script with its own `#!` line: mounted read-only at [`SCRIPT_FOLDER`]`/<name>`, mode 0755.
@@ -157,6 +159,11 @@ pub struct DeviceSpec {
     /// Whether the step needs it.
     pub required: bool,
 }
+
+/// The host name that RUN steps see, unless the build-arg `BUILDKIT_SANDBOX_HOSTNAME` says another.
+///
+/// It is fixed, so that no key and no layer depends on the machine.
+pub const HOSTNAME: &str = "buildkitsandbox";
 
 /// Where heredoc scripts are mounted; BuildKit's place, so that error messages look alike.
 pub const SCRIPT_FOLDER: &str = "/dev/pipes";

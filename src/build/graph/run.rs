@@ -5,7 +5,7 @@ use kiln_grammar::run_flags::{self, Network, Security};
 
 use super::lower::{Lowering, Stop};
 use super::stage::{StageState, clean};
-use super::{DeviceSpec, ExecSpec, OpSpec, SCRIPT_FOLDER, Script, history};
+use super::{DeviceSpec, ExecSpec, HOSTNAME, OpSpec, SCRIPT_FOLDER, Script, history};
 use crate::api::NetworkMode;
 
 impl StageState {
@@ -20,8 +20,10 @@ impl StageState {
         let insecure = self.run_security(lowering, run.security.as_ref());
         let devices = self.run_devices(lowering, &run.devices);
         let mounts = self.mounts(lowering, &run.mounts);
+        let hostname = hostname(lowering, instruction.span);
         let (args, script) = self.run_program(lowering, instruction, run)?;
         let (network, insecure, devices, mounts) = (network?, insecure?, devices?, mounts?);
+        let hostname = hostname?;
         let created_by = history::run(&args, &self.scope.declared());
         let env = self.scope.environment();
         let hidden_env = self.proxies(lowering);
@@ -31,6 +33,7 @@ impl StageState {
             hidden_env,
             cwd: clean(&self.config.config.working_dir),
             user: self.config.config.user.clone(),
+            hostname,
             network,
             script,
             add_hosts: lowering.parameters.add_hosts.clone(),
@@ -143,6 +146,23 @@ impl StageState {
         }
         (self.shell(heredoc.body.clone()), None)
     }
+}
+
+/// Longest host name of Linux.
+const HOSTNAME_BYTES: usize = 64;
+
+/// The host name of RUN steps.
+fn hostname(lowering: &mut Lowering<'_>, span: Span) -> Result<String, Stop> {
+    let Some(name) = lowering.build_arg("BUILDKIT_SANDBOX_HOSTNAME").filter(|name| !name.is_empty()) else {
+        return Ok(HOSTNAME.to_owned());
+    };
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+    if plain && name.len() <= HOSTNAME_BYTES {
+        return Ok(name);
+    }
+    let message = format!("invalid host name in the build-arg `BUILDKIT_SANDBOX_HOSTNAME`: `{name}`");
+    let hint = Some(format!("use at most {HOSTNAME_BYTES} letters, digits, dots and dashes"));
+    Err(lowering.error("bad-hostname", span, message, hint))
 }
 
 /// The line with the bodies and their terminators glued back on, for a shell that knows heredocs.

@@ -24,14 +24,11 @@ use super::tail::LogTail;
 use super::{now, system};
 use crate::api::{Event, Failure, FailureKind, NetworkMode, Stream};
 use crate::blocking;
-use crate::build::graph::{ExecSpec, SCRIPT_FOLDER};
+use crate::build::graph::{ExecSpec, HOSTNAME, SCRIPT_FOLDER};
 use crate::build::solve::{Context, Executed, Key, Op, OpError, OpFuture, Outcome};
 use crate::network::Endpoint;
 use crate::redacted::Redacted;
 use crate::runtime::{Exit, Killer, Mount, Net, Spec, Step, StepIo};
-
-/// The host name that RUN steps see: fixed, so that no key and no layer depends on the machine.
-const HOSTNAME: &str = "buildkitsandbox";
 
 /// What is read of a step's output at once.
 const READ_BYTES: usize = 32 << 10;
@@ -105,6 +102,9 @@ impl Exec {
         }
         for (name, address) in &spec.add_hosts {
             key = key.field(&format!("host {name}"), address);
+        }
+        if spec.hostname != HOSTNAME {
+            key = key.field("hostname", &spec.hostname);
         }
         if let Some(script) = &spec.script {
             key = key.field("script name", &script.name).field("script", &script.body);
@@ -255,11 +255,11 @@ impl Exec {
             owner: (0, 0),
             readonly: true,
         };
-        let hosts = crate::network::hosts_file(HOSTNAME, None, None, &spec.add_hosts);
+        let hosts = crate::network::hosts_file(&spec.hostname, None, None, &spec.add_hosts);
         let mut mounts = vec![
             file("/etc/resolv.conf", self.machine.resolv_conf(spec.network)),
             file("/etc/hosts", hosts),
-            file("/etc/hostname", format!("{HOSTNAME}\n")),
+            file("/etc/hostname", format!("{}\n", spec.hostname)),
         ];
         if let Some(script) = &spec.script {
             mounts.push(Mount::File {
@@ -279,7 +279,7 @@ impl Exec {
             env: env.collect(),
             cwd: spec.cwd.clone(),
             user: spec.user.clone(),
-            hostname: HOSTNAME.to_owned(),
+            hostname: spec.hostname.clone(),
             mounts,
             network: if spec.network == NetworkMode::Host { Net::Host } else { Net::Namespace },
             remove_stubs: true,
