@@ -7,9 +7,10 @@
     testdata/record.py --engine buildah NAME…
 
 A case is a folder with a `Dockerfile` and, where it needs them,
-    context.sh   makes the build context: run by `sh -e` in the empty folder that becomes it, as root, umask 022
-    flags.txt    further words of the build command, one a line, after `build --network none`;
-                 `@` at a word's start stands for the case's folder
+    context.sh       makes the build context: run by `sh -e` in the empty folder that becomes it, as root, umask 022
+    base.Dockerfile  makes the image `base-of-NAME`, NAME being the case's, in the same context before
+    flags.txt        further words of the build command, one a line, after `build --network none`;
+                     `@` at a word's start or after `=` is the case's folder
 The recording is `image.json` beside them: the engine, and then either what it said when it refused, or the image's
 config, history (without times) and every file that differs from the base image. buildah's recordings have the files
 only, because its history texts are its own.
@@ -88,9 +89,9 @@ class Docker:
         self.version = must(["docker", "version", "--format", "{{.Server.Version}}"]).decode().strip()
         must(["docker", "import", "-", BASE], input=base_tar())
 
-    def build(self, context, flags):
+    def build(self, context, flags, name="recorded"):
         words = ["docker", "buildx", "build", "--progress", "plain", "--network", "none", "--no-cache"]
-        return run(words + ["-t", "recorded", *flags, str(context)])
+        return run(words + ["-t", name, *flags, str(context)])
 
     def archive(self):
         return must(["docker", "save", "recorded"])
@@ -117,9 +118,9 @@ class Buildah:
         (self.made / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
         must([*self.prefix, "build", "-q", "--network", "none", "-t", BASE, str(self.made)])
 
-    def build(self, context, flags):
+    def build(self, context, flags, name="recorded"):
         words = ["build", "--no-cache", "--layers", "--isolation", "chroot", "--ulimit", "nofile=1024:1024"]
-        return run([*self.prefix, *words, "-t", "recorded", *flags, str(context)])
+        return run([*self.prefix, *words, "-t", name, *flags, str(context)])
 
     def saved(self, name):
         path = self.made / "out.tar"
@@ -267,7 +268,12 @@ def record(engine, base, case):
         shutil.copyfile(case / "Dockerfile", context / "Dockerfile")
         flags = case / "flags.txt"
         flags = flags.read_text().splitlines() if flags.exists() else []
-        flags = [f"{case}/{word[1:]}" if word.startswith("@") else word for word in flags]
+        flags = [re.sub("(^|=)@", rf"\g<1>{case}/", word) for word in flags]
+        before = case / "base.Dockerfile"
+        if before.exists():
+            made = engine.build(context, ["-f", str(before)], f"base-of-{case.name}")
+            if made.returncode != 0:
+                sys.exit(f"{before}: {made.stderr.decode(errors='replace')}")
         built = engine.build(context, flags)
     recording = {"engine": engine.name, "version": engine.version}
     if built.returncode == 0:

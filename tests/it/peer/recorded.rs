@@ -23,6 +23,7 @@ const DECIDED: &[(&str, &str)] = &[
         "add-tar-user-xattrs",
         "docker's layers hold security.capability only; kiln keeps what the archive brings",
     ),
+    ("cmd-alone", "kiln refuses a command without words; the peer runs or stores an empty line"),
     (
         "copy-chown-unknown-user",
         "the peer takes root for a user that isn't there; kiln says so, as buildah does",
@@ -36,16 +37,29 @@ const DECIDED: &[(&str, &str)] = &[
         "with --chmod the peer's --link is a plain copy; kiln's stays linked, so that /modes keeps 0755",
     ),
     ("copy-from-stage-block-device", "the peer makes a character device of a block device"),
+    ("entrypoint-alone", "as cmd-alone"),
+    ("label-with-nul", "kiln refuses a NUL byte: no text has one"),
+    ("onbuild-unknown", "the peer finds the unknown instruction when an image is built on this one"),
     ("platform-of-scratch", "the peer ignores the platform that is asked for"),
+    ("refused-copy-from-variable", "kiln takes variables in --from"),
+    ("refused-mount-from-variable", "kiln takes variables in a mount's from="),
     ("refused-target-by-index", "kiln takes a stage's number, as --from does"),
+    ("run-alone", "as cmd-alone"),
     ("run-hard-links-across-steps", "overlayfs parts the names of a file when one of them is written"),
     ("run-stubs-of-mounts", "the peer leaves its mount points /dev, /proc and /sys behind"),
+    ("stopsignal-65", "Linux has no signal 65"),
     ("workdir-dots", "the peer makes the directories that `..` leaves again"),
 ];
 
 /// Cases that need what kiln can't do yet.
-const LATER: &[&str] =
-    &["add-tar-compressed", "run-mount-bind", "run-mount-cache", "run-mount-secret", "run-mount-tmpfs"];
+const LATER: &[&str] = &[
+    "add-tar-compressed",
+    "context-named-directory",
+    "context-named-hides-stage",
+    "context-named-image",
+    "context-named-replaces-base",
+    "run-mount-secret",
+];
 
 #[test]
 fn images_equal_those_that_the_peer_recorded() {
@@ -135,9 +149,16 @@ fn context(case: &Path, folder: &Path) -> PathBuf {
 }
 
 fn build(kiln: &Kiln, case: &Path, context: &Path, archive: &Path) -> Ran {
+    let before = case.join("base.Dockerfile");
+    if before.exists() {
+        let name = format!("base-of-{}", case.file_name().unwrap().display());
+        kiln.build(context, &["-f", before.to_str().unwrap(), "-t", &name]).ok();
+    }
     let flags = fs::read_to_string(case.join("flags.txt")).unwrap_or_default();
-    let word = |word: &str| {
-        word.strip_prefix('@').map_or(word.to_owned(), |name| format!("{}/{name}", case.display()))
+    let folder = format!("{}/", case.display());
+    let word = |word: &str| match word.strip_prefix('@') {
+        Some(name) => format!("{folder}{name}"),
+        None => word.replace("=@", &format!("={folder}")),
     };
     let mut words: Vec<String> = flags.lines().map(word).collect();
     words.extend(["-o".to_owned(), format!("type=docker,dest={}", archive.display())]);

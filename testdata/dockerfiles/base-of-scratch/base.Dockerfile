@@ -1,0 +1,3 @@
+FROM scratch
+COPY f /f
+ENV A=1

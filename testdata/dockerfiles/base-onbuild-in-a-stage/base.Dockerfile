@@ -1,0 +1,3 @@
+FROM busybox
+ONBUILD RUN echo 1 >> /count
+ONBUILD LABEL t=yes

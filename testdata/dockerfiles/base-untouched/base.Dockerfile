@@ -1,0 +1,4 @@
+FROM busybox
+RUN echo x > /x
+CMD ["base"]
+ENV A=1
