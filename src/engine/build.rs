@@ -6,6 +6,7 @@
 //! 4. Run what is left.
 //! 5. Assemble the image, tag it, write the outputs.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use kiln_cache::{Lease, SnapshotId, Store};
@@ -23,7 +24,7 @@ use crate::build::context::Ignore;
 use crate::build::graph::{
     self, Base, BaseRequest, Bases, Graph, Hidden, Lowered, OpSpec, Parameters, Wanted,
 };
-use crate::build::ops::{self, Credentials, Machine};
+use crate::build::ops::{self, Credentials, Lent, Machine};
 use crate::build::solve::{Outcome, Solver, Stopped};
 use crate::image;
 use crate::oci::{Platform, Reference};
@@ -46,7 +47,9 @@ impl Engine {
     pub fn build(&self, request: &BuildRequest, events: &Events) -> Result<BuildOutcome, Failure> {
         let store = self.store()?.clone();
         let lease = store.lease();
-        let machine = Arc::new(Machine::new(&store.root().join("networks"), self.credentials(request)));
+        let lent = Lent::new(&request.secrets, &request.ssh, &self.settings.programs, &store)?;
+        let credentials = self.credentials(request, &lent);
+        let machine = Arc::new(Machine::new(&store.root().join("networks"), credentials, lent));
         let build = Build { engine: self, request, events, store, lease, machine };
         build.run()
     }
@@ -54,11 +57,11 @@ impl Engine {
 
 impl Engine {
     /// What `request` lends the build for other machines.
-    fn credentials(&self, _request: &BuildRequest) -> Credentials {
+    fn credentials(&self, request: &BuildRequest, lent: &Lent) -> Credentials {
         let Settings { programs, proxies, known_hosts, .. } = &self.settings;
         Credentials {
-            secrets: Vec::new(),
-            agent: None,
+            secrets: request.secrets.iter().map(|secret| (secret.id.clone(), secret.value.clone())).collect(),
+            agent: lent.agent("default").map(Path::to_path_buf),
             known_hosts: known_hosts.clone(),
             environment: programs.iter().chain(proxies).cloned().collect(),
         }

@@ -27,5 +27,6 @@ mod peer;
 mod registry;
 mod run_mounts;
 mod runtime;
+mod secrets;
 mod support;
 mod tree;

@@ -24,12 +24,14 @@ const MASK: &str = "****";
 pub(super) struct Mounts {
     pub(super) specs: Vec<MountSpec>,
     pub(super) reads: Vec<Input>,
+    /// Where the first ssh agent is, in the order of the flags.
+    pub(super) agent: Option<String>,
 }
 
 impl StageState {
     /// Lowers the `--mount`s of a RUN; all their mistakes are noted.
     pub(super) fn mounts(&self, lowering: &mut Lowering<'_>, words: &[Word]) -> Result<Mounts, Stop> {
-        let mut mounts = Mounts { specs: Vec::with_capacity(words.len()), reads: Vec::new() };
+        let mut mounts = Mounts { specs: Vec::with_capacity(words.len()), reads: Vec::new(), agent: None };
         let mut stopped = None;
         let mut agents = 0;
         for word in words {
@@ -62,9 +64,9 @@ impl StageState {
         let target = parsed
             .destination(&self.config.config.working_dir, *agents)
             .map_err(|wrong| lowering.wrong(wrong))?;
-        *agents += usize::from(matches!(parsed.kind, mount::MountKind::Ssh { .. }));
-        if matches!(parsed.kind, mount::MountKind::Secret { .. } | mount::MountKind::Ssh { .. }) {
-            return Err(lowering.unsupported("a mount of secrets or ssh agents", parsed.span));
+        if matches!(parsed.kind, mount::MountKind::Ssh { .. }) {
+            *agents += 1;
+            mounts.agent = mounts.agent.take().or_else(|| target.clone());
         }
         let kind = self.kind(lowering, parsed, mounts)?;
         mounts.specs.push(MountSpec { target, kind });

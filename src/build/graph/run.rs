@@ -25,7 +25,12 @@ impl StageState {
         let (network, insecure, devices, mounts) = (network?, insecure?, devices?, mounts?);
         let hostname = hostname?;
         let created_by = history::run(&args, &self.scope.declared());
-        let env = self.scope.environment();
+        let mut env = self.scope.environment();
+        if let Some(agent) = mounts.agent
+            && !env.iter().any(|(name, _)| name == "SSH_AUTH_SOCK")
+        {
+            env.push(("SSH_AUTH_SOCK".to_owned(), agent));
+        }
         let hidden_env = self.proxies(lowering);
         let spec = ExecSpec {
             args,

@@ -305,7 +305,6 @@ fn heredocs_become_the_shells_argument_a_script_or_a_file() {
 #[test]
 fn what_is_not_built_yet_is_refused_by_name() {
     for (text, message) in [
-        ("RUN --mount=type=ssh true", "a mount of secrets or ssh agents is not supported yet"),
         ("RUN --security=insecure true", "RUN --security=insecure needs the user's consent"),
         ("RUN --network=host true", "RUN --network=host needs the user's consent"),
     ] {

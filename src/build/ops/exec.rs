@@ -162,7 +162,12 @@ impl Exec {
         let own_key = self.reads_more_than_named().then(|| self.own_key(inputs, context));
         let (exec, own_inputs, own_context) = (self.clone(), inputs.to_vec(), context.clone());
         let started = blocking::run("start step", move || exec.start(&own_inputs, &own_context)).await?;
-        let (running, outputs) = started;
+        let (mut running, outputs) = started;
+        // Served until the step has ended; aborted by the drop.
+        let mut doors = tokio::task::JoinSet::new();
+        for door in running.prepared.doors.drain(..) {
+            doors.spawn(door.serve());
+        }
         let mut tail = LogTail::default();
         forward(outputs, context, &mut tail).await;
         // A program may close its outputs and go on: a build that is stopped meanwhile kills it.
@@ -192,7 +197,7 @@ impl Exec {
     /// Stages a snapshot, takes a network and starts the program. Blocking.
     fn start(&self, inputs: &[Outcome], context: &Context) -> Result<(Running, [OwnedFd; 2]), OpError> {
         let (rootfs, reads) = (&inputs[0], &inputs[1..]);
-        let mut prepared = mounts::prepare(&self.spec.mounts, reads, context)?;
+        let mut prepared = mounts::prepare(&self.spec.mounts, reads, &self.machine.lent, context)?;
         let below = rootfs.chain.last().map(|snapshot| context.store.snapshot_dir(snapshot));
         let staged = context.store.stage(&context.lease).map_err(|error| system(&error))?;
         super::inherit_root(below.as_deref(), &staged.fs()).map_err(|error| system(&error))?;
@@ -277,6 +282,7 @@ impl Exec {
             volatile: true,
             args: spec.args.clone(),
             env: env.collect(),
+            secret_env: std::mem::take(&mut prepared.secret_env),
             cwd: spec.cwd.clone(),
             user: spec.user.clone(),
             hostname: spec.hostname.clone(),

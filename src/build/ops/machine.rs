@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::diff_ids::DiffIds;
-use super::{Credentials, Remotes, system};
+use super::{Credentials, Lent, Remotes, system};
 use crate::api::NetworkMode;
 use crate::build::solve::OpError;
 use crate::network::{self, Endpoint, Networks, Pool};
@@ -21,19 +21,22 @@ pub(crate) struct Machine {
     starting: std::sync::Mutex<()>,
     /// Layers that are hashed beside the running steps.
     pub(crate) diff_ids: DiffIds,
+    /// Secrets and agents.
+    pub(super) lent: Lent,
     /// What reaches other machines.
     pub(crate) remotes: Remotes,
 }
 
 impl Machine {
     /// Returns a machine that has started nothing yet; `networks` is the store's folder for them.
-    pub(crate) fn new(networks: &Path, credentials: Credentials) -> Self {
+    pub(crate) fn new(networks: &Path, credentials: Credentials, lent: Lent) -> Self {
         Self {
             networks: Networks::new(networks),
             pool: OnceLock::new(),
             launcher: OnceLock::new(),
             starting: std::sync::Mutex::new(()),
             diff_ids: DiffIds::new(),
+            lent,
             remotes: Remotes::new(credentials),
         }
     }

@@ -1,10 +1,12 @@
 //! What each vertex does: one file per op, its key beside its execution.
 
+mod agent;
 mod bind;
 pub mod copy;
 mod credentials;
 mod diff_ids;
 mod exec;
+mod lent;
 mod link;
 mod machine;
 pub mod mkdir;
@@ -21,6 +23,7 @@ use std::{fs, io};
 
 pub(crate) use bind::bind;
 pub(crate) use credentials::Credentials;
+pub(crate) use lent::Lent;
 pub(crate) use machine::Machine;
 pub(crate) use remote::Remotes;
 

@@ -14,12 +14,15 @@ use std::path::{Path, PathBuf};
 use kiln_cache::key::KeyBuilder;
 use kiln_cache::{CacheMountRequest, Digest, Mounts, Scratch, Store};
 
+use super::agent::Door;
+use super::lent::Lent;
 use super::transfer::{failure, folders};
 use super::{copy, system};
 use crate::api::{Failure, FailureKind};
 use crate::build::graph::{CopySpec, FileOwner, MountKind, MountSpec};
 use crate::build::solve::{Context, OpError, Outcome};
 use crate::build::tree::{Entry, Merged, clean, resolve};
+use crate::redacted::Redacted;
 use crate::runtime::Mount;
 
 /// The kind of note that keeps the digest of a part of a result: a result never changes, so it is read once.
@@ -31,8 +34,12 @@ pub(super) struct Prepared {
     pub(super) mounts: Vec<Mount>,
     /// Locks that have to live as long as the step's last process.
     pub(super) keep: Vec<OwnedFd>,
-    /// Where writes to files go; removed when this is dropped.
-    discarded: Vec<Scratch>,
+    /// Variables with secrets.
+    pub(super) secret_env: Vec<(String, Redacted)>,
+    /// Sockets of ssh agents, to be served while the step runs.
+    pub(super) doors: Vec<Door>,
+    /// Folders that are removed when this is dropped: writes to files, sockets.
+    folders: Vec<Scratch>,
 }
 
 /// Says what a mount is, for the step's key: all but secrets' bytes, and names and sharing of caches.
@@ -99,11 +106,16 @@ pub(super) fn content(result: &Outcome, source: &str, store: &Store) -> Result<D
 pub(super) fn prepare(
     mounts: &[MountSpec],
     reads: &[Outcome],
+    lent: &Lent,
     context: &Context,
 ) -> Result<Prepared, OpError> {
     let mut prepared = Prepared::default();
     for mount in mounts {
-        prepared.add(mount, reads, context)?;
+        match &mount.kind {
+            MountKind::Secret { .. } => prepared.secret(mount, lent)?,
+            MountKind::Ssh { .. } => prepared.agent(mount, lent, &context.store)?,
+            _ => prepared.add(mount, reads, context)?,
+        }
     }
     for cache in context.cache_mounts.iter() {
         prepared.keep.push(cache.keeper().map_err(|error| system(&error))?);
@@ -142,11 +154,44 @@ impl Prepared {
         Ok(())
     }
 
+    /// A file in memory, a variable, or both.
+    fn secret(&mut self, mount: &MountSpec, lent: &Lent) -> Result<(), OpError> {
+        let MountKind::Secret { id, env, required, owner } = &mount.kind else { return Ok(()) };
+        let Some(value) = lent.secret(id) else {
+            return if *required { Err(missing_secret(id, lent)) } else { Ok(()) };
+        };
+        self.secret_env.extend(env.iter().map(|name| (name.clone(), value.clone())));
+        self.mounts.extend(mount.target.iter().map(|target| Mount::File {
+            target: target.clone(),
+            content: value.clone(),
+            mode: owner.mode,
+            owner: (owner.uid, owner.gid),
+            readonly: true,
+        }));
+        Ok(())
+    }
+
+    /// A socket of the step's own in front of the agent.
+    fn agent(&mut self, mount: &MountSpec, lent: &Lent, store: &Store) -> Result<(), OpError> {
+        let MountKind::Ssh { id, required, owner } = &mount.kind else { return Ok(()) };
+        let Some(agent) = lent.agent(id) else {
+            return if *required { Err(missing_agent(id)) } else { Ok(()) };
+        };
+        let scratch = store.scratch_folder().map_err(|error| system(&error))?;
+        let door = Door::open(scratch.path(), "agent", owner, agent).map_err(|error| system(&error))?;
+        self.doors.push(door);
+        let source = scratch.path().join("agent");
+        self.folders.push(scratch);
+        let target = mount.target.clone().unwrap_or_default();
+        self.mounts.push(Mount::Bind { source, target, readonly: false });
+        Ok(())
+    }
+
     /// The layers of `result` with a folder on top that is thrown away.
     fn writable(&mut self, result: &Outcome, store: &Store) -> Result<Mounts, OpError> {
         let scratch = store.scratch_folder().map_err(|error| system(&error))?;
         let (upper, work) = (scratch.path().join("fs"), scratch.path().join("work"));
-        self.discarded.push(scratch);
+        self.folders.push(scratch);
         for folder in [&upper, &work] {
             std::fs::create_dir(folder).map_err(|error| system(&error))?;
         }
@@ -154,6 +199,22 @@ impl Prepared {
         super::inherit_root(below.as_deref(), &upper).map_err(|error| system(&error))?;
         Ok(Mounts { upper: Some(upper), work: Some(work), ..store.overlay(&result.chain, None) })
     }
+}
+
+fn missing_secret(id: &str, lent: &Lent) -> OpError {
+    let message = format!("the step needs the secret `{id}`, which was not given");
+    let failure = Failure::new(FailureKind::Invalid, message)
+        .hint(format!("build with `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`"));
+    let known: Vec<String> = lent.secret_names().map(|name| format!("`{name}`")).collect();
+    Box::new(match known.is_empty() {
+        true => failure,
+        false => failure.hint(format!("given are {}", known.join(", "))),
+    })
+}
+
+fn missing_agent(id: &str) -> OpError {
+    let message = format!("the step needs the ssh agent `{id}`, which was not given");
+    Box::new(Failure::new(FailureKind::Invalid, message).hint(format!("build with `--ssh {id}`")))
 }
 
 /// The folder of a cache that this step holds, filled first if it is new.

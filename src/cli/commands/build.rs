@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{build_call, build_context, build_output, pairs};
+use super::{build_call, build_context, build_lend, build_output, pairs};
 use crate::api::{BuildRequest, OutputKind, Progress, PullPolicy};
 use crate::cli::error::Error;
 use crate::cli::exit;
@@ -15,11 +15,11 @@ use crate::oci::Platform;
 /// Flags of `docker build` and `docker buildx build` that are still to come.
 #[rustfmt::skip]
 pub(crate) const NOT_YET: &[&str] = &[
-    "--allow", "--annotation", "--attest", "--build-context", "--builder", "--cache-from", "--cache-to",
+    "--annotation", "--attest", "--build-context", "--builder", "--cache-from", "--cache-to",
     "--cgroup-parent", "--compress", "--cpu-period", "--cpu-quota", "-c", "--cpu-shares",
     "--cpuset-cpus", "--cpuset-mems", "--debug", "--disable-content-trust", "--isolation", "-m", "--memory",
     "--memory-swap", "--metadata-file", "--no-cache-filter", "--policy", "--provenance", "--push", "--resource",
-    "--sbom", "--secret", "--security-opt", "--shm-size", "--squash", "--ssh", "--ulimit",
+    "--sbom", "--security-opt", "--shm-size", "--squash", "--ulimit",
 ];
 
 /// Last lines of a running step that a terminal shows.
@@ -31,6 +31,9 @@ pub(crate) struct Build {
     /// Add an entry to /etc/hosts of RUN steps (NAME:ADDRESS)
     #[arg(long, value_name = "HOST")]
     pub(crate) add_host: Vec<String>,
+    /// Let RUN steps do more: network.host, security.insecure, device, device=NAME
+    #[arg(long, value_name = "ENTITLEMENT")]
+    pub(crate) allow: Vec<String>,
     /// Set a build argument (KEY=VALUE, or KEY to take the environment's)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) build_arg: Vec<String>,
@@ -79,6 +82,12 @@ pub(crate) struct Build {
     /// Remove what steps leave; kiln never leaves anything
     #[arg(long, hide = true)]
     pub(crate) rm: bool,
+    /// Lend a secret to RUN steps (id=NAME,src=FILE or id=NAME,env=VARIABLE)
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) secret: Vec<String>,
+    /// Lend an ssh agent or keys to RUN steps (default, or NAME=SOCKET, or NAME=KEY,KEY)
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) ssh: Vec<String>,
     /// Name of the image, and optionally a tag (NAME[:TAG])
     #[arg(long, short, value_name = "NAME")]
     pub(crate) tag: Vec<String>,
@@ -175,9 +184,9 @@ pub(super) fn request(
         network,
         outputs,
         add_hosts,
-        secrets: Vec::new(),
-        ssh: Vec::new(),
-        allow: crate::api::Allow::default(),
+        secrets: build_lend::secrets(&build.secret, environment)?,
+        ssh: build_lend::agents(&build.ssh, environment)?,
+        allow: build_lend::allowed(&build.allow)?,
     };
     Ok((request, found.spooled))
 }

@@ -3,6 +3,7 @@
 pub(crate) mod build;
 mod build_call;
 mod build_context;
+mod build_lend;
 mod build_output;
 pub(crate) mod create;
 pub(crate) mod exec;
