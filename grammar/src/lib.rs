@@ -15,6 +15,7 @@ mod csv;
 pub mod diagnostic;
 mod duration;
 mod flags;
+pub mod format;
 mod instruction;
 mod keyword;
 mod lines;

@@ -9,7 +9,7 @@
 //!
 //! What comes out is one [`Line`] per instruction, with a map from its bytes back to the source.
 
-mod directives;
+pub(crate) mod directives;
 pub(crate) mod heredoc;
 
 use std::borrow::Cow;
@@ -34,7 +34,7 @@ const MAX_INSTRUCTIONS: usize = 50_000;
 const MAX_NEAR_MISSES: usize = 50;
 
 /// One instruction's text with its place in the source.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Line<'a> {
     /// The text: continuations joined, outer blanks trimmed.
     pub(crate) text: Cow<'a, str>,
@@ -49,7 +49,7 @@ pub(crate) struct Line<'a> {
 }
 
 /// A heredoc whose body was cut off.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Cut {
     /// Offset of its `<<` word in the instruction's text.
     pub(crate) at: usize,
@@ -67,7 +67,24 @@ impl Line<'_> {
         Span { start: first, end: self.source_offset(end - 1) + 1 }
     }
 
+    /// Makes all places equal, so that lines are compared by what they say.
+    pub(crate) fn forget_places(&mut self) {
+        self.map.clear();
+        self.comments.clear();
+        self.span = Span::default();
+        self.heredocs.iter_mut().for_each(|cut| cut.heredoc.span = Span::default());
+    }
+
+    /// Where the lines of the instruction end and its heredocs begin, without the last line end.
+    pub(crate) fn head_end(&self) -> usize {
+        // The body of the first one begins after a line end.
+        self.heredocs.first().map_or(self.span.end, |cut| cut.heredoc.span.start - 1)
+    }
+
     fn source_offset(&self, at: usize) -> usize {
+        if self.map.is_empty() {
+            return 0;
+        }
         let index = self.map.partition_point(|(from, _)| *from <= at).saturating_sub(1);
         let (from, to) = self.map.get(index).copied().unwrap_or((0, self.span.start));
         to + at.saturating_sub(from)
@@ -92,6 +109,8 @@ pub(crate) fn is_blank(c: char) -> bool {
 /// What layer 1 finds in a file.
 pub(crate) struct Scanned<'a> {
     pub(crate) directives: Directives,
+    /// Where their lines end.
+    pub(crate) directives_end: usize,
     pub(crate) lines: Vec<Line<'a>>,
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
@@ -110,7 +129,7 @@ pub(crate) fn scan(text: &str) -> Scanned<'_> {
         near_misses: 0,
     };
     let lines = scanner.lines();
-    Scanned { directives, lines, diagnostics: scanner.diagnostics }
+    Scanned { directives, directives_end: end, lines, diagnostics: scanner.diagnostics }
 }
 
 /// Splits a text without directives: an ONBUILD trigger.
@@ -141,6 +160,17 @@ fn physical(text: &str, at: usize) -> Option<Physical> {
     };
     let end = at + text[at..stop].trim_end_matches('\r').len();
     Some(Physical { start: at, end, next })
+}
+
+/// Takes the escape character off the end of a line, and tells whether there was one.
+///
+/// Blanks may follow it; a doubled one is no continuation.
+pub(crate) fn cut_continuation(line: &str, escape: char) -> (&str, bool) {
+    let content = line.trim_end_matches([' ', '\t']);
+    match content.strip_suffix(escape) {
+        Some(kept) if !kept.ends_with(escape) => (kept, true),
+        _ => (line, false),
+    }
 }
 
 struct Scanner<'a> {
@@ -213,7 +243,7 @@ impl<'a> Scanner<'a> {
     fn join(&mut self, first: Physical) -> Joined<'a> {
         let start = first.end - self.text[first.start..first.end].trim_start().len();
         let text = self.text;
-        let (kept, mut continues) = self.cut_continuation(&text[start..first.end]);
+        let (kept, mut continues) = cut_continuation(&text[start..first.end], self.escape);
         let mut joined = Joined { text: Cow::Borrowed(kept), map: vec![(0, start)], end: first.end };
         let mut blank: Option<Span> = None;
         while continues {
@@ -226,7 +256,7 @@ impl<'a> Scanner<'a> {
                 blank = blank.or(Some(Span { start: line.start, end: line.end }));
                 continue;
             }
-            let (kept, more) = self.cut_continuation(content);
+            let (kept, more) = cut_continuation(content, self.escape);
             joined.map.push((joined.text.len(), line.start));
             joined.text.to_mut().push_str(kept);
             joined.end = line.end;
@@ -238,17 +268,6 @@ impl<'a> Scanner<'a> {
             self.diagnostics.push(Diagnostic::warning("no-empty-continuation", span, message).hint(hint));
         }
         joined
-    }
-
-    /// Takes the escape character off the end of a line, and tells whether there was one.
-    ///
-    /// Blanks may follow it; a doubled one is no continuation.
-    fn cut_continuation(&self, line: &'a str) -> (&'a str, bool) {
-        let content = line.trim_end_matches([' ', '\t']);
-        match content.strip_suffix(self.escape) {
-            Some(kept) if !kept.ends_with(self.escape) => (kept, true),
-            _ => (line, false),
-        }
     }
 
     /// The joined text without outer blanks; `None` when nothing is left or there is too much of it.

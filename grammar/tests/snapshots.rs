@@ -17,8 +17,10 @@ use kiln_grammar::{Diagnostic, Dockerfile, Instruction, Source, Span, parse, par
 #[path = "support/literals.rs"]
 mod literals;
 
-/// What no text brings about: only a mistake in `dockerfile.pest` could.
-const GUARDS: [&str; 3] = [
+/// What no text brings about: only a mistake in `dockerfile.pest` or in the formatter could.
+const GUARDS: [&str; 5] = [
+    "not-formatted",
+    "this file can't be formatted without changing what it means",
     "this is not how {} is written",
     "syntax",
     "a mount without `target=` goes to the WORKDIR, which is `/` here: add `target=<path>`",

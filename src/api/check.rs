@@ -1,4 +1,4 @@
-//! What looking a Dockerfile through gives.
+//! What looking a Dockerfile through, and formatting it, gives.
 
 use super::Excerpt;
 
@@ -50,4 +50,13 @@ pub struct Place {
     pub end: (usize, usize),
     /// Its lines and some around them.
     pub excerpt: Excerpt,
+}
+
+/// A Dockerfile in its canonical form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Formatted {
+    /// The text.
+    pub text: String,
+    /// Whether it differs from what was there.
+    pub changed: bool,
 }

@@ -14,7 +14,7 @@ pub use build::{
     Allow, BuildOutcome, BuildRequest, ContextSource, DockerfileSource, NetworkMode, Output, OutputKind,
     Progress, PullPolicy, Secret, SshAgent, SshSource,
 };
-pub use check::{BrokenRule, CheckReport, Finding, Place};
+pub use check::{BrokenRule, CheckReport, Finding, Formatted, Place};
 pub use container::{
     ContainerInfo, ContainerState, CreateRequest, ExecRequest, LogsRequest, RunOutcome, Stdio, VolumeRequest,
 };

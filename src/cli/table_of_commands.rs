@@ -97,6 +97,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     entry!(Common, "version", "Show the version", "[OPTIONS]", c::version::Version, c::version::run),
     entry!(Other, "create", "Create a new container", "[OPTIONS] IMAGE [COMMAND] [ARG...]",
         c::create::Create, c::create::run, not_yet: c::create::NOT_YET, code: exit::OWN_FAILURE),
+    entry!(Other, "fmt", "Bring Dockerfiles into their canonical form", "[OPTIONS] [FILE|-...]", c::fmt::Fmt, c::fmt::run),
     entry!(Other, "import", "Import the contents from a tarball to create a filesystem image",
         "[OPTIONS] FILE|- [REPOSITORY[:TAG]]", c::import::Import, c::import::run, not_yet: &["--platform"]),
     entry!(Other, "inspect", "Return low-level information on images and containers",

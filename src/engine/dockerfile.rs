@@ -110,14 +110,7 @@ impl Recipe {
 
     /// Makes a failure of mistakes.
     pub(super) fn failure(&self, diagnostics: &[Diagnostic]) -> Failure {
-        let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error);
-        let message = match errors.collect::<Vec<_>>()[..] {
-            [one] => format!("`{}` has a mistake: {}", self.name, one.message),
-            ref many => format!("`{}` has {} mistakes", self.name, many.len()),
-        };
-        let mut failure = Failure::new(FailureKind::Invalid, message);
-        failure.diagnostics = diagnostics.iter().map(|diagnostic| self.render(diagnostic)).collect();
-        failure
+        mistakes(&self.name, &self.text, diagnostics)
     }
 
     /// Adds the lines of the instruction that failed.
@@ -140,6 +133,19 @@ impl Recipe {
         let lines = lines.map(|(number, line)| (number, line.to_owned(), marked(number))).collect();
         Excerpt { file: self.name.clone(), lines }
     }
+}
+
+/// Makes a failure of the mistakes in the file `name`.
+pub(super) fn mistakes(name: &str, text: &str, diagnostics: &[Diagnostic]) -> Failure {
+    let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error);
+    let message = match errors.collect::<Vec<_>>()[..] {
+        [one] => format!("`{name}` has a mistake: {}", one.message),
+        ref many => format!("`{name}` has {} mistakes", many.len()),
+    };
+    let mut failure = Failure::new(FailureKind::Invalid, message);
+    let source = Source { name, text };
+    failure.diagnostics = diagnostics.iter().map(|diagnostic| diagnostic.render(&source)).collect();
+    failure
 }
 
 fn check_folder(path: &Path) -> Result<PathBuf, Failure> {

@@ -14,6 +14,7 @@ mod create;
 mod dockerfile;
 mod exec;
 pub mod flush;
+mod format;
 mod history;
 mod images;
 mod import;

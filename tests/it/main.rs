@@ -17,6 +17,7 @@ mod cli;
 mod container;
 mod copy;
 mod crash;
+mod fmt;
 mod guard;
 mod hostile;
 mod image;

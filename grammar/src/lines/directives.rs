@@ -97,6 +97,19 @@ fn in_json(text: &str, start: usize) -> Option<Span> {
     Some(Span { start, end: start + value.find(['"', '\n'])? })
 }
 
+/// Tells whether a line would be a directive, if it stood at the top.
+pub(crate) fn is_directive(line: &str) -> bool {
+    physical(line, 0).is_some_and(|whole| directive(line, whole).is_some())
+}
+
+/// `# key=value`; a line that is no directive comes back as it is.
+pub(crate) fn canonical(line: &str) -> String {
+    match physical(line, 0).and_then(|whole| directive(line, whole)) {
+        Some((key, value)) => format!("# {key}={}", value.text),
+        None => line.to_owned(),
+    }
+}
+
 /// The known key and the value of a directive-shaped comment.
 fn directive(text: &str, line: Physical) -> Option<(&'static str, Word)> {
     let after_hash = text[line.start..line.end].trim_start().strip_prefix('#')?.trim_start();

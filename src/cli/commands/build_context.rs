@@ -9,7 +9,7 @@ use crate::api::{ContextSource, DockerfileSource};
 use crate::cli::error::Error;
 
 /// A Dockerfile on standard input may be this long; a longer one is something else.
-const MAX_DOCKERFILE_BYTES: u64 = 16 << 20;
+pub(super) const MAX_DOCKERFILE_BYTES: u64 = 16 << 20;
 /// A tar header: enough to tell an archive from a text.
 const SNIFF_BYTES: usize = 512;
 

@@ -7,6 +7,7 @@ mod build_lend;
 mod build_output;
 pub(crate) mod create;
 pub(crate) mod exec;
+pub(crate) mod fmt;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
