@@ -23,7 +23,6 @@ const DECIDED: &[(&str, &str)] = &[
         "add-tar-user-xattrs",
         "docker's layers hold security.capability only; kiln keeps what the archive brings",
     ),
-    ("cmd-alone", "kiln refuses a command without words; the peer runs or stores an empty line"),
     (
         "copy-chown-unknown-user",
         "the peer takes root for a user that isn't there; kiln says so, as buildah does",
@@ -33,21 +32,17 @@ const DECIDED: &[(&str, &str)] = &[
         "the peer excludes nothing from sources that are files, against its own manual",
     ),
     (
-        "copy-link-flag",
+        "copy-link-flag-chmod",
         "with --chmod the peer's --link is a plain copy; kiln's stays linked, so that /modes keeps 0755",
     ),
     ("copy-from-stage-block-device", "the peer makes a character device of a block device"),
-    ("entrypoint-alone", "as cmd-alone"),
     ("label-with-nul", "kiln refuses a NUL byte: no text has one"),
-    ("onbuild-unknown", "the peer finds the unknown instruction when an image is built on this one"),
     ("platform-of-scratch", "the peer ignores the platform that is asked for"),
     ("refused-copy-from-variable", "kiln takes variables in --from"),
     ("refused-mount-from-variable", "kiln takes variables in a mount's from="),
     ("refused-target-by-index", "kiln takes a stage's number, as --from does"),
-    ("run-alone", "as cmd-alone"),
     ("run-hard-links-across-steps", "overlayfs parts the names of a file when one of them is written"),
     ("run-stubs-of-mounts", "the peer leaves its mount points /dev, /proc and /sys behind"),
-    ("stopsignal-65", "Linux has no signal 65"),
     ("workdir-dots", "the peer makes the directories that `..` leaves again"),
 ];
 

@@ -1,0 +1,1 @@
+echo f > f; mkdir d; echo 1 > d/1
