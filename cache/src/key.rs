@@ -7,7 +7,7 @@
 //! |---|---|
 //! | every op | its name and version, and the platform where it runs (`platform`) |
 //! | `source` | the base's identity: platform and chain ID (`chain`) |
-//! | `exec` | the parent's result (`rootfs`); arguments (`args`), environment (`env`), folder (`cwd`), user (`user`), heredoc files (`files`), network mode (`network`), security and devices; mounts: kind, target, options (`mount`), and per mount of files the content digest of what is selected (`mounted`), or its result id in the cheap key (`mounted result`) |
+//! | `exec` | the parent's result (`rootfs`); arguments (`args`), environment without the ARGs that it can't read (`env`), folder (`cwd`), user (`user`), heredoc files (`files`), network mode (`network`), security and devices; mounts: kind, target, options (`mount`), and per mount of files the content digest of what is selected (`mounted`), or its result id in the cheap key (`mounted result`) |
 //! | `copy` | the parent's result (`rootfs`, since a destination's links, folders and user names matter); destination, owner, mode and other flags (`definition`); the content digest of what would be written (`selected`) |
 //! | a linked `copy` | as `copy`, but no rootfs: it is made on nothing; of a `--chown` by name the numbers (`owner`) |
 //! | `owner` | the parent's result (`rootfs`), the name (`owner`) |

@@ -94,10 +94,10 @@ fn arguments_miss_only_where_they_are_seen() {
     let kiln = Kiln::busybox();
     let context = kiln.context(&[(
         "Dockerfile",
-        "FROM busybox\nRUN echo 1\nARG A\nRUN echo 2\nENV B=x\nRUN echo 3\nLABEL l=1\n",
+        "FROM busybox\nRUN echo 1\nARG A\nRUN echo unseen\nRUN echo 2 $A\nENV B=x\nRUN echo 3\nLABEL l=1\n",
     )]);
-    assert_eq!(ran(&kiln.build(&context, &["--build-arg", "A=1"])).len(), 3);
-    assert_eq!(ran(&kiln.build(&context, &["--build-arg", "A=2"])), ["RUN echo 2", "RUN echo 3"]);
+    assert_eq!(ran(&kiln.build(&context, &["--build-arg", "A=1"])).len(), 4);
+    assert_eq!(ran(&kiln.build(&context, &["--build-arg", "A=2"])), ["RUN echo 2 2", "RUN echo 3"]);
     assert_eq!(ran(&kiln.build(&context, &["--build-arg", "A=1"])).len(), 0);
     assert_eq!(ran(&kiln.build(&context, &["--build-arg", "A=1", "--label", "x=y"])).len(), 0);
     assert_eq!(

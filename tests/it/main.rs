@@ -11,6 +11,7 @@
 
 mod add_git;
 mod add_remote;
+mod args;
 mod build;
 mod build_cache;
 mod cli;

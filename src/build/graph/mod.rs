@@ -13,7 +13,8 @@
 //! 5. `transfer`: COPY and ADD; `chmod`: their modes.
 //! 6. `run`: the program of a RUN; `mounts`: what its `--mount`s name.
 //! 7. `checks`: what is legal but unwise.
-//! 8. `history`: the text that `kiln history` shows of each instruction; `name`: what the progress shows.
+//! 8. `observe`: which ARGs a RUN can read.
+//! 9. `history`: the text that `kiln history` shows of each instruction; `name`: what the progress shows.
 
 mod checks;
 mod chmod;
@@ -22,6 +23,7 @@ mod history;
 mod lower;
 mod mounts;
 mod name;
+mod observe;
 mod op;
 mod remote;
 mod run;
@@ -35,7 +37,7 @@ pub use chmod::{Chmod, ModeChange};
 pub use lower::{Base, BaseRequest, Bases, Checked, Hidden, Lowered, Parameters, Wanted, check, lower};
 pub use op::{
     CopySource, CopySpec, DeviceSpec, ExecSpec, FileOwner, HOSTNAME, MkdirSpec, MountKind, MountSpec, OpSpec,
-    PARENTS_MODE, SCRIPT_FOLDER, Script, SourceSpec,
+    PARENTS_MODE, Relied, SCRIPT_FOLDER, Script, SourceSpec,
 };
 
 use kiln_grammar::ast::Span;

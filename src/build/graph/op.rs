@@ -1,5 +1,7 @@
 //! The ops that a Dockerfile lowers to: data, ready to be keyed and executed.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use kiln_cache::{Digest, Sharing};
@@ -57,6 +59,10 @@ pub struct ExecSpec {
     pub env: Vec<(String, String)>,
     /// Variables that the program sees but no key does (proxies).
     pub hidden_env: Vec<(String, String)>,
+    /// ARGs that it can't read if the programs that it relies on are what they are called: in no key then.
+    pub unread_env: Vec<(String, String)>,
+    /// Those programs, when there are such ARGs.
+    pub relies_on: Option<Box<Relied>>,
     /// Its working directory; absolute.
     pub cwd: String,
     /// `name|uid[:group|gid]`, empty for root.
@@ -158,6 +164,17 @@ pub struct DeviceSpec {
     pub name: String,
     /// Whether the step needs it.
     pub required: bool,
+}
+
+/// Programs that a step was judged by the names of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relied {
+    /// The shell: a path, or a name to be looked for like the others.
+    pub shell: Option<String>,
+    /// What it runs.
+    pub programs: BTreeSet<String>,
+    /// The folders where programs are looked for.
+    pub folders: Vec<String>,
 }
 
 /// The host name that RUN steps see, unless the build-arg `BUILDKIT_SANDBOX_HOSTNAME` says another.

@@ -5,7 +5,7 @@ use kiln_grammar::run_flags::{self, Network, Security};
 
 use super::lower::{Lowering, Stop};
 use super::stage::{StageState, clean};
-use super::{DeviceSpec, ExecSpec, HOSTNAME, OpSpec, SCRIPT_FOLDER, Script, history};
+use super::{DeviceSpec, ExecSpec, HOSTNAME, OpSpec, SCRIPT_FOLDER, Script, history, observe};
 use crate::api::NetworkMode;
 
 impl StageState {
@@ -26,6 +26,19 @@ impl StageState {
         let hostname = hostname?;
         let created_by = history::run(&args, &self.scope.declared());
         let mut env = self.scope.environment();
+        // The image's own variables, then the ARGs.
+        let mut seen_args = env.split_off(self.scope.env.len());
+        let cwd = clean(&self.config.config.working_dir);
+        let judged = match &script {
+            // What is mounted may stand in the place of a program.
+            None if mounts.specs.is_empty() && devices.is_empty() && !insecure => {
+                observe::unread(&args, &env, &cwd, &mut seen_args)
+            }
+            _ => None,
+        };
+        let (unread_env, relies_on) =
+            judged.map_or_else(Default::default, |(args, on)| (args, Some(Box::new(on))));
+        env.append(&mut seen_args);
         if let Some(agent) = mounts.agent
             && !env.iter().any(|(name, _)| name == "SSH_AUTH_SOCK")
         {
@@ -36,7 +49,9 @@ impl StageState {
             args,
             env,
             hidden_env,
-            cwd: clean(&self.config.config.working_dir),
+            unread_env,
+            relies_on,
+            cwd,
             user: self.config.config.user.clone(),
             hostname,
             network,

@@ -80,7 +80,8 @@ fn exec(graph: &Graph, vertex: VertexId) -> &super::ExecSpec {
 }
 
 fn env(spec: &super::ExecSpec) -> BTreeMap<&str, &str> {
-    spec.env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
+    let all = spec.env.iter().chain(&spec.unread_env);
+    all.map(|(key, value)| (key.as_str(), value.as_str())).collect()
 }
 
 #[test]

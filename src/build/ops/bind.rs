@@ -37,6 +37,8 @@ pub(crate) fn bind(
                 machine: Arc::clone(machine),
                 name: vertex.name.clone(),
                 named_by_content: vertex.reads.iter().map(|read| named_by_content(read, graph)).collect(),
+                store: store.clone(),
+                plain: Arc::default(),
             }),
             OpSpec::Copy(spec) => Arc::new(CopyOp {
                 spec: Arc::new(spec.clone()),

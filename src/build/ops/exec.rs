@@ -10,7 +10,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ignore::WalkBuilder;
 use kiln_cache::key::KeyBuilder;
@@ -21,7 +21,8 @@ use tokio::net::unix::pipe;
 use super::machine::Machine;
 use super::mounts::{self, Prepared};
 use super::tail::LogTail;
-use super::{now, system};
+use super::transfer::folders;
+use super::{now, programs, system};
 use crate::api::{Event, Failure, FailureKind, NetworkMode, Stream};
 use crate::blocking;
 use crate::build::graph::{ExecSpec, HOSTNAME, SCRIPT_FOLDER};
@@ -45,6 +46,9 @@ pub(super) struct Exec {
     pub(super) name: String,
     /// For each of the reads: whether its result id already stands for its bytes.
     pub(super) named_by_content: Vec<bool>,
+    pub(super) store: Store,
+    /// What [`programs::are_plain`] said of which rootfs.
+    pub(super) plain: Arc<Mutex<Option<(Digest, bool)>>>,
 }
 
 impl Op for Exec {
@@ -98,6 +102,10 @@ impl Exec {
             .field("user", &spec.user)
             .field("network", format!("{:?}", spec.network));
         for (name, value) in &spec.env {
+            key = key.field(&format!("env {name}"), value);
+        }
+        let args = spec.unread_env.iter().filter(|_| !self.relies_on_plain_programs(&inputs[0]));
+        for (name, value) in args {
             key = key.field(&format!("env {name}"), value);
         }
         for (name, address) in &spec.add_hosts {
@@ -155,6 +163,20 @@ impl Exec {
             let contents = exec.contents(&inputs, &store)?;
             Ok(exec.key(&inputs, "mounted", &contents))
         }))
+    }
+
+    /// Tells whether ARGs that the step's text can't read are read by nobody else.
+    fn relies_on_plain_programs(&self, rootfs: &Outcome) -> bool {
+        let Some(relied) = &self.spec.relies_on else { return false };
+        let mut known = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        match *known {
+            Some((id, plain)) if id == rootfs.id => plain,
+            _ => {
+                let plain = programs::are_plain(relied, &folders(&rootfs.chain, &self.store));
+                *known = Some((rootfs.id, plain));
+                plain
+            }
+        }
     }
 
     /// Two blocking calls, with the output between them: a change of threads costs as much as a mount.
@@ -252,7 +274,8 @@ impl Exec {
         context: &Context,
     ) -> Spec {
         let spec = &self.spec;
-        let env = spec.env.iter().chain(&spec.hidden_env).map(|(name, value)| format!("{name}={value}"));
+        let env = spec.env.iter().chain(&spec.unread_env).chain(&spec.hidden_env);
+        let env = env.map(|(name, value)| format!("{name}={value}"));
         let file = |target: &str, content: String| Mount::File {
             target: target.to_owned(),
             content: Redacted::new(content),

@@ -11,6 +11,7 @@ mod link;
 mod machine;
 pub mod mkdir;
 mod mounts;
+mod programs;
 mod remote;
 mod source;
 mod tail;
