@@ -163,6 +163,11 @@ impl Staged {
         self.claim.path().join("work")
     }
 
+    /// Returns the store that it is made in.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Returns the lease that keeps this snapshot.
     pub fn lease(&self) -> &Lease {
         &self.lease

@@ -25,12 +25,21 @@ pub struct StartError {
     pub message: String,
     /// The kernel's error number; 0 when it wasn't the kernel.
     pub errno: i32,
+    /// A thing to do.
+    #[serde(default)]
+    pub hint: Option<String>,
 }
 
 impl StartError {
     /// Makes an error of kiln's own, without an error number.
     pub fn new(stage: &str, message: impl Into<String>) -> StartError {
-        StartError { stage: stage.into(), kind: StartErrorKind::Other, message: message.into(), errno: 0 }
+        StartError {
+            stage: stage.into(),
+            kind: StartErrorKind::Other,
+            message: message.into(),
+            errno: 0,
+            hint: None,
+        }
     }
 
     /// Returns docker's exit code for it: 125, 126 or 127.
@@ -63,6 +72,7 @@ impl<T, E: Into<std::io::Error>> At<T> for Result<T, E> {
                 kind: StartErrorKind::Other,
                 message: format!("{}: {reason}", what().into()),
                 errno,
+                hint: None,
             }
         })
     }

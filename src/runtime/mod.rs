@@ -15,6 +15,7 @@ mod child;
 mod credentials;
 mod error;
 mod exec;
+mod explain;
 mod inroot;
 mod launcher;
 mod mounts;
@@ -30,6 +31,7 @@ mod wire;
 
 pub use error::{Exit, StartError, StartErrorKind};
 pub use exec::exec;
+pub use explain::{HEAD_BYTES, Looks, defect, hint, interpreter};
 pub use launcher::{Killer, Launcher, MOST_KEPT, Step, StepIo, launcher_main};
 pub use process::{Ended, Process, Stdio, start};
 pub use program::DEFAULT_PATH;

@@ -36,6 +36,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "volume",
             "image",
             "fetch",
+            // Names that a failing step perhaps meant.
+            "grammar",
             "cache",
             "build::tree",
             "build::context",

@@ -27,6 +27,7 @@ mod lint;
 mod network;
 mod peer;
 mod registry;
+mod run_failures;
 mod run_mounts;
 mod runtime;
 mod secrets;

@@ -18,6 +18,7 @@ use kiln_cache::{CacheMountRequest, Digest, Snapshot, SnapshotId, Staged, Store}
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use super::explain::Scene;
 use super::machine::Machine;
 use super::mounts::{self, Prepared};
 use super::tail::LogTail;
@@ -29,7 +30,7 @@ use crate::build::graph::{ExecSpec, HOSTNAME, SCRIPT_FOLDER};
 use crate::build::solve::{Context, Executed, Key, Op, OpError, OpFuture, Outcome};
 use crate::network::Endpoint;
 use crate::redacted::Redacted;
-use crate::runtime::{Exit, Killer, Mount, Net, Spec, Step, StepIo};
+use crate::runtime::{Exit, Killer, Mount, Net, Spec, StartError, StartErrorKind, Step, StepIo};
 
 /// What is read of a step's output at once.
 const READ_BYTES: usize = 32 << 10;
@@ -195,11 +196,10 @@ impl Exec {
         // A program may close its outputs and go on: a build that is stopped meanwhile kills it.
         let killer = KillOnDrop(Some(running.step.killer()));
         let run = running.staged.id();
-        let (exec, created) = (self.clone(), now());
-        let ended = blocking::run("end step", move || exec.end(running, created)).await;
+        let (exec, created, own_inputs) = (self.clone(), now(), inputs.to_vec());
+        let ended = blocking::run("end step", move || exec.end(running, created, &own_inputs, tail)).await;
         killer.disarm();
-        let (exit, snapshot) = ended?;
-        let Some(snapshot) = snapshot else { return Err(self.failed(exit, tail)) };
+        let snapshot = ended?;
         let key = match own_key {
             Some(task) => {
                 task.await.unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))?
@@ -243,17 +243,22 @@ impl Exec {
             keep: std::mem::take(&mut prepared.keep),
         };
         let spec = self.runtime_spec(rootfs, &staged, &mut prepared, context);
-        let step = self.machine.launcher()?.run(&spec, io, namespace).map_err(|error| {
-            let mut failure = Failure::from_error(FailureKind::System, &error);
-            failure.causes.insert(0, failure.message.clone());
-            failure.message = format!("process {} could not be started", self.shown());
-            Box::new(failure)
-        })?;
+        let step = self
+            .machine
+            .launcher()?
+            .run(&spec, io, namespace)
+            .map_err(|error| self.not_started(&error, inputs, context))?;
         Ok((Running { step, prepared, staged, endpoint }, [out_reader.into(), err_reader.into()]))
     }
 
     /// Waits for the end and seals what a program that did well left. Blocking.
-    fn end(&self, running: Running, created: i64) -> Result<(Exit, Option<SnapshotId>), OpError> {
+    fn end(
+        &self,
+        running: Running,
+        created: i64,
+        inputs: &[Outcome],
+        tail: LogTail,
+    ) -> Result<SnapshotId, OpError> {
         let Running { step, prepared, staged, endpoint } = running;
         let exit = step.wait().map_err(|error| system(&error))?;
         drop(prepared);
@@ -261,9 +266,9 @@ impl Exec {
             self.machine.release(endpoint);
         }
         if exit.code() != 0 {
-            return Ok((exit, None));
+            return Err(self.failed(exit, tail, inputs, &staged));
         }
-        Ok((exit, Some(seal(staged, created)?)))
+        seal(staged, created)
     }
 
     fn runtime_spec(
@@ -326,7 +331,32 @@ impl Exec {
         }
     }
 
-    fn failed(&self, exit: Exit, tail: LogTail) -> OpError {
+    /// A program that isn't there, or isn't one, is the Dockerfile's mistake; all else the machine's.
+    fn not_started(&self, error: &StartError, inputs: &[Outcome], context: &Context) -> OpError {
+        let mut failure = match error.kind {
+            StartErrorKind::Other => {
+                let message = format!("process {} could not be started", self.shown());
+                Failure::new(FailureKind::System, message)
+            }
+            StartErrorKind::NotFound | StartErrorKind::NotExecutable => {
+                let code = error.exit_code();
+                let message =
+                    format!("process {} did not complete successfully: exit code: {code}", self.shown());
+                Failure::new(FailureKind::Step(code), message)
+            }
+        };
+        failure.causes.push(error.message.clone());
+        if let Some(hint) = &error.hint {
+            failure = failure.hint(hint);
+        }
+        if error.kind == StartErrorKind::NotFound && error.hint.is_none() {
+            let scene = Scene { spec: &self.spec, inputs, staged: None, store: &context.store };
+            failure = scene.missing_program().tell(failure);
+        }
+        Box::new(failure)
+    }
+
+    fn failed(&self, exit: Exit, tail: LogTail, inputs: &[Outcome], staged: &Staged) -> OpError {
         let code = exit.code();
         let how = match exit {
             Exit::Code(code) => format!("exit code: {code}"),
@@ -334,7 +364,10 @@ impl Exec {
         };
         let message = format!("process {} did not complete successfully: {how}", self.shown());
         let mut failure = Failure::new(FailureKind::Step(code), message);
-        failure.log_tail = Some((self.name.clone(), tail.lines()));
+        let log = tail.lines();
+        let scene = Scene { spec: &self.spec, inputs, staged: Some(staged), store: staged.store() };
+        failure = scene.exit(code, &log).tell(failure);
+        failure.log_tail = Some((self.name.clone(), log));
         Box::new(failure)
     }
 }

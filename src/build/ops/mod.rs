@@ -6,6 +6,7 @@ pub mod copy;
 mod credentials;
 mod diff_ids;
 mod exec;
+mod explain;
 mod lent;
 mod link;
 mod machine;
