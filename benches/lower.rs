@@ -70,6 +70,7 @@ fn lowered(tree: &Dockerfile) -> Box<Graph> {
         allow: kiln::api::Allow::default(),
         proxies: Vec::new(),
         hidden: Hidden::default(),
+        contexts: Vec::new(),
     };
     match lower(tree, &Bases::new(), &parameters) {
         Ok(Lowered::Ready(graph)) => graph,

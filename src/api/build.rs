@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::remote::{HttpSource, RemoteSource};
 use crate::oci::{Platform, Reference};
 use crate::redacted::Redacted;
 
@@ -12,8 +13,51 @@ pub enum ContextSource {
     Directory(PathBuf),
     /// A tar archive (plain, gzip or zstd) in a file that `cli` spooled from stdin.
     Tar(PathBuf),
+    /// A repository, or an archive (or a Dockerfile alone) to download.
+    Remote(RemoteSource),
     /// A Dockerfile alone, without any context.
     None,
+}
+
+/// `--build-context NAME=…`: files or an image that the Dockerfile may name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedContext {
+    /// Its name: a word of the Dockerfile, or an image's name that it takes the place of; perhaps `::platform` after it.
+    pub name: String,
+    /// What it is.
+    pub source: NamedSource,
+}
+
+/// What a named context is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedSource {
+    /// A directory; absolute.
+    Directory(PathBuf),
+    /// An image of the store or a registry.
+    Image(Reference),
+    /// An image of an OCI layout.
+    Layout(Layout),
+    /// A repository or a download.
+    Remote(RemoteSource),
+}
+
+/// An image in a folder of OCI's form.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// The folder; absolute.
+    pub folder: PathBuf,
+    /// A tag or digest; `None` for the only image, or the one tagged `latest`.
+    pub image: Option<String>,
+}
+
+/// What permission bits files of local contexts have, in keys and in layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ContextModes {
+    /// Those of the files.
+    #[default]
+    AsIs,
+    /// Those that git keeps: 755 for directories and what its owner may execute, else 644.
+    Git,
 }
 
 /// Which network RUN steps and containers have.
@@ -106,6 +150,10 @@ pub struct BuildRequest {
     pub outputs: Vec<Output>,
     /// Extra entries of /etc/hosts in RUN steps, `(name, address)`.
     pub add_hosts: Vec<(String, String)>,
+    /// `--build-context`, later ones win.
+    pub named_contexts: Vec<NamedContext>,
+    /// `--context-modes`.
+    pub context_modes: ContextModes,
     /// `--secret`.
     pub secrets: Vec<Secret>,
     /// `--ssh`.
@@ -158,8 +206,11 @@ pub struct Allow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DockerfileSource {
     /// `-f FILE` or the default, inside or outside the context; relative names are joined to the context
-    /// (or to the working directory) by `cli`. For a tar context: a path inside the archive.
+    /// (or to the working directory) by `cli`. For an archive: a path inside it. For a remote context: a relative path
+    /// is inside it, an absolute one a local file.
     Path(PathBuf),
+    /// A file to download.
+    Remote(HttpSource),
     /// The text itself, from standard input.
     Text(String),
 }

@@ -11,8 +11,8 @@ mod image;
 mod remote;
 
 pub use build::{
-    Allow, BuildOutcome, BuildRequest, ContextSource, DockerfileSource, NetworkMode, Output, OutputKind,
-    Progress, PullPolicy, Secret, SshAgent, SshSource,
+    Allow, BuildOutcome, BuildRequest, ContextModes, ContextSource, DockerfileSource, Layout, NamedContext,
+    NamedSource, NetworkMode, Output, OutputKind, Progress, PullPolicy, Secret, SshAgent, SshSource,
 };
 pub use check::{BrokenRule, CheckReport, Finding, Formatted, Place};
 pub use container::{

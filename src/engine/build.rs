@@ -8,6 +8,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use kiln_cache::{Lease, SnapshotId, Store};
 use kiln_grammar::Diagnostic;
@@ -33,24 +34,21 @@ use crate::oci::{Platform, Reference};
 const ROUNDS: usize = 8;
 
 /// One build's parts.
-struct Build<'a> {
-    engine: &'a Engine,
-    request: &'a BuildRequest,
-    events: &'a Events,
-    store: Store,
-    lease: Lease,
-    machine: Arc<Machine>,
+pub(super) struct Build<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) request: &'a BuildRequest,
+    pub(super) events: &'a Events,
+    pub(super) store: Store,
+    pub(super) lease: Lease,
+    pub(super) machine: Arc<Machine>,
+    /// The number of the next step.
+    pub(super) steps: AtomicU32,
 }
 
 impl Engine {
     /// Builds what `request` asks for.
     pub fn build(&self, request: &BuildRequest, events: &Events) -> Result<BuildOutcome, Failure> {
-        let store = self.store()?.clone();
-        let lease = store.lease();
-        let lent = Lent::new(&request.secrets, &request.ssh, &self.settings.programs, &store)?;
-        let credentials = self.credentials(request, &lent);
-        let machine = Arc::new(Machine::new(&store.root().join("networks"), credentials, lent));
-        let build = Build { engine: self, request, events, store, lease, machine };
+        let build = Build::new(self, request, events)?;
         build.run()
     }
 }
@@ -68,15 +66,32 @@ impl Engine {
     }
 }
 
+impl<'a> Build<'a> {
+    /// Prepares a build; nothing is asked or written yet.
+    pub(super) fn new(
+        engine: &'a Engine,
+        request: &'a BuildRequest,
+        events: &'a Events,
+    ) -> Result<Self, Failure> {
+        let store = engine.store()?.clone();
+        let lease = store.lease();
+        let lent = Lent::new(&request.secrets, &request.ssh, &engine.settings.programs, &store)?;
+        let credentials = engine.credentials(request, &lent);
+        let machine = Arc::new(Machine::new(&store.root().join("networks"), credentials, lent));
+        Ok(Self { engine, request, events, store, lease, machine, steps: AtomicU32::new(1) })
+    }
+}
+
 impl Build<'_> {
     fn run(&self) -> Result<BuildOutcome, Failure> {
-        let recipe = dockerfile::read(self.request, &self.store)?;
+        let recipe = dockerfile::read(self)?;
         let tree = recipe.parse(self.request)?;
+        let epoch = self.epoch(&recipe)?;
         let mut bases = Bases::new();
         let graph = self.lower(&recipe, &tree, &mut bases)?;
         self.warn(&recipe, &graph.warnings);
         let outcomes = self.solve(&recipe, &graph)?;
-        self.finish(&graph, &outcomes)
+        self.finish(&graph, &outcomes, epoch)
     }
 
     fn warn(&self, recipe: &Recipe, warnings: &[Diagnostic]) {
@@ -129,6 +144,7 @@ impl Engine {
             proxies: self.settings.proxies.clone(),
             // A `!` may show a part of what is hidden: then only the copy itself can tell.
             hidden: Hidden::new(move |path| !exceptions && ignore.matches(path.as_bytes())),
+            contexts: request.named_contexts.clone(),
         }
     }
 }
@@ -137,8 +153,9 @@ impl Build<'_> {
     /// Brings the images: those to be pulled at the same time, if there are several.
     fn bases(&self, wanted: Vec<Wanted>) -> Vec<(Wanted, Result<Base, Failure>)> {
         let is_local = |wanted: &Wanted| {
-            let BaseRequest { reference, platform } = &wanted.request;
-            self.engine.local_base(reference, platform, self.request.pull).is_ok_and(|found| found.is_some())
+            let BaseRequest { reference, platform, layout } = &wanted.request;
+            let found = || self.engine.local_base(reference, platform, self.request.pull);
+            layout.is_some() || found().is_ok_and(|found| found.is_some())
         };
         let here = |wanted: Wanted| {
             let base = self.base(&wanted.request);
@@ -159,25 +176,27 @@ impl Build<'_> {
 
     /// The image that a FROM names: from the store, else from its registry.
     fn base(&self, request: &BaseRequest) -> Result<Base, Failure> {
-        let policy = self.request.pull;
-        let image = self.engine.ensure_base(
-            &request.reference,
-            &request.platform,
-            policy,
-            &self.lease,
-            self.events,
-        )?;
+        let (policy, platform) = (self.request.pull, &request.platform);
+        let image = match &request.layout {
+            Some(layout) => {
+                let wanted = layout.image.as_deref();
+                image::from_layout(&self.store, &self.lease, &layout.folder, wanted, platform)?
+            }
+            None => {
+                self.engine.ensure_base(&request.reference, platform, policy, &self.lease, self.events)?
+            }
+        };
         let config = image::config(&self.store, &image)?;
         Ok(Base { image: image.id, config })
     }
 
     /// Brings every vertex to a result.
     fn solve(&self, recipe: &Recipe, graph: &Graph) -> Result<Vec<Outcome>, Failure> {
+        let contexts = self.contexts(graph, &recipe.context)?;
         let first = self.announce(graph);
-        let contexts = std::slice::from_ref(&recipe.context);
-        let nodes =
-            ops::bind(graph, &self.request.platform.to_string(), &self.store, contexts, &self.machine, first)
-                .map_err(|failure| *failure)?;
+        let platform = self.request.platform.to_string();
+        let nodes = ops::bind(graph, &platform, &self.store, &contexts.all, &self.machine, first)
+            .map_err(|failure| *failure)?;
         let solver = Solver::new(
             nodes,
             self.store.clone(),
@@ -203,8 +222,7 @@ impl Build<'_> {
         })?;
         self.engine.flush_later();
         let outcomes = outcomes.map_err(stopped);
-        // A stat cache that can't be written costs time, not correctness.
-        let _ = recipe.context.save();
+        contexts.save();
         outcomes
     }
 
@@ -224,7 +242,8 @@ impl Build<'_> {
 
     /// Tells the user which steps there are; gives the number of the first.
     fn announce(&self, graph: &Graph) -> StepId {
-        let first = 1;
+        let count = u32::try_from(graph.vertices.len()).unwrap_or(u32::MAX);
+        let first = self.steps.fetch_add(count, Ordering::Relaxed);
         for (index, vertex) in graph.vertices.iter().enumerate() {
             if vertex.op.is_shown() {
                 let step = first + u32::try_from(index).unwrap_or(u32::MAX);
@@ -244,9 +263,13 @@ impl Build<'_> {
     }
 
     /// Makes the image and the outputs. An image that is there already is not written again.
-    fn finish(&self, graph: &Graph, outcomes: &[Outcome]) -> Result<BuildOutcome, Failure> {
+    fn finish(
+        &self,
+        graph: &Graph,
+        outcomes: &[Outcome],
+        epoch: Option<i64>,
+    ) -> Result<BuildOutcome, Failure> {
         let target = &outcomes[graph.target];
-        let epoch = self.engine.settings.source_date_epoch;
         let mut image = assemble::image(graph, outcomes, &self.store, &self.lease, epoch)?;
         let files_only = !self.request.outputs.is_empty()
             && self.request.outputs.iter().all(|output| output.kind != OutputKind::Image);

@@ -10,10 +10,11 @@ use kiln_grammar::ast::Span;
 use kiln_grammar::diagnostic::{Diagnostic, Severity};
 use kiln_grammar::source::Source;
 
+use super::build::Build;
 use super::{Engine, dockerfile};
 use crate::api::{
-    BrokenRule, BuildRequest, CheckReport, ContextSource, Excerpt, Failure, FailureKind, Finding, Place,
-    PullPolicy,
+    BrokenRule, BuildRequest, CheckReport, ContextSource, DockerfileSource, Events, Excerpt, Failure,
+    FailureKind, Finding, Place, PullPolicy,
 };
 use crate::build::context::{self, Ignore};
 use crate::build::graph::{self, Base, BaseRequest};
@@ -49,11 +50,14 @@ impl Engine {
 
     /// Reads the Dockerfile and the ignore file of a build.
     pub(super) fn draft(&self, request: &BuildRequest) -> Result<Draft, Failure> {
-        let folder = match &request.context {
-            ContextSource::Directory(folder) => Some(folder.as_path()),
-            ContextSource::None => None,
+        let folder = match (&request.context, &request.dockerfile) {
+            (ContextSource::Directory(folder), DockerfileSource::Path(_) | DockerfileSource::Text(_)) => {
+                Some(folder.as_path())
+            }
+            (ContextSource::None, DockerfileSource::Text(_)) => None,
             _ => {
-                let recipe = dockerfile::read(request, self.store()?)?;
+                let events = Events::none();
+                let recipe = dockerfile::read(&Build::new(self, request, &events)?)?;
                 return Ok(Draft::new(recipe.name, recipe.text.into_bytes(), recipe.ignore));
             }
         };

@@ -1,18 +1,22 @@
 //! The Dockerfile of a build and the context beside it.
 
 use std::fs;
-use std::io;
-use std::os::unix::ffi::OsStrExt as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_cache::{Scratch, StatCache, Store};
 use kiln_grammar::ast::{Dockerfile, Span};
 use kiln_grammar::diagnostic::{Diagnostic, Severity};
 use kiln_grammar::source::Source;
 
-use crate::api::{BuildRequest, ContextSource, DockerfileSource, Excerpt, Failure, FailureKind};
-use crate::build::context::{self, Context, Ignore};
+use super::build::Build;
+use super::contexts::Folder;
+use crate::api::{
+    BuildRequest, ContextSource, DockerfileSource, Excerpt, Failure, FailureKind, HttpSource, RemoteSource,
+    without_password,
+};
+use crate::build::context::{Context, Ignore};
+use crate::build::ops::REMOTE_FILE;
 
 /// A Dockerfile larger than this is no Dockerfile.
 const DOCKERFILE_BYTES: u64 = 16 << 20;
@@ -30,46 +34,29 @@ pub(super) struct Recipe {
     pub(super) context: Arc<Context>,
     /// What the context hides.
     pub(super) ignore: Ignore,
-    /// Where a context that came as an archive was unpacked; removed with the build.
-    _unpacked: Option<Scratch>,
+    /// Where the context came from.
+    pub(super) folder: Folder,
 }
 
 /// Reads the Dockerfile and opens the context.
-pub(super) fn read(request: &BuildRequest, store: &Store) -> Result<Recipe, Failure> {
-    let mut unpacked = None;
-    let folder = match &request.context {
-        ContextSource::Directory(path) => check_folder(path)?,
-        ContextSource::None => store.root().join("empty"),
-        ContextSource::Tar(archive) => {
-            let scratch =
-                store.scratch_folder().map_err(|error| Failure::from_error(FailureKind::System, &error))?;
-            let archive = fs::File::open(archive)
-                .map_err(|error| Failure::from_error(FailureKind::NotFound, &error))?;
-            context::unpack(&archive, scratch.path())
-                .map_err(|error| Failure::from_error(FailureKind::Corrupt, &error))?;
-            unpacked.insert(scratch).path().to_path_buf()
+pub(super) fn read(build: &Build<'_>) -> Result<Recipe, Failure> {
+    let folder = build.main_folder()?;
+    let Found { name, text, path } = match (&build.request.dockerfile, &folder.file) {
+        (DockerfileSource::Text(text), _) => Found::text("Dockerfile", text.clone().into_bytes()),
+        (DockerfileSource::Remote(address), _) => remote(build, address)?,
+        (DockerfileSource::Path(path), Some(file)) if !path.is_absolute() => {
+            Found::text("Dockerfile", read_file(file)?)
         }
+        (DockerfileSource::Path(path), _) if folder.is_own || is_local(build, path) => {
+            let (name, text, path) = source(&build.request.dockerfile, &folder.path)?;
+            Found { name, text, path }
+        }
+        (DockerfileSource::Path(path), _) => inside(&folder.path, path)?,
     };
-    let mut dockerfile = request.dockerfile.clone();
-    if let (DockerfileSource::Path(path), Some(_)) = (&mut dockerfile, &unpacked) {
-        *path = inside(&folder, path);
-    }
-    let (name, text, path) = source(&dockerfile, &folder)?;
     let text = String::from_utf8(text)
         .map_err(|_| Failure::new(FailureKind::Invalid, format!("`{name}` is not UTF-8 text")))?;
-    let mut ignore = context::ignore_for(path.as_deref(), &folder)
-        .map_err(|error| Failure::from_error(FailureKind::Invalid, &error))?;
-    if let Some(inside) = below(&folder, store.root()) {
-        // A build that copies its own store copies what it writes, and the secrets of other images.
-        ignore
-            .hide(inside.as_os_str().as_bytes())
-            .map_err(|error| Failure::from_error(FailureKind::Invalid, &error))?;
-    }
-    // An archive's folder is new each time: what stat says of it will never be asked again.
-    let known = unpacked.is_none().then(|| StatCache::load(store, &folder));
-    let context = Context::open(&folder, ignore.clone(), known)
-        .map_err(|error| Failure::from_error(FailureKind::Invalid, &error))?;
-    Ok(Recipe { name, text, context: Arc::new(context), ignore, _unpacked: unpacked })
+    let (context, ignore) = build.open(&folder, path.as_deref())?;
+    Ok(Recipe { name, text, context, ignore, folder })
 }
 
 /// The Dockerfile's shown name, its bytes, and its path when it has one.
@@ -77,10 +64,14 @@ pub(super) fn source(
     dockerfile: &DockerfileSource,
     folder: &Path,
 ) -> Result<(String, Vec<u8>, Option<PathBuf>), Failure> {
-    Ok(match dockerfile {
-        DockerfileSource::Text(text) => ("Dockerfile".to_owned(), text.clone().into_bytes(), None),
-        DockerfileSource::Path(path) => (shown_name(path, folder), read_file(path)?, Some(path.clone())),
-    })
+    match dockerfile {
+        DockerfileSource::Text(text) => Ok(("Dockerfile".to_owned(), text.clone().into_bytes(), None)),
+        DockerfileSource::Path(path) => Ok((shown_name(path, folder), read_file(path)?, Some(path.clone()))),
+        DockerfileSource::Remote(source) => {
+            let message = format!("`{}` is on another machine", without_password(&source.url));
+            Err(Failure::new(FailureKind::Invalid, message).hint("download it first"))
+        }
+    }
 }
 
 /// What takes the place of `# check=`, if the user gave that.
@@ -89,11 +80,62 @@ pub(super) fn check_wishes(request: &BuildRequest) -> Option<&str> {
     last.map(|(_, value)| value.as_str())
 }
 
-/// Where `path` is below `folder`.
-fn below(folder: &Path, path: &Path) -> Option<PathBuf> {
-    let (folder, path) = (folder.canonicalize().ok()?, path.canonicalize().ok()?);
-    let inside = path.strip_prefix(folder).ok()?;
-    (inside != Path::new("")).then(|| inside.to_owned())
+/// A Dockerfile that was found.
+struct Found {
+    name: String,
+    text: Vec<u8>,
+    /// Where it is, if an ignore file may stand beside it.
+    path: Option<PathBuf>,
+}
+
+impl Found {
+    fn text(name: &str, text: Vec<u8>) -> Self {
+        Self { name: name.to_owned(), text, path: None }
+    }
+}
+
+/// Tells whether `path` is a file of this machine although the context isn't: only an absolute one, as in docker, and
+/// never with an archive, whose names may begin with a slash.
+fn is_local(build: &Build<'_>, path: &Path) -> bool {
+    path.is_absolute() && matches!(build.request.context, ContextSource::Remote(_))
+}
+
+/// A Dockerfile from another machine.
+fn remote(build: &Build<'_>, source: &HttpSource) -> Result<Found, Failure> {
+    let outcome = build.bring(&RemoteSource::Http(source.clone()), "load the Dockerfile")?;
+    let layer = outcome.chain.last().ok_or_else(|| Failure::new(FailureKind::System, "no layer came"))?;
+    let text = read_file(&build.store.snapshot_dir(layer).join(REMOTE_FILE))?;
+    Ok(Found::text(&source.file_name(), text))
+}
+
+/// The Dockerfile of an archive or a repository: a path below its folder, whose links lead nowhere else.
+fn inside(folder: &Path, path: &Path) -> Result<Found, Failure> {
+    let parts = path.components().filter(|part| matches!(part, std::path::Component::Normal(_)));
+    let inner: PathBuf = parts.collect();
+    let invalid = |error: &(dyn std::error::Error + 'static)| {
+        let mut failure = Failure::from_error(FailureKind::Invalid, error);
+        failure.causes.insert(0, std::mem::take(&mut failure.message));
+        failure.message = format!("cannot read the Dockerfile `{}`", inner.display());
+        failure
+    };
+    let context = Context::open(folder, Ignore::default(), None).map_err(|error| invalid(&error))?;
+    let other = (inner == Path::new("Dockerfile")).then(|| PathBuf::from("dockerfile"));
+    for name in [inner.clone()].into_iter().chain(other) {
+        let text = context.read(&name, DOCKERFILE_BYTES + 1).map_err(|error| invalid(&error))?;
+        if let Some(text) = text {
+            return Ok(Found {
+                name: name.display().to_string(),
+                text: bounded(text, &name)?,
+                path: Some(folder.join(name)),
+            });
+        }
+    }
+    let message = format!("there is no Dockerfile `{}` in the build context", inner.display());
+    let failure = Failure::new(FailureKind::NotFound, message);
+    Err(match similar(&folder.join(&inner)) {
+        Some(name) => failure.hint(format!("build with `-f {}`", inner.with_file_name(name).display())),
+        None => failure.hint("name it with `-f FILE`: a path inside the context"),
+    })
 }
 
 impl Recipe {
@@ -148,35 +190,6 @@ pub(super) fn mistakes(name: &str, text: &str, diagnostics: &[Diagnostic]) -> Fa
     failure
 }
 
-fn check_folder(path: &Path) -> Result<PathBuf, Failure> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Ok(path.to_path_buf()),
-        Ok(_) => Err(Failure::new(
-            FailureKind::Invalid,
-            format!("build context `{}` is not a directory", path.display()),
-        )
-        .hint("name the directory that holds the files, and the Dockerfile by `-f`")),
-        Err(error) => {
-            let failure = Failure::from_error(FailureKind::NotFound, &error);
-            Err(Failure {
-                message: format!("cannot open the build context `{}`", path.display()),
-                causes: vec![failure.message],
-                ..Failure::new(FailureKind::NotFound, "")
-            })
-        }
-    }
-}
-
-/// The Dockerfile of an archive: a path below its folder, links not followed out of it.
-fn inside(folder: &Path, path: &Path) -> PathBuf {
-    let parts = path.components().filter(|part| matches!(part, std::path::Component::Normal(_)));
-    let inner: PathBuf = parts.collect();
-    match fs::canonicalize(folder.join(&inner)) {
-        Ok(real) if fs::canonicalize(folder).is_ok_and(|folder| real.starts_with(folder)) => real,
-        _ => folder.join(inner),
-    }
-}
-
 fn shown_name(path: &Path, folder: &Path) -> String {
     path.strip_prefix(folder).unwrap_or(path).display().to_string()
 }
@@ -197,31 +210,44 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
         let message = format!("the Dockerfile `{}` is not a regular file", path.display());
         return Err(Failure::new(FailureKind::Invalid, message));
     }
-    if metadata.len() > DOCKERFILE_BYTES {
+    let mut text = Vec::new();
+    let file = fs::File::open(path).map_err(|error| failed(&error))?;
+    file.take(DOCKERFILE_BYTES + 1).read_to_end(&mut text).map_err(|error| failed(&error))?;
+    bounded(text, path)
+}
+
+fn bounded(text: Vec<u8>, path: &Path) -> Result<Vec<u8>, Failure> {
+    if text.len() as u64 > DOCKERFILE_BYTES {
         let message =
             format!("the Dockerfile `{}` is larger than {} MiB", path.display(), DOCKERFILE_BYTES >> 20);
         return Err(Failure::new(FailureKind::Invalid, message));
     }
-    fs::read(path).map_err(|error| failed(&error))
+    Ok(text)
 }
 
 /// Names a file beside the missing one that was perhaps meant.
 fn missing_hint(failure: Failure, path: &Path) -> Failure {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let Ok(entries) = fs::read_dir(folder) else { return failure };
-    let names: Vec<String> = entries
-        .filter_map(Result::ok)
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    let wanted = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let close = names.iter().find(|name| {
-        let lower = name.to_lowercase();
-        lower == wanted || (lower.contains("dockerfile") || lower == "containerfile")
-    });
-    match close {
+    match similar(path) {
         Some(name) => {
-            failure.hint(format!("`{name}` is there: build with `-f {}`", folder.join(name).display()))
+            let near = path.with_file_name(&name);
+            failure.hint(format!("`{name}` is there: build with `-f {}`", near.display()))
         }
         None => failure.hint("name it with `-f FILE`"),
     }
+}
+
+/// The name of a file beside `path` that looks like a Dockerfile.
+fn similar(path: &Path) -> Option<String> {
+    let entries = fs::read_dir(path.parent()?).ok()?.take(10_000);
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let wanted = path.file_name()?.to_string_lossy().to_lowercase();
+    let mut close: Vec<String> = names
+        .filter(|name| {
+            let lower = name.to_lowercase();
+            !lower.ends_with(".dockerignore")
+                && (lower == wanted || lower.contains("dockerfile") || lower == "containerfile")
+        })
+        .collect();
+    close.sort();
+    close.into_iter().next()
 }

@@ -10,6 +10,7 @@ mod build;
 mod change;
 mod check;
 mod containers;
+mod contexts;
 mod create;
 mod dockerfile;
 mod exec;

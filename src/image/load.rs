@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kiln_cache::{Digest, Image, Lease, NewImage, Scratch, Store};
 use serde::Deserialize;
@@ -70,6 +70,41 @@ pub fn load(
         }
     }
     Ok(loaded)
+}
+
+/// Brings one image of the OCI layout in `folder`: that with the tag or digest `wanted`, else the only one, else the
+/// one tagged `latest`. It gets no name in the store.
+pub fn from_layout(
+    store: &Store,
+    lease: &Lease,
+    folder: &Path,
+    wanted: Option<&str>,
+    platform: &Platform,
+) -> Result<Image> {
+    let spool = Spool::of_layout(folder);
+    let index: ImageIndex = parse("index.json", &spool.document("index.json")?)?;
+    let entries: Vec<&Descriptor> =
+        index.manifests().iter().filter(|entry| !crate::oci::is_attestation(entry)).collect();
+    let tag_of = |entry: &Descriptor| {
+        let annotations = entry.annotations().as_ref()?;
+        let name = annotations.get("org.opencontainers.image.ref.name")?;
+        Some(name.rsplit_once(':').map_or(name.as_str(), |(_, tag)| tag).to_owned())
+    };
+    let is = |entry: &&&Descriptor| match wanted {
+        Some(digest) if digest.contains(':') => entry.digest().to_string() == digest,
+        tag => tag_of(entry).as_deref() == Some(tag.unwrap_or("latest")),
+    };
+    let found = match (entries.as_slice(), wanted) {
+        ([only], None) => Some(only),
+        _ => entries.iter().find(is),
+    };
+    let Some(entry) = found else {
+        let tags: Vec<String> = entries.iter().filter_map(|entry| tag_of(entry)).collect();
+        let which = wanted.unwrap_or("latest");
+        return Err(Error::archive(format!("it has no image `{which}` (tags: {})", tags.join(", "))));
+    };
+    let manifest = manifest_of(&spool, entry, platform, INDEX_DEPTH)?;
+    bring(store, lease, &spool, of_manifest(&spool, &manifest, "index.json")?)
 }
 
 /// An image of an archive, not yet in the store.
@@ -235,10 +270,17 @@ fn blob_digest(file: &str) -> Option<Digest> {
     format!("sha256:{}", file.strip_prefix("blobs/sha256/")?).parse().ok()
 }
 
-/// The files of an archive, on the store's disk.
+/// The files of an archive, on the store's disk, or those of a layout where they are.
 struct Spool {
-    folder: Scratch,
+    folder: Place,
     files: HashMap<Vec<u8>, Spooled>,
+}
+
+enum Place {
+    /// Files have numbers.
+    Numbered(Scratch),
+    /// Files have their own names: `index.json` and blobs.
+    Layout(PathBuf),
 }
 
 enum Spooled {
@@ -254,7 +296,7 @@ impl Spool {
     fn fill(store: &Store, reader: &mut (dyn Read + Send)) -> Result<Self> {
         let plain = layer::decompress(reader).map_err(Error::io("read the archive"))?;
         let mut entries = Entries::new(plain);
-        let mut spool = Self { folder: store.scratch_folder()?, files: HashMap::new() };
+        let mut spool = Self { folder: Place::Numbered(store.scratch_folder()?), files: HashMap::new() };
         let mut buffer = vec![0; 256 << 10];
         while let Some(entry) = entries.next().map_err(Error::ReadArchive)? {
             let name = clean(&entry.path).map_err(|reason| {
@@ -299,11 +341,29 @@ impl Spool {
         self.files.contains_key(name.as_bytes())
     }
 
+    /// The files of a layout's folder; `index.json` and what it names by digest.
+    fn of_layout(folder: &Path) -> Self {
+        Self { folder: Place::Layout(folder.to_owned()), files: HashMap::new() }
+    }
+
     fn path(&self, number: usize) -> PathBuf {
-        self.folder.path().join(number.to_string())
+        match &self.folder {
+            Place::Numbered(folder) => folder.path().join(number.to_string()),
+            Place::Layout(folder) => folder.clone(),
+        }
     }
 
     fn find(&self, name: &str) -> Result<(PathBuf, u64)> {
+        if let Place::Layout(folder) = &self.folder {
+            let path = folder.join(name);
+            return match std::fs::metadata(&path) {
+                Ok(metadata) if metadata.is_file() => Ok((path, metadata.len())),
+                _ => Err(Error::archive(format!(
+                    "`{}` is no OCI layout: it has no `{name}`",
+                    folder.display()
+                ))),
+            };
+        }
         let mut wanted = clean(name.as_bytes()).unwrap_or_default();
         for _ in 0..LINKS {
             match self.files.get(&wanted) {

@@ -34,7 +34,7 @@ pub use find::{by_reference, config, find, lookup};
 pub use history::history;
 pub use import::{Import, import};
 pub use inspect::{familiar, inspect};
-pub use load::{Loaded, load};
+pub use load::{Loaded, from_layout, load};
 pub use pull::{PullStatus, Pulled, Sink, pull};
 pub use push::{Pushed, push};
 pub use remove::{ImageUse, forget, remove};

@@ -16,6 +16,7 @@ mod build;
 mod build_cache;
 mod cli;
 mod container;
+mod contexts;
 mod copy;
 mod crash;
 mod fmt;

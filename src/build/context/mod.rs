@@ -114,25 +114,54 @@ fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// Nothing in it leads out of the folder. Everything belongs to root in there; devices are refused.
 pub fn unpack(archive: &File, folder: &Path) -> Result<(), Error> {
     let fail = |source| Error::Unpack { source };
+    let mut from_start = archive;
+    let mut rewind = || from_start.rewind().map_err(|source| fail(archive::Error::Read(source)));
+    rewind()?;
     if !archive::is_archive(archive).map_err(fail)? {
         return Err(Error::NoArchive);
     }
-    let mut from_start = archive;
-    from_start.rewind().map_err(|source| fail(archive::Error::Read(source)))?;
+    rewind()?;
     let write = || -> Result<(), archive::Error> {
         let nothing = Merged::open(&[] as &[&Path])?;
         let mut writer = LayerWriter::new(folder, &nothing, Owner::default())?;
         let options = archive::Options { owner: Some(Owner::default()), devices: false };
-        archive::unpack(from_start, &mut writer, b"", options)?;
+        archive::unpack(archive, &mut writer, b"", options)?;
         Ok(writer.finish()?)
     };
     write().map_err(fail)
+}
+
+/// Tells whether a downloaded file is an archive that [`unpack`] takes.
+pub fn is_archive(file: &File) -> Result<bool, Error> {
+    archive::is_archive(file).map_err(|source| Error::Unpack { source })
+}
+
+/// What permission bits the entries of a context have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Modes {
+    /// Those of the files.
+    #[default]
+    AsIs,
+    /// Those that git keeps, whatever the umask of a checkout was: 755 for directories and for files that their owner
+    /// may execute, else 644.
+    Git,
+}
+
+impl Modes {
+    fn of(self, entry: &Entry) -> u32 {
+        match self {
+            Self::AsIs => entry.mode,
+            Self::Git if entry.is_dir() || entry.mode & 0o100 != 0 => 0o755,
+            Self::Git => 0o644,
+        }
+    }
 }
 
 /// A build context that is a directory.
 pub struct Context {
     root: OwnedFd,
     ignore: Ignore,
+    modes: Modes,
     digests: Option<StatCache>,
     /// What [`Ignore`] knows of directories that were looked at.
     matched: Mutex<HashMap<Vec<u8>, Matched>>,
@@ -144,7 +173,20 @@ impl Context {
     /// `digests` may know its files from earlier builds; without it every file that is asked for is read.
     pub fn open(dir: &Path, ignore: Ignore, digests: Option<StatCache>) -> Result<Self, Error> {
         let root = tree::open_root(dir).map_err(|source| Error::Open { path: dir.to_path_buf(), source })?;
-        Ok(Self { root, ignore, digests, matched: Mutex::default() })
+        Ok(Self { root, ignore, modes: Modes::AsIs, digests, matched: Mutex::default() })
+    }
+
+    /// Shows all entries with these modes.
+    #[must_use]
+    pub fn with_modes(self, modes: Modes) -> Self {
+        Self { modes, ..self }
+    }
+
+    /// Returns when the newest file that the context shows last changed, in unix seconds.
+    pub fn newest(&self) -> tree::Result<Option<i64>> {
+        let Some(root) = self.entry(b"")? else { return Ok(None) };
+        let entries = tree::walk(self, &root, &())?;
+        Ok(entries.iter().filter(|entry| !entry.is_dir()).map(|entry| entry.mtime.0).max())
     }
 
     /// Reads the first `limit` bytes of the file `path`, links followed inside the context; `None` if nothing
@@ -195,6 +237,7 @@ impl Context {
 
     /// Marks or drops `entry` as the ignore file says.
     fn filter(&self, mut entry: Entry) -> Option<Entry> {
+        entry.mode = self.modes.of(&entry);
         let hidden = self.check(&entry.path).0;
         entry.hollow = hidden;
         let shown = !hidden || (entry.is_dir() && self.ignore.may_show_below(&entry.path));
@@ -214,7 +257,7 @@ impl Tree for Context {
 
     fn children(&self, dir: &Entry) -> tree::Result<Vec<Entry>> {
         let mut found = tree::list_beneath(self.root.as_fd(), &dir.path)?;
-        if !self.ignore.is_empty() {
+        if !self.ignore.is_empty() || self.modes == Modes::Git {
             found = found.into_iter().filter_map(|entry| self.filter(entry)).collect();
         }
         found.sort_unstable_by(|left, right| left.path.cmp(&right.path));
@@ -239,12 +282,12 @@ impl Tree for Context {
     }
 
     fn known_digest(&self, entry: &Entry) -> Option<Digest> {
-        self.digests.as_ref()?.get(as_path(entry), &file_stat(entry))
+        self.digests.as_ref()?.get(as_path(entry), &file_stat(entry, self.modes))
     }
 
     fn remember_digest(&self, entry: &Entry, digest: Digest) {
         if let Some(digests) = &self.digests {
-            digests.put(as_path(entry), &file_stat(entry), digest);
+            digests.put(as_path(entry), &file_stat(entry, self.modes), digest);
         }
     }
 
@@ -257,8 +300,8 @@ fn as_path(entry: &Entry) -> &Path {
     Path::new(OsStr::from_bytes(&entry.path))
 }
 
-/// Only regular files have digests.
-fn file_stat(entry: &Entry) -> FileStat {
+/// Only regular files have digests. An entry has its own mode or that which the context shows: they are made equal.
+fn file_stat(entry: &Entry, modes: Modes) -> FileStat {
     /// `S_IFREG`.
     const REGULAR: u32 = 0o100_000;
     const SECOND: i128 = 1_000_000_000;
@@ -267,7 +310,7 @@ fn file_stat(entry: &Entry) -> FileStat {
         dev: entry.dev,
         ino: entry.ino,
         size: entry.size,
-        mode: REGULAR | entry.mode,
+        mode: REGULAR | modes.of(entry),
         uid: entry.uid,
         gid: entry.gid,
         mtime_ns: nanoseconds(entry.mtime),

@@ -23,12 +23,16 @@ impl Lowering<'_> {
         Err(self.error("blank-from", word.span, message, hint))
     }
 
-    /// The files that `word`, expanded, names, seen from the stage `index`: an earlier stage by name or number, else an image.
+    /// The files that `word`, expanded, names, seen from the stage `index`: an earlier stage by name or
+    /// number, else a named context, else an image.
     ///
     /// `verb` is what is done with them, for messages: `copy`, `mount`.
     pub(super) fn files_of(&mut self, word: &Word, index: usize, verb: &str) -> Result<Input, Stop> {
         if let Some(stage) = self.find_stage(&word.text, index) {
             return self.end_of(stage, word.span).map(Input::Vertex);
+        }
+        if let Some(input) = self.context_files(&word.text, word.span)? {
+            return Ok(input);
         }
         self.refuse_other_stages(word, index, verb)?;
         if word.text == "scratch" {
@@ -61,7 +65,7 @@ impl Lowering<'_> {
     fn image_files(&mut self, word: &Word) -> Result<VertexId, Stop> {
         let request = self.image_request(&word.text, self.parameters.platform.clone(), word.span)?;
         let base = self.image(&request, word.span)?;
-        let name = format!("FROM {}", request.reference);
+        let name = format!("FROM {}", request.shown());
         Ok(self.source(&request, &base, name, word.span))
     }
 }

@@ -9,10 +9,10 @@ use kiln_grammar::ast::{Declaration, Dockerfile, Kind, Span, Stage, Word};
 use kiln_grammar::diagnostic::{Diagnostic, Severity};
 use kiln_grammar::{suggest, word};
 
-use super::scope::{PROXY_NAMES, Scope, platform_args};
+use super::scope::{Scope, platform_args};
 use super::stage::StageState;
 use super::{ContextId, Graph, OpSpec, SourceSpec, Vertex, VertexId};
-use crate::api::{Allow, NetworkMode};
+use crate::api::{Allow, Layout, NamedContext, NetworkMode};
 use crate::oci::{ImageConfig, Platform, Reference};
 
 /// How deep stages that the text doesn't name may need each other: each takes room on the stack.
@@ -41,6 +41,8 @@ pub struct Parameters {
     pub proxies: Vec<(String, String)>,
     /// What the ignore file hides in the build context.
     pub hidden: Hidden,
+    /// `--build-context`; the first has the id 1.
+    pub contexts: Vec<NamedContext>,
 }
 
 /// Tells which paths of the build context are hidden; none by default.
@@ -74,6 +76,24 @@ pub struct BaseRequest {
     pub reference: Reference,
     /// For which platform.
     pub platform: Platform,
+    /// Where it is, if it is neither in the store nor in a registry.
+    pub layout: Option<Box<Layout>>,
+}
+
+impl BaseRequest {
+    /// Returns it as the progress shows it.
+    pub fn shown(&self) -> String {
+        match &self.layout {
+            None => self.reference.to_string(),
+            Some(layout) => {
+                let image = layout
+                    .image
+                    .as_ref()
+                    .map(|image| format!("{}{image}", if image.contains(':') { '@' } else { ':' }));
+                format!("oci-layout://{}{}", layout.folder.display(), image.unwrap_or_default())
+            }
+        }
+    }
 }
 
 /// An image that has to be brought, and the instruction that names it.
@@ -110,7 +130,7 @@ pub enum Lowered {
 #[derive(Clone)]
 pub(super) enum Stop {
     /// An image has to be known first.
-    Missing(Wanted),
+    Missing(Box<Wanted>),
     /// The Dockerfile is wrong; the reasons are in `Lowering::errors`.
     Wrong,
 }
@@ -119,6 +139,7 @@ pub(super) enum Stop {
 pub fn lower(tree: &Dockerfile, bases: &Bases, parameters: &Parameters) -> Result<Lowered, Vec<Diagnostic>> {
     let mut lowering = Lowering::new(tree, bases, parameters);
     lowering.refuse_foreign_frontend();
+    lowering.refuse_switches();
     lowering.evaluate_globals();
     lowering.check_default_bases();
     let target = lowering.target();
@@ -131,6 +152,7 @@ pub fn lower(tree: &Dockerfile, bases: &Bases, parameters: &Parameters) -> Resul
     }
     let index = done.expect("a target without errors and missing bases was lowered");
     lowering.warn_of_unused_args();
+    lowering.warn_of_unused_contexts();
     lowering.errors.extend(tree.checks.verdict(&lowering.all_warnings()));
     if !lowering.errors.is_empty() {
         return Err(lowering.mistakes());
@@ -159,6 +181,7 @@ pub fn check(
     let mut lowering = Lowering::new(tree, &bases, parameters);
     lowering.find = Some(find);
     lowering.refuse_foreign_frontend();
+    lowering.refuse_switches();
     lowering.evaluate_globals();
     lowering.check_default_bases();
     match (&parameters.target, lowering.target()) {
@@ -167,6 +190,7 @@ pub fn check(
         (Some(_), None) => {}
     }
     lowering.warn_of_unused_args();
+    lowering.warn_of_unused_contexts();
     lowering.errors.extend(tree.checks.verdict(&lowering.all_warnings()));
     Checked { found: lowering.mistakes(), unknown: lowering.unknown }
 }
@@ -177,7 +201,7 @@ pub(super) struct Lowering<'a> {
     bases: &'a Bases,
     pub(super) parameters: &'a Parameters,
     /// Names and values that FROM lines see.
-    globals: Scope,
+    pub(super) globals: Scope,
     /// Values of the platform ARGs, to be redeclared in stages.
     pub(super) platform: BTreeMap<String, String>,
     /// Stages that are done.
@@ -224,21 +248,6 @@ impl<'a> Lowering<'a> {
             nested: 0,
             find: None,
             unknown: BTreeSet::new(),
-        }
-    }
-
-    /// `# syntax=docker/dockerfile:*` is served by kiln itself; another frontend can't be.
-    fn refuse_foreign_frontend(&mut self) {
-        let Some(syntax) = &self.tree.directives.syntax else { return };
-        let name = syntax.text.split_whitespace().next().unwrap_or_default();
-        let plain = name.trim_start_matches("docker.io/");
-        if !(plain.starts_with("docker/dockerfile") || plain.starts_with("dockerfile.v0")) {
-            self.error(
-                "unsupported-frontend",
-                syntax.span,
-                format!("frontend image `{name}` is not supported"),
-                Some("remove the `# syntax=` line: kiln reads docker/dockerfile itself".into()),
-            );
         }
     }
 
@@ -307,6 +316,9 @@ impl<'a> Lowering<'a> {
         let mut todo = vec![target];
         while let Some(index) = todo.pop() {
             let stage = &self.tree.stages[index];
+            if self.is_replaced(stage) {
+                continue;
+            }
             let mut names = Vec::new();
             let globals = self.globals.clone();
             names.extend(word::expand(&stage.base.text, self.tree.directives.escape, &globals).ok());
@@ -344,7 +356,7 @@ impl<'a> Lowering<'a> {
         if let Stop::Missing(wanted) = &stop
             && !self.missing.iter().any(|known| known.request == wanted.request)
         {
-            self.missing.push(wanted.clone());
+            self.missing.push(Wanted::clone(wanted));
         }
         self.stopped.insert(index, stop.clone());
         Err(stop)
@@ -390,6 +402,9 @@ impl<'a> Lowering<'a> {
         if name == "scratch" {
             return Ok(StageBase::Scratch(platform));
         }
+        if let Some(base) = self.context_base(&name, &platform, stage.base.span)? {
+            return Ok(base);
+        }
         let request = self.image_request(&name, platform, stage.base.span)?;
         let base = self.image(&request, stage.base.span)?;
         Ok(StageBase::Image(request, Box::new(base)))
@@ -417,7 +432,7 @@ impl<'a> Lowering<'a> {
         span: Span,
     ) -> Result<BaseRequest, Stop> {
         match name.parse() {
-            Ok(reference) => Ok(BaseRequest { reference, platform }),
+            Ok(reference) => Ok(BaseRequest { reference, platform, layout: None }),
             Err(error) => Err(self.error("bad-reference", span, format!("{error}"), None)),
         }
     }
@@ -425,7 +440,7 @@ impl<'a> Lowering<'a> {
     /// The image, if it is known.
     pub(super) fn image(&mut self, request: &BaseRequest, span: Span) -> Result<Base, Stop> {
         let found = self.bases.get(request).cloned();
-        let wanted = || Stop::Missing(Wanted { request: request.clone(), span });
+        let wanted = || Stop::Missing(Box::new(Wanted { request: request.clone(), span }));
         let Some(find) = &mut self.find else { return found.ok_or_else(wanted) };
         if let Some(base) = found.or_else(|| find(request)) {
             return Ok(base);
@@ -444,7 +459,7 @@ impl<'a> Lowering<'a> {
     ) -> VertexId {
         let diff_ids: Vec<_> = base.config.rootfs.diff_ids.iter().copied().map(crate::oci::DiffId).collect();
         let op = OpSpec::Source(SourceSpec {
-            name: request.reference.to_string(),
+            name: request.shown(),
             image: base.image,
             platform: request.platform.to_string(),
             chain_id: crate::oci::chain_id(&diff_ids).map(|chain| chain.0),
@@ -504,35 +519,6 @@ impl<'a> Lowering<'a> {
         self.error("not-supported-yet", span, format!("{what} is not supported yet"), None)
     }
 
-    /// Tells which `--build-arg`s no ARG asks for.
-    fn warn_of_unused_args(&mut self) {
-        let declared = self.declared_args();
-        for (name, _) in &self.parameters.build_args {
-            let known = declared.contains(name.as_str())
-                || PROXY_NAMES.contains(&name.as_str())
-                || self.platform.contains_key(name)
-                || name.starts_with("BUILDKIT_")
-                || name == "SOURCE_DATE_EPOCH";
-            if known {
-                continue;
-            }
-            let hint = suggest::closest(name, declared.iter().copied())
-                .map(|close| format!("did you mean {close}?"));
-            let message = format!("build-arg `{name}` is not consumed by any ARG");
-            self.warn("unused-build-arg", Span::NOWHERE, message, hint);
-        }
-    }
-
-    fn declared_args(&self) -> BTreeSet<&'a str> {
-        let tree: &'a Dockerfile = self.tree;
-        let in_stages = tree.stages.iter().flat_map(|stage| &stage.instructions);
-        let declared = in_stages.filter_map(|instruction| match &instruction.kind {
-            Kind::Arg(declarations) => Some(declarations),
-            _ => None,
-        });
-        declared.flatten().chain(&tree.globals).map(|declaration| declaration.name.text.as_str()).collect()
-    }
-
     /// Makes the graph of the target stage.
     fn finish(mut self, index: usize) -> Graph {
         let warnings = self.all_warnings();
@@ -562,6 +548,8 @@ pub(super) enum StageBase {
     Stage(Box<StageState>),
     /// Nothing.
     Scratch(Platform),
+    /// The files of a context.
+    Context(ContextId, Platform),
     /// An image.
     Image(BaseRequest, Box<Base>),
 }

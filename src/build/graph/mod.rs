@@ -18,6 +18,7 @@
 
 mod checks;
 mod chmod;
+mod contexts;
 mod from;
 mod history;
 mod lower;
@@ -29,6 +30,7 @@ mod remote;
 mod run;
 mod scope;
 mod stage;
+mod switches;
 #[cfg(test)]
 mod tests;
 mod transfer;

@@ -198,7 +198,7 @@ pub struct Script {
 ///
 /// If it reads a second one, that is an [`OpSpec::Owner`], in whose rootfs names of `chown` are looked up
 /// instead of the vertex's own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CopySpec {
     /// What is copied, in order.
     pub sources: Vec<CopySource>,

@@ -50,16 +50,17 @@ impl StageState {
     /// Lowers the stage `index` from its FROM to its end.
     pub(super) fn lower(lowering: &mut Lowering<'_>, index: usize) -> Result<Self, Stop> {
         let stage = &lowering.tree.stages[index];
-        let base = lowering.base(index, stage)?;
+        let (base, instructions) = lowering.start_of(index, stage)?;
         let triggers = match &base {
             StageBase::Stage(state) => state.config.config.on_build.clone(),
             StageBase::Image(_, image) => image.config.config.on_build.clone(),
-            StageBase::Scratch(_) => Vec::new(),
+            StageBase::Scratch(_) | StageBase::Context(..) => Vec::new(),
         };
         let triggers = parse_triggers(lowering, stage, &triggers)?;
-        let mut state = Self::start(lowering, index, stage, base, &triggers);
+        let steps = triggers.iter().chain(instructions).filter(makes_step).count();
+        let mut state = Self::start(lowering, index, stage, base, steps);
         let mut well = true;
-        for instruction in triggers.iter().chain(&stage.instructions) {
+        for instruction in triggers.iter().chain(instructions) {
             match state.apply(lowering, instruction) {
                 Ok(()) => {}
                 // The rest may have mistakes of its own: they are told together.
@@ -75,12 +76,8 @@ impl StageState {
         index: usize,
         stage: &Stage,
         base: StageBase,
-        triggers: &[Instruction],
+        steps: usize,
     ) -> Self {
-        let makes_step = |instruction: &&Instruction| {
-            matches!(instruction.kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
-        };
-        let steps = triggers.iter().chain(&stage.instructions).filter(makes_step).count();
         let mut label = StepLabel { stage: stage_label(lowering, index, stage), step: 0, steps };
         let mut state = match base {
             StageBase::Stage(state) => Self { index, label: label.clone(), cmd_set: false, ..*state },
@@ -90,9 +87,17 @@ impl StageState {
                 let rootfs = lowering.scratch(stage.span);
                 Self::fresh(rootfs, config, &platform, label.clone(), index)
             }
+            StageBase::Context(id, platform) => {
+                label.steps += 1;
+                let name = format!("{} FROM {}", label.next(), lowering.context_name(id));
+                let mut config = ImageConfig::default();
+                "/".clone_into(&mut config.config.working_dir);
+                let rootfs = lowering.context_rootfs(id, name, stage.span);
+                Self::fresh(rootfs, config, &platform, label.clone(), index)
+            }
             StageBase::Image(request, image) => {
                 label.steps += 1;
-                let name = format!("{} FROM {}", label.next(), request.reference);
+                let name = format!("{} FROM {}", label.next(), request.shown());
                 let rootfs = lowering.source(&request, &image, name, stage.span);
                 lowering.check_base_platform(&request, &Platform::of_config(&image.config), stage.base.span);
                 let mut state = Self::fresh(rootfs, image.config, &request.platform, label.clone(), index);
@@ -401,6 +406,10 @@ impl StageState {
         self.config.config.healthcheck = Some(probe);
         Ok(())
     }
+}
+
+fn makes_step(instruction: &&Instruction) -> bool {
+    matches!(instruction.kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
 }
 
 /// How steps of a stage are prefixed: nothing in a Dockerfile with one stage.

@@ -25,6 +25,7 @@ pub(super) fn parameters() -> Parameters {
         allow: crate::api::Allow::default(),
         proxies: Vec::new(),
         hidden: Hidden::default(),
+        contexts: Vec::new(),
     }
 }
 

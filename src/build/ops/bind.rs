@@ -17,12 +17,12 @@ use crate::build::solve::{Node, Op, OpError};
 
 /// Gives every vertex of `graph` its op; steps are numbered from `first` in the graph's order.
 ///
-/// `contexts` are those that the graph's `ContextId`s count.
+/// `contexts` are those that the graph's `ContextId`s count; `None` for those that it doesn't read.
 pub(crate) fn bind(
     graph: &Graph,
     platform: &str,
     store: &Store,
-    contexts: &[Arc<Context>],
+    contexts: &[Option<Arc<Context>>],
     machine: &Arc<Machine>,
     first: StepId,
 ) -> Result<Vec<Node>, OpError> {
@@ -87,12 +87,15 @@ fn is_owner(read: &Input, graph: &Graph) -> bool {
 }
 
 /// Where a copy finds its files: the places that it reads, in their order.
-fn files(vertex: &Vertex, graph: &Graph, contexts: &[Arc<Context>]) -> Vec<Files> {
+fn files(vertex: &Vertex, graph: &Graph, contexts: &[Option<Arc<Context>>]) -> Vec<Files> {
     let mut input = usize::from(vertex.rootfs.is_some());
     let mut files = Vec::with_capacity(vertex.reads.len());
     for read in vertex.reads.iter().filter(|read| !is_owner(read, graph)) {
         files.push(match read {
-            Input::Context(id) => Files::Context(Arc::clone(&contexts[id.0])),
+            Input::Context(id) => {
+                let context = contexts[id.0].as_ref().expect("a context that the graph reads was opened");
+                Files::Context(Arc::clone(context))
+            }
             Input::Vertex(_) => {
                 input += 1;
                 Files::Input(input - 1)

@@ -27,7 +27,7 @@ pub(crate) use bind::bind;
 pub(crate) use credentials::Credentials;
 pub(crate) use lent::Lent;
 pub(crate) use machine::Machine;
-pub(crate) use remote::Remotes;
+pub(crate) use remote::{FILE as REMOTE_FILE, Remotes};
 
 use crate::api::{Failure, FailureKind};
 use crate::build::solve::OpError;

@@ -56,6 +56,38 @@ impl Remotes {
         Self { downloads: Downloads::default(), credentials }
     }
 
+    /// Brings the files of `source`: those that were brought before if they are still right.
+    ///
+    /// For contexts, which are needed before there is a graph; the result is recorded here. Also tells whether it was
+    /// there already.
+    pub(crate) async fn context(
+        &self,
+        source: &RemoteSource,
+        context: &Context,
+    ) -> Result<(Outcome, bool), OpError> {
+        let cheap = cheap_key(source);
+        if is_closed(source)
+            && let Some(outcome) = recorded(&cheap.digest, context)?
+        {
+            return Ok((outcome, true));
+        }
+        let executed = self.bring(source, context).await?;
+        let mut keys = vec![executed.key.digest];
+        if is_closed(source) {
+            keys.push(cheap.digest);
+        }
+        let Outcome { id, chain, created } = executed.outcome.clone();
+        let record = Record { result: id, chain, created, parts: executed.key.parts };
+        let known = context.store.record(&keys[0]).map_err(|error| system(&error))?.as_ref() == Some(&record);
+        context.store.put_record(&keys, &record).map_err(|error| system(&error))?;
+        Ok((executed.outcome, known))
+    }
+
+    /// The time of a commit that was brought, in unix seconds.
+    pub(crate) fn commit_time(outcome: &Outcome, store: &kiln_cache::Store) -> Option<i64> {
+        store.note(COMMIT_NOTE, &outcome.id.hex()).ok()??.parse().ok()
+    }
+
     async fn bring(&self, source: &RemoteSource, context: &Context) -> Result<Executed, OpError> {
         match source {
             RemoteSource::Http(source) => self.download(source, context).await,
@@ -127,6 +159,10 @@ fn held(key: &Digest, context: &Context) -> Result<Option<Record>, OpError> {
     let Some(record) = context.store.record(key).map_err(|error| system(&error))? else { return Ok(None) };
     let held = context.lease.hold(&record.chain).map_err(|error| system(&error))?;
     Ok(held.then_some(record))
+}
+
+fn recorded(key: &Digest, context: &Context) -> Result<Option<Outcome>, OpError> {
+    Ok(held(key, context)?.map(|record| reused(record).outcome))
 }
 
 fn reused(record: Record) -> Executed {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{build_call, build_context, build_lend, build_output, pairs};
-use crate::api::{BuildRequest, OutputKind, Progress, PullPolicy};
+use super::{build_call, build_context, build_lend, build_named, build_output, pairs};
+use crate::api::{BuildRequest, ContextModes, OutputKind, Progress, PullPolicy};
 use crate::cli::error::Error;
 use crate::cli::exit;
 use crate::cli::flags;
@@ -15,7 +15,7 @@ use crate::oci::Platform;
 /// Flags of `docker build` and `docker buildx build` that are still to come.
 #[rustfmt::skip]
 pub(crate) const NOT_YET: &[&str] = &[
-    "--annotation", "--attest", "--build-context", "--builder", "--cache-from", "--cache-to",
+    "--annotation", "--attest", "--builder", "--cache-from", "--cache-to",
     "--cgroup-parent", "--compress", "--cpu-period", "--cpu-quota", "-c", "--cpu-shares",
     "--cpuset-cpus", "--cpuset-mems", "--debug", "--disable-content-trust", "--isolation", "-m", "--memory",
     "--memory-swap", "--metadata-file", "--no-cache-filter", "--policy", "--provenance", "--push", "--resource",
@@ -37,13 +37,20 @@ pub(crate) struct Build {
     /// Set a build argument (KEY=VALUE, or KEY to take the environment's)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) build_arg: Vec<String>,
+    /// Files or an image that the Dockerfile may name: NAME=DIR, docker-image://IMAGE, oci-layout://DIR[:TAG], or an
+    /// address
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) build_context: Vec<String>,
     /// What to do: build, or only check, outline or targets[,format=json]
     #[arg(long, value_name = "METHOD")]
     pub(crate) call: Option<String>,
     /// Look for mistakes without building, as `--call=check`
     #[arg(long)]
     pub(crate) check: bool,
-    /// Name of the Dockerfile (default: PATH/Dockerfile; `-` reads it from standard input)
+    /// Permission bits of local files: `asis`, or `git` for 644 and 755 whatever the umask of a checkout was
+    #[arg(long, value_name = "MODES")]
+    pub(crate) context_modes: Option<String>,
+    /// Name of the Dockerfile (default: PATH/Dockerfile; `-` reads it from standard input; may be an address)
     #[arg(long, short, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Remove what failed steps leave; kiln never leaves anything
@@ -94,7 +101,8 @@ pub(crate) struct Build {
     /// Stage to build
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
-    /// Directory of the context, or `-` for a tar archive or a Dockerfile on standard input
+    /// Directory of the context, an address (git, or http of an archive), or `-` for an archive or a Dockerfile on
+    /// standard input
     #[arg(value_name = "PATH")]
     pub(crate) path: Vec<String>,
 }
@@ -187,8 +195,24 @@ pub(super) fn request(
         secrets: build_lend::secrets(&build.secret, environment)?,
         ssh: build_lend::agents(&build.ssh, environment)?,
         allow: build_lend::allowed(&build.allow)?,
+        named_contexts: build_named::parse_all(&build.build_context)?,
+        context_modes: modes(build, environment)?,
     };
     Ok((request, found.spooled))
+}
+
+/// `--context-modes`, else `KILN_CONTEXT_MODES`.
+fn modes(build: &Build, environment: &Environment) -> Result<ContextModes, Error> {
+    let (name, text) = match (&build.context_modes, environment.filled("KILN_CONTEXT_MODES")) {
+        (Some(text), _) => ("--context-modes", text.as_str()),
+        (None, Some(text)) => ("KILN_CONTEXT_MODES", text),
+        (None, None) => return Ok(ContextModes::AsIs),
+    };
+    match text {
+        "asis" => Ok(ContextModes::AsIs),
+        "git" => Ok(ContextModes::Git),
+        _ => Err(Error::usage(format!("invalid value `{text}` of {name}")).hint("use asis or git")),
+    }
 }
 
 fn log_lines(environment: &Environment) -> usize {

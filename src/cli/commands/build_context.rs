@@ -1,11 +1,11 @@
-//! Where a build's context and Dockerfile are: a directory, or standard input.
+//! Where a build's context and Dockerfile are: a directory, an address, or standard input.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use super::spool::spool;
-use crate::api::{ContextSource, DockerfileSource};
+use crate::api::{ContextSource, DockerfileSource, HttpSource, RemoteSource, without_password};
 use crate::cli::error::Error;
 
 /// A Dockerfile on standard input may be this long; a longer one is something else.
@@ -27,8 +27,10 @@ pub(crate) fn find(paths: &[String], file: Option<&Path>) -> Result<Found, Error
     match paths {
         [] => Err(Error::usage("the context is missing").hint("did you forget the `.` at the end?")),
         [path] if path == "-" => from_stdin(file),
-        [path] if is_url(path) => Err(Error::usage(format!("a URL as the context is not supported yet: `{path}`"))
-            .hint("clone or download it, and build the directory")),
+        [path] if !Path::new(path).exists() => match RemoteSource::parse(path) {
+            Some(source) => from_remote(path, source, file),
+            None => from_directory(path, file),
+        },
         [path] => from_directory(path, file),
         [first, others @ ..] => Err(Error::usage(format!(
             "only one context can be built, and there are {}: `{first}`, `{}`",
@@ -39,9 +41,38 @@ pub(crate) fn find(paths: &[String], file: Option<&Path>) -> Result<Found, Error
     }
 }
 
-fn is_url(path: &str) -> bool {
-    let known = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
-    known.iter().any(|start| path.starts_with(start)) && !Path::new(path).exists()
+/// A context on another machine; `-f` is inside it, unless it is absolute, an address, or standard input.
+fn from_remote(
+    path: &str,
+    source: Result<RemoteSource, String>,
+    file: Option<&Path>,
+) -> Result<Found, Error> {
+    let shown = without_password(path);
+    let source =
+        source.map_err(|message| Error::usage(format!("cannot use the context `{shown}`: {message}")))?;
+    let dockerfile = match file {
+        None => DockerfileSource::Path("Dockerfile".into()),
+        Some(name) if name == Path::new("-") => DockerfileSource::Text(dockerfile_from_stdin()?),
+        Some(name) => match address(name)? {
+            Some(source) => DockerfileSource::Remote(source),
+            None if name.is_absolute() => DockerfileSource::Path(named(name, Path::new("/"))?),
+            None => DockerfileSource::Path(name.to_owned()),
+        },
+    };
+    Ok(Found { context: ContextSource::Remote(source), dockerfile, spooled: None })
+}
+
+/// The address that `-f` is, if it is one.
+fn address(name: &Path) -> Result<Option<HttpSource>, Error> {
+    let Some(text) = name.to_str().filter(|_| !name.exists()) else { return Ok(None) };
+    match RemoteSource::parse(text) {
+        Some(Ok(RemoteSource::Http(source))) => Ok(Some(source)),
+        Some(_) => {
+            let message = format!("`-f` can't be a repository: `{}`", without_password(text));
+            Err(Error::usage(message).hint("name the repository as the context, and its Dockerfile by `-f`"))
+        }
+        None => Ok(None),
+    }
 }
 
 fn from_directory(path: &str, file: Option<&Path>) -> Result<Found, Error> {
@@ -59,7 +90,10 @@ fn from_directory(path: &str, file: Option<&Path>) -> Result<Found, Error> {
     }
     let dockerfile = match file {
         Some(name) if name == Path::new("-") => DockerfileSource::Text(dockerfile_from_stdin()?),
-        Some(name) => DockerfileSource::Path(named(name, &directory)?),
+        Some(name) => match address(name)? {
+            Some(source) => DockerfileSource::Remote(source),
+            None => DockerfileSource::Path(named(name, &directory)?),
+        },
         None => DockerfileSource::Path(default(&directory, path)?),
     };
     Ok(Found { context: ContextSource::Directory(directory), dockerfile, spooled: None })
@@ -284,7 +318,8 @@ mod tests {
         assert!(file.contains("is not a directory"), "{file}");
         let inside = message(find(std::slice::from_ref(&path), Some(Path::new("Dockerfile.dev"))));
         assert!(inside.contains("relative to the working directory"), "{inside}");
-        assert!(message(find(&["https://x/y.git".into()], None)).contains("not supported yet"));
+        let wrong = message(find(&["https://me:pw@x/y.git?z=1".into()], None));
+        assert_eq!(wrong, "cannot use the context `https://me:***@x/y.git?z=1`: unexpected query `z` | ");
         assert!(message(find(&[path, "x".into()], None)).contains("only one context"));
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod build;
 mod build_call;
 mod build_context;
 mod build_lend;
+mod build_named;
 mod build_output;
 pub(crate) mod create;
 pub(crate) mod exec;

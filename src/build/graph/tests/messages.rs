@@ -2,7 +2,7 @@
 //! `expected.txt`, and a proof that no text was forgotten.
 //!
 //! A case may have a file `parameters`, one `key value` a line: `target NAME`, `build-arg K=V`,
-//! `network host`, `hidden PATH` (by the ignore file), and `onbuild TRIGGER` and `architecture NAME`, which every base image then has.
+//! `context NAME=DIR`, `network host`, `hidden PATH` (by the ignore file), and `onbuild TRIGGER` and `architecture NAME`, which every base image then has.
 //!
 //! `KILN_UPDATE_SNAPSHOTS=1 cargo test -p kiln --lib messages` writes the expectations anew.
 
@@ -15,7 +15,7 @@ use kiln_grammar::Source;
 use kiln_grammar::diagnostic::Diagnostic;
 
 use super::{Base, Bases, Hidden, Lowered, Parameters, lower};
-use crate::api::NetworkMode;
+use crate::api::{NamedContext, NamedSource, NetworkMode};
 use crate::oci::ImageConfig;
 
 #[path = "../../../../grammar/tests/support/literals.rs"]
@@ -47,6 +47,11 @@ fn parameters(case: &Path) -> (Parameters, ImageConfig) {
             "build-arg" => {
                 let (name, value) = value.split_once('=').unwrap();
                 parameters.build_args.push((name.to_owned(), value.to_owned()));
+            }
+            "context" => {
+                let (name, folder) = value.split_once('=').unwrap();
+                let source = NamedSource::Directory(folder.into());
+                parameters.contexts.push(NamedContext { name: name.to_owned(), source });
             }
             "network" if value == "host" => parameters.network = NetworkMode::Host,
             "onbuild" => base.config.on_build.push(value.to_owned()),
