@@ -3,7 +3,7 @@
 triple := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 kiln := target/release/kiln
 
-.PHONY: build demo test bench lint prepare real clean
+.PHONY: build demo test bench lint fuzz prepare real clean
 
 build:
 	cargo build --release --locked
@@ -31,6 +31,17 @@ bench: prepare build
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Feeds the language any bytes, for so long each: parsing, expansion, mounts. Wants a nightly compiler and
+# `cargo install cargo-fuzz`. What it finds is left in grammar/fuzz/artifacts.
+FUZZ_SECONDS ?= 600
+
+fuzz:
+	cd grammar/fuzz && for target in parse expand mount; do \
+		mkdir -p corpus/$$target && cargo +nightly fuzz run $$target corpus/$$target \
+			../../testdata/dockerfiles ../../testdata/expansion -- -dict=dockerfile.dict \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=16384 -timeout=10 -rss_limit_mb=2048 || exit 1; \
+	done
 
 clean:
 	cargo clean

@@ -218,6 +218,7 @@ impl Draft {
         let table = [
             ("id", self.id.is_some() && matches!(self.kind, Type::Bind | Type::Tmpfs)),
             ("from", self.from.is_some() && matches!(self.kind, Type::Tmpfs | Type::Ssh)),
+            ("env", self.env.is_some() && self.kind != Type::Secret),
             ("source", self.source.is_some() && self.kind == Type::Tmpfs),
             ("ro or rw", self.readonly.is_some() && file),
         ];

@@ -76,7 +76,7 @@ const MAX_DEPTH: usize = 50;
 const MAX_RESULT_BYTES: usize = 1 << 20;
 
 /// The bytes of values that one word may look at, and the steps of its patterns.
-const MAX_WORK: usize = 1 << 26;
+const MAX_WORK: usize = 1 << 24;
 
 /// Expands one word; quotes and escapes are removed, and the result stays one word.
 ///

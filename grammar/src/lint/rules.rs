@@ -102,6 +102,7 @@ pub static RULES: &[Rule] = &[
     kiln("useless-flags", "UselessFlags", File, "no flag stands where it means nothing"),
     kiln("useless-mount-key", "UselessMountKey", File, "no key of --mount stands where it means nothing"),
     kiln("empty-command", "EmptyCommand", File, "RUN, CMD and ENTRYPOINT have a command"),
+    kiln("blank-name", "BlankName", Stage, "the names of ENV and LABEL expand to something"),
     kiln("misplaced-flag", "MisplacedFlag", File, "flags stand right after the instruction's name"),
     kiln("unknown-check", "UnknownCheck", File, "`# check=` names checks that there are"),
     kiln("unused-build-arg", "UnusedBuildArg", File, "each --build-arg is asked for by an ARG"),

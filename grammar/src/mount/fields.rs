@@ -35,7 +35,6 @@ impl Type {
     fn allows(self, key: &str) -> bool {
         match key {
             "required" => matches!(self, Type::Secret | Type::Ssh),
-            "env" => self == Type::Secret,
             "size" => self == Type::Tmpfs,
             "sharing" => self == Type::Cache,
             "mode" | "uid" | "gid" => matches!(self, Type::Cache | Type::Secret | Type::Ssh),
@@ -172,14 +171,14 @@ impl Draft {
 
     /// The keys that the mount's type doesn't have.
     ///
-    /// As in BuildKit, `required`, `env` and `size` stand after the `type=` that has them.
+    /// As in BuildKit, `required` and `size` stand after the `type=` that has them.
     fn misplaced(&self, given: &[(&'static str, Span)]) -> Vec<Diagnostic> {
         if self.any_type {
             return Vec::new();
         }
         let typed = given.iter().position(|(key, _)| *key == "type");
         let kind_at = |index: usize, key: &str| match typed {
-            Some(at) if at > index && matches!(key, "required" | "env" | "size") => Type::Bind,
+            Some(at) if at > index && matches!(key, "required" | "size") => Type::Bind,
             _ => self.kind,
         };
         let misplaced = given.iter().enumerate().filter_map(|(index, (key, span))| {

@@ -265,12 +265,9 @@ impl StageState {
             let key = lowering.expand(&pair.key, &self.scope).ok_or(Stop::Wrong)?;
             let value = lowering.expand(&pair.value, &self.scope).ok_or(Stop::Wrong)?;
             if key.is_empty() {
-                return Err(lowering.error(
-                    "blank-name",
-                    pair.key.span,
-                    "names can not be blank".into(),
-                    None,
-                ));
+                // Docker takes it, and the image has an entry without a name.
+                let message = format!("the name {} expands to nothing", pair.key.text);
+                lowering.warn("blank-name", pair.key.span, message, None);
             }
             expanded.push((key, value));
         }

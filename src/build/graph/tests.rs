@@ -1,5 +1,6 @@
 //! Lowering, as a user would see it.
 
+mod forms;
 mod messages;
 
 use std::collections::BTreeMap;
