@@ -8,6 +8,7 @@ mod container;
 mod event;
 mod failure;
 mod image;
+mod outline;
 mod remote;
 
 pub use build::{
@@ -22,6 +23,7 @@ pub use event::{Event, Events, StepId, StepOutcome, Stream};
 pub(crate) use failure::MAKE_ROOM;
 pub use failure::{Excerpt, Failure, FailureKind};
 pub use image::{HistoryRow, ImageInfo, PruneReport, PruneRequest, Pulled, Pushed, Removed};
+pub use outline::{AskedFor, Outline, OutlineArg, Target, Targets};
 pub use remote::{Checksum, GitSource, HashAlgorithm, HttpSource, RemoteSource, is_commit, without_password};
 
 use std::path::PathBuf;

@@ -16,7 +16,7 @@ use kiln_grammar::ast::Dockerfile;
 use kiln_grammar::suggest;
 
 use super::dockerfile::{self, Recipe};
-use super::{Engine, assemble};
+use super::{Engine, assemble, check};
 use crate::api::{
     BuildOutcome, BuildRequest, Event, Events, Failure, FailureKind, NetworkMode, OutputKind, Settings,
     StepId,
@@ -90,6 +90,7 @@ impl Build<'_> {
         let mut bases = Bases::new();
         let graph = self.lower(&recipe, &tree, &mut bases)?;
         self.warn(&recipe, &graph.warnings);
+        self.warn(&recipe, &check::unasked(&tree, self.request));
         let outcomes = self.solve(&recipe, &graph)?;
         self.finish(&graph, &outcomes, epoch)
     }

@@ -6,18 +6,18 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use kiln_grammar::ast::Span;
+use kiln_grammar::ast::{Dockerfile, Span};
 use kiln_grammar::diagnostic::{Diagnostic, Severity};
 use kiln_grammar::source::Source;
 
 use super::build::Build;
 use super::{Engine, dockerfile};
 use crate::api::{
-    BrokenRule, BuildRequest, CheckReport, ContextSource, DockerfileSource, Events, Excerpt, Failure,
+    Allow, BrokenRule, BuildRequest, CheckReport, ContextSource, DockerfileSource, Events, Excerpt, Failure,
     FailureKind, Finding, Place, PullPolicy,
 };
 use crate::build::context::{self, Ignore};
-use crate::build::graph::{self, Base, BaseRequest};
+use crate::build::graph::{self, Base, BaseRequest, Parameters};
 use crate::image;
 
 /// Lines around a place of one line, and around one of several, as BuildKit shows them.
@@ -39,9 +39,11 @@ impl Engine {
         let (found, unknown) = match draft.parse(request) {
             Err(found) => (found, Vec::new()),
             Ok(tree) => {
-                let parameters = self.parameters(request, draft.ignore.clone());
+                let parameters = self.looking(request, &draft);
                 let checked = graph::check(&tree, &parameters, &mut |wanted| self.base_at_hand(wanted));
-                (checked.found, checked.unknown.into_iter().collect())
+                let mut found = checked.found;
+                found.extend(unasked(&tree, request));
+                (found, checked.unknown.into_iter().collect())
             }
         };
         let findings = found.iter().map(|one| finding(one, &draft)).collect();
@@ -68,8 +70,15 @@ impl Engine {
         Ok(Draft::new(name, bytes, ignore))
     }
 
+    /// What lowering is told when nothing will run: what needs consent is no mistake of the file.
+    pub(super) fn looking(&self, request: &BuildRequest, draft: &Draft) -> Parameters {
+        let all =
+            Allow { network_host: true, security_insecure: true, all_devices: true, devices: Vec::new() };
+        Parameters { allow: all, ..self.parameters(request, draft.ignore.clone()) }
+    }
+
     /// A base that is in the store, if there is a store.
-    fn base_at_hand(&self, wanted: &BaseRequest) -> Option<Base> {
+    pub(super) fn base_at_hand(&self, wanted: &BaseRequest) -> Option<Base> {
         if !self.settings.root.join("meta.db").exists() {
             return None;
         }
@@ -118,6 +127,13 @@ impl Draft {
         });
         Excerpt { file: self.name.clone(), lines: lines.collect() }
     }
+}
+
+/// Warnings of what the user lends the build and no step asks for.
+pub(super) fn unasked(tree: &Dockerfile, request: &BuildRequest) -> Vec<Diagnostic> {
+    let secrets: Vec<&str> = request.secrets.iter().map(|secret| secret.id.as_str()).collect();
+    let agents: Vec<&str> = request.ssh.iter().map(|agent| agent.id.as_str()).collect();
+    graph::unasked(tree, &secrets, &agents)
 }
 
 fn finding(one: &Diagnostic, draft: &Draft) -> Finding {

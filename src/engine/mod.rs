@@ -25,6 +25,7 @@ mod kill;
 mod load;
 mod logs;
 mod outfile;
+mod outline;
 mod prune;
 mod ps;
 mod pull;

@@ -110,12 +110,68 @@ fn a_build_shows_the_rules_and_error_true_ends_it() {
     ]);
 }
 
+const STAGES: &str = "\
+# VERSION of the base
+ARG VERSION=12
+# build makes it
+FROM debian:$VERSION AS build
+RUN --mount=type=secret,id=token --mount=type=cache,target=/c true
+FROM scratch
+COPY --from=build /x /
+";
+
+/// Columns and names as buildx prints them.
+#[test]
+fn the_targets_and_what_they_take_are_listed() {
+    let kiln = Kiln::empty();
+    let ran =
+        |words: &[&str]| kiln.run_with(&[&["build"], words, &["-"]].concat(), STAGES.as_bytes()).ok().out;
+    assert_eq!(ran(&["--call=targets"]), "TARGET      DESCRIPTION\nbuild       makes it\n(default)\n");
+    let outline = "\
+TARGET:        build
+DESCRIPTION:   makes it
+
+BUILD ARG   VALUE     DESCRIPTION
+VERSION     13        of the base
+
+SECRET    REQUIRED
+token
+
+CACHE MOUNT
+/c
+";
+    assert_eq!(ran(&["--call=outline", "--target=build", "--build-arg=VERSION=13"]), outline);
+    let json = |words: &[&str]| serde_json::from_str::<serde_json::Value>(&ran(words)).unwrap();
+    let targets = json(&["--call=targets,format=json"]);
+    assert_eq!(targets["targets"][0]["name"], "build");
+    assert_eq!(targets["targets"][0]["base"], "debian:$VERSION");
+    assert_eq!(targets["targets"][1]["default"], true);
+    let outline = json(&["--call", "outline,format=json"]);
+    assert_eq!(outline["args"][0]["name"], "VERSION");
+    assert_eq!(outline["args"][0]["location"]["ranges"][0]["start"]["line"], 2);
+    assert_eq!(outline["secrets"][0]["name"], "token");
+    assert_eq!(outline["cache"][0]["ID"], "/c");
+    assert!(!kiln.root().exists(), "nothing was opened");
+}
+
+#[test]
+fn secrets_that_nobody_asks_for_are_told() {
+    let kiln = Kiln::empty();
+    let secret = kiln.scratch().join("secret");
+    std::fs::write(&secret, "x").unwrap();
+    let secret = format!("--secret=id=tokn,src={}", secret.display());
+    let ran = kiln.run_with(&["build", "--check", &secret, "-"], STAGES.as_bytes());
+    assert_eq!((ran.code, rules(&ran.out)), (1, vec!["UnusedSecret"]), "{ran}");
+    assert!(ran.out.contains("hint: did you mean token?"), "{ran}");
+}
+
 #[test]
 fn what_lint_cannot_do_is_refused() {
     let kiln = Kiln::empty();
     kiln.run(&["lint", "--format", "xml"]).fails_with(&["unknown format `xml`", "plain, json or sarif"]);
     kiln.run(&["lint", "-f", "a", "b", "c"]).fails_with(&["`-f` names the Dockerfile of one directory"]);
     kiln.run(&["build", "--call=nope", "."]).fails_with(&["unknown method `nope`", "outline or targets"]);
+    kiln.run(&["build", "--call=targets,format=sarif", "."]).fails_with(&["only a check"]);
     kiln.run(&["build", "--check", "--call=check", "."]).fails_with(&["can't be used together"]);
     kiln.run(&["build", "--call=check,x=y", "."]).fails_with(&["unknown option `x=y`"]);
 }

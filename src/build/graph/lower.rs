@@ -160,41 +160,6 @@ pub fn lower(tree: &Dockerfile, bases: &Bases, parameters: &Parameters) -> Resul
     Ok(Lowered::Ready(Box::new(lowering.finish(index))))
 }
 
-/// What looking a Dockerfile through has found.
-#[derive(Debug)]
-pub struct Checked {
-    /// The mistakes, warnings among them, in the order of the file.
-    pub found: Vec<Diagnostic>,
-    /// Bases that are not known: what depends on them was left out.
-    pub unknown: BTreeSet<String>,
-}
-
-/// Looks `tree` through without bringing a base: the stages that the target needs, all without a target.
-///
-/// `find` gives the bases that are at hand.
-pub fn check(
-    tree: &Dockerfile,
-    parameters: &Parameters,
-    find: &mut dyn FnMut(&BaseRequest) -> Option<Base>,
-) -> Checked {
-    let bases = Bases::new();
-    let mut lowering = Lowering::new(tree, &bases, parameters);
-    lowering.find = Some(find);
-    lowering.refuse_foreign_frontend();
-    lowering.refuse_switches();
-    lowering.evaluate_globals();
-    lowering.check_default_bases();
-    match (&parameters.target, lowering.target()) {
-        (Some(_), Some(index)) => drop(lowering.stages(index)),
-        (None, _) => (0..tree.stages.len()).for_each(|index| drop(lowering.stage(index))),
-        (Some(_), None) => {}
-    }
-    lowering.warn_of_unused_args();
-    lowering.warn_of_unused_contexts();
-    lowering.errors.extend(tree.checks.verdict(&lowering.all_warnings()));
-    Checked { found: lowering.mistakes(), unknown: lowering.unknown }
-}
-
 /// The work in progress.
 pub(super) struct Lowering<'a> {
     pub(super) tree: &'a Dockerfile,
@@ -205,7 +170,7 @@ pub(super) struct Lowering<'a> {
     /// Values of the platform ARGs, to be redeclared in stages.
     pub(super) platform: BTreeMap<String, String>,
     /// Stages that are done.
-    states: HashMap<usize, StageState>,
+    pub(super) states: HashMap<usize, StageState>,
     /// Stages that can't be done: their mistakes are told once, and nothing looks below them again.
     stopped: HashMap<usize, Stop>,
     vertices: Vec<Vertex>,
@@ -219,16 +184,16 @@ pub(super) struct Lowering<'a> {
     /// How many stages are being lowered for the sake of another: see [`MAX_NESTED`].
     nested: usize,
     /// Where images are looked for that are not among the bases, when one that is missing stops nothing.
-    find: Option<Find<'a>>,
+    pub(super) find: Option<Find<'a>>,
     /// Images that were not found there.
     pub(super) unknown: BTreeSet<String>,
 }
 
 /// Looks for an image without bringing it.
-type Find<'a> = &'a mut dyn FnMut(&BaseRequest) -> Option<Base>;
+pub(super) type Find<'a> = &'a mut dyn FnMut(&BaseRequest) -> Option<Base>;
 
 impl<'a> Lowering<'a> {
-    fn new(tree: &'a Dockerfile, bases: &'a Bases, parameters: &'a Parameters) -> Self {
+    pub(super) fn new(tree: &'a Dockerfile, bases: &'a Bases, parameters: &'a Parameters) -> Self {
         let platform =
             platform_args(&parameters.platform, &parameters.build_platform, parameters.target.as_deref());
         Self {
@@ -251,7 +216,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn evaluate_globals(&mut self) {
+    pub(super) fn evaluate_globals(&mut self) {
         for (name, value) in self.platform.clone() {
             let value = self.build_arg(&name).unwrap_or(value);
             self.globals.declare(&name, Some(value));
@@ -279,7 +244,7 @@ impl<'a> Lowering<'a> {
         self.build_arg(name).or(default).or_else(global)
     }
 
-    fn target(&mut self) -> Option<usize> {
+    pub(super) fn target(&mut self) -> Option<usize> {
         let Some(target) = &self.parameters.target else { return Some(self.tree.stages.len() - 1) };
         if let Some(index) = self.find_stage(target, self.tree.stages.len()) {
             return Some(index);
@@ -300,7 +265,7 @@ impl<'a> Lowering<'a> {
     /// Lowers the stages that `target` needs, inputs first, and tells whether all went well.
     ///
     /// A missing image or a mistake in one stage doesn't keep the others from being looked at.
-    fn stages(&mut self, target: usize) -> bool {
+    pub(super) fn stages(&mut self, target: usize) -> bool {
         let mut well = true;
         for index in self.needed(target) {
             well &= self.stage(index).is_ok();
@@ -338,7 +303,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Lowers the stage `index` unless that's done.
-    fn stage(&mut self, index: usize) -> Result<(), Stop> {
+    pub(super) fn stage(&mut self, index: usize) -> Result<(), Stop> {
         if self.states.contains_key(&index) {
             return Ok(());
         }
@@ -531,7 +496,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The mistakes found, and the warnings beside them, in the order of the file.
-    fn mistakes(&mut self) -> Vec<Diagnostic> {
+    pub(super) fn mistakes(&mut self) -> Vec<Diagnostic> {
         let mut all = self.all_warnings();
         // An error says what this would have said of the defaults alone.
         let told = |span| self.errors.iter().any(|error| error.span == span);

@@ -21,6 +21,7 @@ mod chmod;
 mod contexts;
 mod from;
 mod history;
+mod look;
 mod lower;
 mod mounts;
 mod name;
@@ -36,7 +37,8 @@ mod tests;
 mod transfer;
 
 pub use chmod::{Chmod, ModeChange};
-pub use lower::{Base, BaseRequest, Bases, Checked, Hidden, Lowered, Parameters, Wanted, check, lower};
+pub use look::{Asked, Checked, Outline, OutlineArg, check, outline, unasked};
+pub use lower::{Base, BaseRequest, Bases, Hidden, Lowered, Parameters, Wanted, lower};
 pub use op::{
     CopySource, CopySpec, DeviceSpec, ExecSpec, FileOwner, HOSTNAME, MkdirSpec, MountKind, MountSpec, OpSpec,
     PARENTS_MODE, Relied, SCRIPT_FOLDER, Script, SourceSpec,

@@ -46,7 +46,7 @@ struct Mistake<'a> {
 /// BuildKit's `pb.Location`: which source, and where in it.
 #[derive(Serialize, Clone)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::cli) struct Location {
+pub(crate) struct Location {
     #[serde(skip_serializing_if = "is_zero")]
     source_index: i32,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -68,7 +68,7 @@ struct Position {
 
 impl Location {
     /// A place in one of the sources; no range for what isn't in the file.
-    pub(in crate::cli) fn of(place: Option<&Place>, source: usize) -> Self {
+    pub(crate) fn of(place: Option<&Place>, source: usize) -> Self {
         let position = |(line, column): (usize, usize)| Position { line, character: column - 1 };
         let range = |place: &Place| Range { start: position(place.start), end: position(place.end) };
         let source_index = if place.is_some() { i32::try_from(source).unwrap_or(0) } else { -1 };
@@ -122,12 +122,12 @@ fn mistake(finding: &Finding, source: usize) -> Mistake<'_> {
 }
 
 /// `value` as indented JSON with a line end.
-pub(in crate::cli) fn pretty(value: &impl Serialize) -> String {
+pub(crate) fn pretty(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).expect("texts and numbers are JSON") + "\n"
 }
 
 /// The standard base64 of `bytes`.
-pub(in crate::cli) fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {

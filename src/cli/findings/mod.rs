@@ -5,6 +5,7 @@ mod sarif;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::json::{Location, base64, pretty};
 use super::error::Error;
 use super::failure;
 use super::text::harmless;

@@ -2,7 +2,7 @@
 //! `expected.txt`, and a proof that no text was forgotten.
 //!
 //! A case may have a file `parameters`, one `key value` a line: `target NAME`, `build-arg K=V`,
-//! `context NAME=DIR`, `network host`, `hidden PATH` (by the ignore file), and `onbuild TRIGGER` and `architecture NAME`, which every base image then has.
+//! `context NAME=DIR`, `network host`, `hidden PATH` (by the ignore file), `secret ID`, `ssh ID`, and `onbuild TRIGGER` and `architecture NAME`, which every base image then has.
 //!
 //! `KILN_UPDATE_SNAPSHOTS=1 cargo test -p kiln --lib messages` writes the expectations anew.
 
@@ -14,6 +14,7 @@ use kiln_cache::Digest;
 use kiln_grammar::Source;
 use kiln_grammar::diagnostic::Diagnostic;
 
+use super::super::unasked;
 use super::{Base, Bases, Hidden, Lowered, Parameters, lower};
 use crate::api::{NamedContext, NamedSource, NetworkMode};
 use crate::oci::ImageConfig;
@@ -59,6 +60,8 @@ fn parameters(case: &Path) -> (Parameters, ImageConfig) {
                 let hidden = value.to_owned();
                 parameters.hidden = Hidden::new(move |path| path == hidden);
             }
+            // They are not lowering's: `lent` reads them.
+            "secret" | "ssh" => {}
             "architecture" => {
                 (base.os, base.architecture) = ("linux".to_owned(), value.to_owned());
             }
@@ -66,6 +69,21 @@ fn parameters(case: &Path) -> (Parameters, ImageConfig) {
         }
     }
     (parameters, base)
+}
+
+/// The values of a key of a case.
+fn lent(case: &Path, key: &str) -> Vec<String> {
+    let text = fs::read_to_string(case.join("parameters")).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    lines.map(str::to_owned).collect()
+}
+
+/// What the case lends the build although no step asks for it.
+fn unasked_of(case: &Path, text: &[u8]) -> Vec<Diagnostic> {
+    let Ok(tree) = kiln_grammar::parse("Dockerfile", text) else { return Vec::new() };
+    let (secrets, agents) = (lent(case, "secret"), lent(case, "ssh"));
+    let words = |all| Vec::from_iter(<[String]>::iter(all).map(String::as_str));
+    unasked(&tree, &words(&secrets), &words(&agents))
 }
 
 /// All mistakes of the text, warnings too, in the order in which they were found.
@@ -93,7 +111,7 @@ fn snapshot(case: &Path) -> String {
     let lossy = String::from_utf8_lossy(&text);
     let source = Source { name: "Dockerfile", text: &lossy };
     let mut out = String::new();
-    for found in mistakes(&text, &parameters, &base) {
+    for found in mistakes(&text, &parameters, &base).into_iter().chain(unasked_of(case, &text)) {
         let _ = writeln!(out, "[{}] {}", found.code, found.render(&source));
     }
     out
