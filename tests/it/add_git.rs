@@ -194,3 +194,62 @@ fn a_missing_git_is_named() {
     run(command.env("PATH", "/nowhere"))
         .fails_with(&["the program `git` is not installed", "hint: install the package `git`"]);
 }
+
+/// A `git daemon` on loopback; killed when dropped.
+struct Daemon(std::process::Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_repository_comes_by_gits_own_protocol_by_ssh_and_from_a_plain_file_server() {
+    if !needs_root("a_repository_comes_by_gits_own_protocol_by_ssh_and_from_a_plain_file_server") {
+        return;
+    }
+    let kiln = Kiln::empty();
+    let repository = Repository::new(&[("a", "one")]);
+    repository.commit(&[("a", "two")]);
+    repository.git(&["update-server-info"]);
+
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let program = format!("{}/git-daemon", repository.git(&["--exec-path"]));
+    let mut command = Command::new(program);
+    command.args(["--export-all", "--listen=127.0.0.1", &format!("--port={port}")]).arg("--reuseaddr");
+    command.arg(format!("--base-path={}", repository.path().display())).arg(repository.path());
+    let _daemon = Daemon(command.stderr(std::process::Stdio::null()).spawn().unwrap());
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(std::time::Instant::now() < patience, "git daemon doesn't start");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let path = repository.path().display();
+    assert_eq!(read(&files(&kiln, &format!("git://127.0.0.1:{port}/.git#main /")), "a"), "two");
+
+    let folder = repository.path().join(".git");
+    let server = crate::support::http::WebServer::start(move |asked| {
+        let path = asked.path.split('?').next().unwrap().trim_start_matches("/dumb.git/").to_owned();
+        std::fs::read(folder.join(path)).map_or(Reply::status(404), Reply::ok)
+    });
+    assert_eq!(read(&files(&kiln, &format!("{}#main /dumb/", server.url("/dumb.git"))), "dumb/a"), "two");
+
+    // Stands for ssh: notes how it was called and runs what the other side would.
+    let bin = kiln.context(&[(
+        "ssh*",
+        "#!/bin/sh\necho \"$SSH_AUTH_SOCK|$*\" >> \"${0%/*}/log\"\nfor last; do :; done\neval \"exec git ${last#git-}\"\n",
+    )]);
+    let add = format!("FROM scratch\nADD git@example.org:{path} /ssh/\n");
+    let context = kiln.context(&[("Dockerfile", &add)]);
+    let mut command = kiln.build_command(&context, &[]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", bin.display())).env("SSH_AUTH_SOCK", "/not/lent");
+    command.env("HOME", "/the/users home");
+    run(&mut command).ok();
+    let log = std::fs::read_to_string(bin.join("log")).unwrap();
+    let first = log.lines().next().unwrap();
+    assert!(first.starts_with("|-F /dev/null") && first.contains("StrictHostKeyChecking=yes"), "{log}");
+    assert!(first.contains("UserKnownHostsFile=/the/users home/.ssh/known_hosts"), "{log}");
+    assert!(first.contains("git@example.org"), "{log}");
+}

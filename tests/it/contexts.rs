@@ -237,3 +237,61 @@ fn modes_of_a_checkout_count_as_git_keeps_them_when_asked() {
     assert_eq!(run(by_variable.env("KILN_CONTEXT_MODES", "git")).ok().id(), first.id());
     kiln.build(&lax, &["--context-modes", "x"]).fails_with(&["invalid value `x` of --context-modes"]);
 }
+
+#[test]
+fn pipes_sockets_and_links_of_a_context_do_no_harm() {
+    if !needs_root("pipes_sockets_and_links_of_a_context_do_no_harm") {
+        return;
+    }
+    let kiln = Kiln::empty();
+    let context = kiln.context(&[
+        ("Dockerfile", "FROM scratch\nCOPY . /all/\n"),
+        ("One", "FROM scratch\nCOPY pipe /\n"),
+        ("Out", "FROM scratch\nCOPY out /out\n"),
+        ("Round", "FROM scratch\nCOPY round /round\n"),
+        ("out", "-> ../../../../../../etc/passwd"),
+        ("round", "-> round"),
+    ]);
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    let pipe = context.join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(context.join("socket")).unwrap();
+    let out = kiln.build_files(&context, &[]);
+    assert!(!out.path().join("all/socket").exists());
+    let link = std::fs::read_link(out.path().join("all/out")).unwrap();
+    assert_eq!(link, Path::new("../../../../../../etc/passwd"), "a link inside is copied as it is");
+    let with = |file: &str| {
+        let file = context.join(file);
+        kiln.build(&context, &["-f", file.to_str().unwrap()])
+    };
+    with("One").fails_with(&["cannot copy `/pipe`: it is neither a file nor a directory"]);
+    with("Out").fails_with(&["`/out`: not found"]);
+    with("Round").fails_with(&["too many symbolic links"]);
+}
+
+#[test]
+fn an_image_can_carry_the_time_of_its_context() {
+    if !needs_root("an_image_can_carry_the_time_of_its_context") {
+        return;
+    }
+    let kiln = Kiln::empty();
+    let repository = Repository::new(&[("Dockerfile", "FROM scratch\nCOPY f /\n"), ("f", "f")]);
+    let server = serve(&[("r", &repository)]);
+    let created = |context: &Path, epoch: &str| {
+        let arg = format!("SOURCE_DATE_EPOCH={epoch}");
+        kiln.build(context, &["-t", "timed", "--build-arg", &arg]).ok();
+        kiln.ok(&["image", "inspect", "--format", "{{.Created}}", "timed"]).trim().to_owned()
+    };
+    assert_eq!(created(Path::new(&server.url("/r.git")), "context"), "2023-11-14T22:13:20Z");
+    assert_eq!(created(Path::new(&server.url("/r.git")), "86400"), "1970-01-02T00:00:00Z");
+    let local =
+        kiln.context(&[("Dockerfile", "FROM scratch\nCOPY f /\n"), ("f", "f"), (".dockerignore", "n")]);
+    for name in ["Dockerfile", "f", ".dockerignore"] {
+        let file = std::fs::File::options().write(true).open(local.join(name)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).unwrap();
+    }
+    std::fs::write(local.join("n"), "newer, and hidden").unwrap();
+    assert_eq!(created(&local, "context"), "2001-09-09T01:46:40Z");
+    kiln.build(&local, &["--build-arg", "SOURCE_DATE_EPOCH=stage"])
+        .fails_with(&["SOURCE_DATE_EPOCH is `stage`: only unix seconds and `context` are supported"]);
+}

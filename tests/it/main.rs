@@ -11,6 +11,7 @@
 
 mod add_git;
 mod add_remote;
+mod add_secrets;
 mod args;
 mod build;
 mod build_cache;
