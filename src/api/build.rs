@@ -11,7 +11,7 @@ use crate::redacted::Redacted;
 pub enum ContextSource {
     /// A directory; absolute.
     Directory(PathBuf),
-    /// A tar archive (plain, gzip or zstd) in a file that `cli` spooled from stdin.
+    /// A tar archive (plain, gzip, zstd, bzip2 or xz) in a file that `cli` spooled from stdin.
     Tar(PathBuf),
     /// A repository, or an archive (or a Dockerfile alone) to download.
     Remote(RemoteSource),

@@ -5,8 +5,9 @@ use std::io::Read;
 use kiln_cache::{Image, Lease, Store};
 
 use super::assemble::{Assembly, assemble};
-use super::error::Result;
+use super::error::{Error, Result};
 use super::ingest::{Expected, ingest};
+use super::layer;
 use crate::oci::{HistoryEntry, ImageConfig, Platform, RunConfig};
 
 /// What an imported image is besides its files.
@@ -22,7 +23,7 @@ pub struct Import {
     pub created: jiff::Timestamp,
 }
 
-/// Makes an image of the tar in `reader`: plain, gzip or zstd.
+/// Makes an image of the tar in `reader`: plain, gzip, zstd, bzip2 or xz.
 pub fn import(store: &Store, lease: &Lease, reader: &mut (dyn Read + Send), import: Import) -> Result<Image> {
     let expected = Expected {
         name: "the archive".to_owned(),
@@ -31,7 +32,9 @@ pub fn import(store: &Store, lease: &Lease, reader: &mut (dyn Read + Send), impo
         media_type: None,
         created: import.created.as_second(),
     };
-    let layer = ingest(store, lease, reader, &expected)?;
+    // A layer is kept as it came, and no registry has bzip2 or xz.
+    let mut reader = layer::without_rare(reader).map_err(Error::io("read the archive"))?;
+    let layer = ingest(store, lease, &mut reader, &expected)?;
     let created = import.created.to_string();
     let line = HistoryEntry {
         created: Some(created.clone()),

@@ -294,7 +294,7 @@ enum Spooled {
 
 impl Spool {
     fn fill(store: &Store, reader: &mut (dyn Read + Send)) -> Result<Self> {
-        let plain = layer::decompress(reader).map_err(Error::io("read the archive"))?;
+        let plain = layer::decompress_any(reader).map_err(Error::io("read the archive"))?;
         let mut entries = Entries::new(plain);
         let mut spool = Self { folder: Place::Numbered(store.scratch_folder()?), files: HashMap::new() };
         let mut buffer = vec![0; 256 << 10];

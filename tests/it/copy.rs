@@ -153,3 +153,37 @@ fn flags_work_together_and_from_stages_named_by_variables() {
     let other = kiln.build_files(&context, &["--build-arg", "WHICH=two"]);
     assert!(other.path().join("out/a/two.o").exists() && !other.path().join("out/a/b").exists());
 }
+
+/// The archives of testdata/archives: found by their content, whatever they are called.
+#[test]
+fn bzip2_and_xz_archives_are_unpacked_as_contexts_by_add_and_by_import() {
+    if !needs_root("bzip2_and_xz_archives_are_unpacked_as_contexts_by_add_and_by_import") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let archives = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/archives");
+    for name in ["tiny.tar.bz2", "tiny.tar.xz"] {
+        let archive = fs::read(archives.join(name)).unwrap();
+        let built = kiln.run_with(&["build", "-t", "piped", "--network", "none", "-"], &archive).ok();
+        assert_eq!(built.code, 0);
+        let context = kiln.context(&[(
+            "Dockerfile",
+            "FROM scratch\nADD archive /on/\nADD --unpack=false archive /off/\nADD --unpack=true --link archive /linked/\n\
+             COPY archive /copied\n",
+        )]);
+        fs::write(context.join("archive"), &archive).unwrap();
+        let files = kiln.build_files(&context, &[]);
+        for file in ["on/src/a", "linked/src/a"] {
+            assert_eq!(read(&files, file), "a", "{name} {file}");
+        }
+        for file in ["off/archive", "copied"] {
+            assert_eq!(fs::read(files.path().join(file)).unwrap(), archive, "{name} {file}");
+        }
+        let path = archives.join(name);
+        kiln.ok(&["import", path.to_str().unwrap(), "imported"]);
+        assert_eq!(layers(&kiln, "imported").len(), 1);
+    }
+    let context = kiln.context(&[("Dockerfile", "FROM scratch\nADD a /\n")]);
+    fs::copy(archives.join("dictionary-of-4-gib.tar.xz"), context.join("a")).unwrap();
+    kiln.build(&context, &[]).fails_with(&["cannot unpack `/a`", "its xz dictionary is over 128 MiB"]);
+}

@@ -108,7 +108,7 @@ fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(text))
 }
 
-/// Unpacks the archive `archive` (tar; plain, gzip or zstd), which a user sent as a context, into the empty
+/// Unpacks the archive `archive` (tar; plain, gzip, zstd, bzip2 or xz), which a user sent as a context, into the empty
 /// folder `folder`.
 ///
 /// Nothing in it leads out of the folder. Everything belongs to root in there; devices are refused.

@@ -163,6 +163,32 @@ fn an_archive_becomes_a_context() {
     }
 }
 
+/// Packed by the programs that users have; see testdata/archives.
+#[test]
+fn bzip2_and_xz_archives_become_contexts_too() {
+    use std::error::Error as _;
+    if !crate::build::tree::merged_tests::is_root("bzip2_and_xz_archives_become_contexts_too") {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/archives");
+    for name in ["tiny.tar.bz2", "tiny.tar.xz", "two-streams.tar.bz2", "two-streams.tar.xz"] {
+        let dir = tempfile::tempdir().unwrap();
+        unpack(&fs::File::open(folder.join(name)).unwrap(), dir.path()).unwrap();
+        assert_eq!(list(&open(dir.path(), "")), ["Dockerfile", "src", "src/a"], "{name}");
+        // All of it counts: what is cut off or damaged is told.
+        let bytes = fs::read(folder.join(name)).unwrap();
+        for damaged in [&bytes[..bytes.len() - 60], &[&bytes[..150], b"????", &bytes[154..]].concat()] {
+            let dir = tempfile::tempdir().unwrap();
+            assert!(unpack(&spooled(damaged), dir.path()).is_err(), "{name}");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let greedy = fs::File::open(folder.join("dictionary-of-4-gib.tar.xz")).unwrap();
+    let error = unpack(&greedy, dir.path()).unwrap_err();
+    let reason = error.source().and_then(std::error::Error::source).map(ToString::to_string);
+    assert_eq!(reason.as_deref(), Some("its xz dictionary is over 128 MiB"));
+}
+
 #[test]
 fn hostile_and_foreign_archives_are_refused() {
     use std::error::Error as _;
@@ -172,8 +198,8 @@ fn hostile_and_foreign_archives_are_refused() {
         (Vec::new(), "the build context is not a tar archive"),
         (tar_of(&[("../../escaped", "x")]), "the archive's entry `../../escaped` leads out of it"),
         (tar_of(&[("a/../../escaped", "x")]), "the archive's entry `a/../../escaped` leads out of it"),
-        (b"BZh91AY&SY".to_vec(), "bzip2 archives are not supported yet: use gzip, zstd or plain tar"),
-        (b"\xfd7zXZ\0".to_vec(), "xz archives are not supported yet: use gzip, zstd or plain tar"),
+        (b"BZh91AY&SY".to_vec(), "the build context is not a tar archive"),
+        (b"\xfd7zXZ\0".to_vec(), "the build context is not a tar archive"),
         (tar_of(&[("a", "x")])[..700].to_vec(), "the archive is truncated in `a`"),
     ]
     .into_iter()

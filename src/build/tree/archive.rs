@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use super::{
     Attributes, Kind, LayerWriter, Owner, clean, is_copied_xattr, join, set_attributes, show, split_last,
 };
-use crate::image::layer::{Entries, Entry, Kind as EntryKind, LayerError, decompress};
+use crate::image::layer::{Entries, Entry, Kind as EntryKind, LayerError, decompress_any};
 
 /// Why an archive can't be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -20,12 +20,6 @@ pub enum Error {
     /// The archive is damaged.
     #[error(transparent)]
     Damaged(#[from] LayerError),
-    /// A compression that isn't built in.
-    #[error("{name} archives are not supported yet: use gzip, zstd or plain tar")]
-    Compression {
-        /// `bzip2`, `xz`.
-        name: &'static str,
-    },
     /// A name that leads out.
     #[error("the archive's entry `{name}` leads out of it")]
     Outside {
@@ -69,24 +63,27 @@ pub struct Unpacked {
 /// Bytes of a tar block.
 const BLOCK: usize = 512;
 
-/// Tells whether `file` is a tar archive, plain, gzip or zstd, by its first bytes; leaves its position anywhere.
+/// Tells whether `file` is a tar archive, plain, gzip, zstd, bzip2 or xz, by its first bytes; leaves its position
+/// anywhere.
 ///
-/// A compressed file is an archive only if a tar is in it, as with docker's ADD. bzip2 and xz are errors:
-/// what is in them can't be seen.
+/// A compressed file is an archive only if a tar is in it, as with docker's ADD. One that can't be looked into
+/// without much memory is an error.
 pub fn is_archive(mut file: &File) -> Result<bool> {
     let head = first_block(file).map_err(Error::Read)?;
     match head.as_slice() {
-        [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => {}
-        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, ..] => {
-            return Err(Error::Compression { name: "bzip2" });
-        }
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => return Err(Error::Compression { name: "xz" }),
+        [0x1f, 0x8b, ..]
+        | [0x28, 0xb5, 0x2f, 0xfd, ..]
+        | [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, ..]
+        | [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {}
         head => return Ok(is_tar_header(head)),
     }
     file.seek(SeekFrom::Start(0)).map_err(Error::Read)?;
-    // A damaged stream isn't an archive: it is copied as it is.
-    let inside = decompress(file).and_then(first_block);
-    Ok(inside.is_ok_and(|block| is_tar_header(&block)))
+    match decompress_any(file).and_then(first_block) {
+        Ok(block) => Ok(is_tar_header(&block)),
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => Err(Error::Read(error)),
+        // A damaged stream isn't an archive: it is copied as it is.
+        Err(_) => Ok(false),
+    }
 }
 
 fn first_block(reader: impl Read) -> io::Result<Vec<u8>> {
@@ -114,7 +111,7 @@ pub fn unpack(
     options: Options,
 ) -> Result<Unpacked> {
     let mut unpacked = Unpacked::default();
-    let mut entries = Entries::new(decompress(&mut archive).map_err(Error::Read)?);
+    let mut entries = Entries::new(decompress_any(&mut archive).map_err(Error::Read)?);
     while let Some(entry) = entries.next()? {
         if leads_out(&entry.path) {
             return Err(Error::Outside { name: String::from_utf8_lossy(&entry.path).into_owned() });

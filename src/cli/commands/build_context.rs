@@ -188,10 +188,6 @@ fn from_stdin(file: Option<&Path>) -> Result<Found, Error> {
                 spooled: Some(spooled),
             })
         }
-        Sniffed::Unsupported(format) => {
-            Err(Error::usage(format!("a {format} archive as the context is not supported yet"))
-                .hint("use a plain, gzip or zstd tar"))
-        }
         Sniffed::Text if file.is_some() => {
             Err(Error::usage("`-f` with the context `-` needs a tar archive on standard input")
                 .hint("standard input is not an archive"))
@@ -228,7 +224,6 @@ fn text(mut bytes: Vec<u8>, rest: &mut dyn Read) -> Result<String, Error> {
 #[derive(Debug, PartialEq, Eq)]
 enum Sniffed {
     Archive,
-    Unsupported(&'static str),
     Text,
 }
 
@@ -236,15 +231,8 @@ fn sniff(first: &[u8]) -> Sniffed {
     const GZIP: &[u8] = &[0x1f, 0x8b];
     const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
     const XZ: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z', 0];
-    if first.starts_with(GZIP) || first.starts_with(ZSTD) || is_tar(first) {
-        Sniffed::Archive
-    } else if first.starts_with(b"BZh") {
-        Sniffed::Unsupported("bzip2")
-    } else if first.starts_with(XZ) {
-        Sniffed::Unsupported("xz")
-    } else {
-        Sniffed::Text
-    }
+    let packed = [GZIP, ZSTD, b"BZh", XZ].iter().any(|magic| first.starts_with(magic));
+    if packed || is_tar(first) { Sniffed::Archive } else { Sniffed::Text }
 }
 
 /// Tells whether `first` is a tar header: its checksum is right. Two empty blocks are an empty archive.
@@ -290,8 +278,8 @@ mod tests {
             (tar.as_slice(), Sniffed::Archive),
             (&[0x1f, 0x8b, 8][..], Sniffed::Archive),
             (&[0x28, 0xb5, 0x2f, 0xfd][..], Sniffed::Archive),
-            (b"BZh9", Sniffed::Unsupported("bzip2")),
-            (b"\xfd7zXZ\0", Sniffed::Unsupported("xz")),
+            (b"BZh9", Sniffed::Archive),
+            (b"\xfd7zXZ\0", Sniffed::Archive),
             (b"FROM x", Sniffed::Text),
             (text.as_bytes(), Sniffed::Text),
             (b"", Sniffed::Text),

@@ -1,4 +1,4 @@
-//! gzip and zstd on the way in, block-parallel gzip on the way out.
+//! gzip and zstd on the way in, for archives of users bzip2 and xz too; block-parallel gzip on the way out.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -10,6 +10,10 @@ use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
 /// Base-2 logarithm of the largest zstd window that is accepted: 128 MiB, as the zstd tool's default.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// Most memory for one xz stream, in KiB: a dictionary of 128 MiB (`xz -9` has 64) and what goes with it.
+const XZ_MEMORY_KIB: u32 = (128 << 10) + 1024;
+/// Bytes by which [`decompress_any`] tells a compression.
+const MAGIC: usize = 6;
 /// Bytes of one gzip block. Another number gives blobs with other digests.
 const BLOCK: usize = 512 << 10;
 /// How far deflate looks back.
@@ -44,20 +48,83 @@ impl Compressed {
 /// Media types lie often enough (docker itself labels plain layers as gzip in archives), magic numbers don't.
 /// Windows of zstd frames over 128 MiB are refused.
 pub fn decompress<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let (start, whole) = peek(reader)?;
+    decompress_as(Compressed::by_magic(&start), whole)
+}
+
+/// The same for what a user packed: bzip2 and xz as well, which no layer of a registry has.
+///
+/// xz streams that want more than 128 MiB of memory are an error of the kind `OutOfMemory`.
+pub fn decompress_any<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let (start, whole) = peek(reader)?;
+    match Rare::by_magic(&start) {
+        Some(rare) => Ok(rare.decompress(whole)),
+        None => decompress_as(Compressed::by_magic(&start), whole),
+    }
+}
+
+/// Takes bzip2 and xz away, and leaves all other streams as they are.
+pub fn without_rare<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let (start, whole) = peek(reader)?;
+    Ok(match Rare::by_magic(&start) {
+        Some(rare) => rare.decompress(whole),
+        None => Box::new(whole),
+    })
+}
+
+/// Reads the first bytes of `reader`; gives them, and all of it.
+fn peek<'a>(reader: impl Read + Send + 'a) -> io::Result<(Vec<u8>, impl BufRead + Send + 'a)> {
     let mut reader = BufReader::with_capacity(64 << 10, reader);
-    let mut start = [0; 4];
-    let mut got = 0;
-    // A BufReader's first fill may be shorter than a magic number.
-    while got < start.len() {
-        match reader.read(&mut start[got..]) {
-            Ok(0) => break,
-            Ok(bytes) => got += bytes,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+    let mut start = Vec::with_capacity(MAGIC);
+    (&mut reader).take(MAGIC as u64).read_to_end(&mut start)?;
+    let whole = io::Cursor::new(start.clone()).chain(reader);
+    Ok((start, BufReader::with_capacity(64 << 10, whole)))
+}
+
+/// Compressions of archives that layers don't have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rare {
+    Bzip2,
+    Xz,
+}
+
+impl Rare {
+    fn by_magic(start: &[u8]) -> Option<Self> {
+        match start {
+            // A block, or the end of an empty stream.
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..]
+            | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, ..] => Some(Self::Bzip2),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
+            _ => None,
         }
     }
-    let kind = Compressed::by_magic(&start[..got]);
-    let whole = BufReader::with_capacity(64 << 10, io::Cursor::new(start).take(got as u64).chain(reader));
+
+    fn decompress<'a>(self, whole: impl BufRead + Send + 'a) -> Box<dyn Read + Send + 'a> {
+        match self {
+            Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
+            Self::Xz => Box::new(Unxz(lzma_rust2::XzReader::new_mem_limit(whole, true, XZ_MEMORY_KIB))),
+        }
+    }
+}
+
+/// Says in kiln's words that a dictionary is too large.
+struct Unxz<R: Read>(lzma_rust2::XzReader<R>);
+
+impl<R: Read> Read for Unxz<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::OutOfMemory => {
+                io::Error::new(io::ErrorKind::OutOfMemory, "its xz dictionary is over 128 MiB")
+            }
+            _ => error,
+        })
+    }
+}
+
+fn decompress_as<'a>(
+    kind: Compressed,
+    whole: impl BufRead + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     Ok(match kind {
         Compressed::No => Box::new(whole),
         Compressed::Gzip => Box::new(Gunzip { member: Some(GzDecoder::new(whole)) }),

@@ -9,7 +9,7 @@ mod pack;
 mod unpack;
 mod walk;
 
-pub use compress::{Compressed, GzipWriter, decompress};
+pub use compress::{Compressed, GzipWriter, decompress, decompress_any, without_rare};
 pub(crate) use entries::{Entries, Entry, Kind};
 pub use error::LayerError;
 pub use pack::{TAR_VERSION, diff_id, tar, tar_merged};

@@ -649,8 +649,6 @@ fn hostile_archives_stay_inside_the_image() {
         assert_eq!(error.to_string(), "cannot unpack `/t.tar`");
         assert_eq!(error.source().unwrap().to_string(), message);
     }
-    fs::write(setup.at("t.tar"), b"BZh91AY&SY and so on").unwrap();
-    assert!(setup.copy(&add).unwrap_err().source().unwrap().to_string().starts_with("bzip2 archives"));
 }
 
 proptest! {
