@@ -13,6 +13,8 @@
 //! | `owner` | the parent's result (`rootfs`), the name (`owner`) |
 //! | `merge` | the results that are put on each other (`layers`) |
 //! | `add` | as `copy`, and whether archives unpack (`unpack`) |
+//! | `remote` of http | what the checksum says (`checksum`), else the address (`url`), which is asked in each build; the result by the digest of its bytes and the server's time (`content`, `time`) |
+//! | `remote` of git | the address, the folder in it and the flags; the result by the commit (`commit`) |
 //! | `mkdir` | the parent's result (`rootfs`), the folder (`path`), owner and mode (`owner`, `mode`) |
 //!
 //! Never part of a key: secrets, ssh sockets, proxy arguments, resource limits, the content of cache

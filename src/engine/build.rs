@@ -15,6 +15,7 @@ use kiln_grammar::Diagnostic;
 use kiln_grammar::ast::Dockerfile;
 use kiln_grammar::suggest;
 
+use super::contexts::EPOCH_ARG;
 use super::dockerfile::{self, Recipe};
 use super::{Engine, assemble, check};
 use crate::api::{
@@ -88,7 +89,7 @@ impl Build<'_> {
         let tree = recipe.parse(self.request)?;
         let epoch = self.epoch(&recipe)?;
         let mut bases = Bases::new();
-        let graph = self.lower(&recipe, &tree, &mut bases)?;
+        let graph = self.lower((&recipe, epoch), &tree, &mut bases)?;
         self.warn(&recipe, &graph.warnings);
         self.warn(&recipe, &check::unasked(&tree, self.request));
         let outcomes = self.solve(&recipe, &graph)?;
@@ -102,8 +103,13 @@ impl Build<'_> {
     }
 
     /// Lowers the tree, bringing the images that it needs.
-    fn lower(&self, recipe: &Recipe, tree: &Dockerfile, bases: &mut Bases) -> Result<Graph, Failure> {
-        let parameters = self.parameters(recipe);
+    fn lower(
+        &self,
+        (recipe, epoch): (&Recipe, Option<i64>),
+        tree: &Dockerfile,
+        bases: &mut Bases,
+    ) -> Result<Graph, Failure> {
+        let parameters = self.parameters(recipe, epoch);
         for _ in 0..ROUNDS {
             match graph::lower(tree, bases, &parameters) {
                 Ok(Lowered::Ready(graph)) => return Ok(*graph),
@@ -123,9 +129,16 @@ impl Build<'_> {
         Err(Failure::new(FailureKind::Invalid, "the Dockerfile asks for further images without end"))
     }
 
-    fn parameters(&self, recipe: &Recipe) -> Parameters {
+    fn parameters(&self, recipe: &Recipe, epoch: Option<i64>) -> Parameters {
         let ignore = recipe.ignore.clone();
-        self.engine.parameters(self.request, ignore)
+        let mut parameters = self.engine.parameters(self.request, ignore);
+        for (name, value) in &mut parameters.build_args {
+            if let (EPOCH_ARG, "context", Some(epoch)) = (name.as_str(), value.as_str(), epoch) {
+                // An ARG of this name has the time itself, as in BuildKit.
+                *value = epoch.to_string();
+            }
+        }
+        parameters
     }
 }
 

@@ -33,7 +33,7 @@ use crate::build::solve::{self, Outcome};
 const KEEP_GIT_DIR_ARG: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// The time that the image carries: unix seconds, or `context` for the commit's or the newest file's.
-const EPOCH_ARG: &str = "SOURCE_DATE_EPOCH";
+pub(super) const EPOCH_ARG: &str = "SOURCE_DATE_EPOCH";
 
 /// A folder of files to build from.
 pub(super) struct Folder {

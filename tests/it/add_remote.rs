@@ -140,6 +140,26 @@ fn a_checksum_is_verified_and_needs_no_network_the_second_time() {
 }
 
 #[test]
+fn a_linked_download_belongs_to_whom_the_image_knows() {
+    if !needs_root("a_linked_download_belongs_to_whom_the_image_knows") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let server = WebServer::start(|_| Reply::ok("f"));
+    let url = server.url("/f");
+    let text = format!(
+        "FROM busybox\nADD --link --chown=user:staff --chmod=u=rw,go= {url} local.txt /l/\nADD --link {url} /m\n"
+    );
+    let context = kiln.context(&[("Dockerfile", &text), ("local.txt", "local")]);
+    let out = kiln.build_files(&context, &[]);
+    for name in ["l/f", "l/local.txt"] {
+        let stat = std::fs::metadata(out.path().join(name)).unwrap();
+        assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o777), (1000, 50, 0o600), "{name}");
+    }
+    assert_eq!(read(&out, "m"), "f");
+}
+
+#[test]
 fn a_downloaded_archive_is_unpacked_only_when_asked() {
     if !needs_root("a_downloaded_archive_is_unpacked_only_when_asked") {
         return;

@@ -284,14 +284,15 @@ fn an_image_can_carry_the_time_of_its_context() {
     };
     assert_eq!(created(Path::new(&server.url("/r.git")), "context"), "2023-11-14T22:13:20Z");
     assert_eq!(created(Path::new(&server.url("/r.git")), "86400"), "1970-01-02T00:00:00Z");
-    let local =
-        kiln.context(&[("Dockerfile", "FROM scratch\nCOPY f /\n"), ("f", "f"), (".dockerignore", "n")]);
+    let dockerfile = "FROM scratch\nARG SOURCE_DATE_EPOCH\nLABEL at=$SOURCE_DATE_EPOCH\nCOPY f /\n";
+    let local = kiln.context(&[("Dockerfile", dockerfile), ("f", "f"), (".dockerignore", "n")]);
     for name in ["Dockerfile", "f", ".dockerignore"] {
         let file = std::fs::File::options().write(true).open(local.join(name)).unwrap();
         file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).unwrap();
     }
     std::fs::write(local.join("n"), "newer, and hidden").unwrap();
     assert_eq!(created(&local, "context"), "2001-09-09T01:46:40Z");
+    assert_eq!(kiln.config("timed")["Labels"]["at"], "1000000000");
     kiln.build(&local, &["--build-arg", "SOURCE_DATE_EPOCH=stage"])
         .fails_with(&["SOURCE_DATE_EPOCH is `stage`: only unix seconds and `context` are supported"]);
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::credentials::Credentials;
 use super::{Machine, now, system};
-use crate::api::{Event, GitSource, HttpSource, RemoteSource};
+use crate::api::{Event, GitSource, HttpSource, RemoteSource, without_password};
 use crate::blocking;
 use crate::build::solve::{Context, Executed, Key, Op, OpError, OpFuture, Outcome};
 use crate::fetch::{Answer, Download, Downloads, Git, Resolved, Saved, Validators, Wanted};
@@ -265,7 +265,9 @@ fn cheap_key(source: &RemoteSource) -> Key {
         RemoteSource::Http(HttpSource { checksum: Some(checksum), .. }) => {
             KeyBuilder::new("remote checksum", VERSION).field("checksum", checksum.to_string())
         }
-        RemoteSource::Http(source) => KeyBuilder::new("remote url", VERSION).field("url", &source.url),
+        RemoteSource::Http(source) => {
+            KeyBuilder::new("remote url", VERSION).field("url", Digest::of(&source.url).hex())
+        }
         RemoteSource::Git(source) => git_definition("remote git cheap", source)
             .optional("reference", source.reference.as_deref())
             .optional("checksum", source.checksum.as_deref()),
@@ -274,8 +276,10 @@ fn cheap_key(source: &RemoteSource) -> Key {
 }
 
 fn git_definition(op: &str, source: &GitSource) -> KeyBuilder {
+    // Parts are kept in the store: a password isn't.
     KeyBuilder::new(op, VERSION)
-        .field("repository", &source.remote)
+        .field("repository", without_password(&source.remote))
+        .field("repository address", Digest::of(&source.remote).hex())
         .field("subdir", &source.subdir)
         .field("keep git dir", (source.keep_git_dir == Some(true)).to_string())
         .field("submodules", source.submodules.to_string())

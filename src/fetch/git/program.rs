@@ -96,7 +96,10 @@ impl Program {
             _ => Error::Io { verb: "start git", source },
         })?;
         let (out, error) = (child.stdout.take(), child.stderr.take());
-        let both = async { tokio::join!(first_bytes(out), last_bytes(error)) };
+        // A checkout of a large tree says nothing for long; a network that does has gone.
+        let asks = matches!(words.first(), Some(&("ls-remote" | "fetch")));
+        let patience = if asks { SILENCE } else { Duration::MAX };
+        let both = async { tokio::join!(first_bytes(out), last_bytes(error, patience)) };
         let (answer, said) = both.await;
         let said = match said {
             Some(said) => said,
@@ -216,12 +219,12 @@ async fn first_bytes(reader: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
 }
 
 /// Reads all, and keeps the end; `None` after a long silence.
-async fn last_bytes(reader: Option<impl AsyncRead + Unpin>) -> Option<Vec<u8>> {
+async fn last_bytes(reader: Option<impl AsyncRead + Unpin>, patience: Duration) -> Option<Vec<u8>> {
     let mut kept = Vec::new();
     let Some(mut reader) = reader else { return Some(kept) };
     let mut buffer = vec![0; 4 << 10];
     loop {
-        match tokio::time::timeout(SILENCE, reader.read(&mut buffer)).await {
+        match tokio::time::timeout(patience, reader.read(&mut buffer)).await {
             Ok(Ok(count @ 1..)) => {
                 kept.extend_from_slice(&buffer[..count]);
                 let surplus = kept.len().saturating_sub(WORDS_BYTES);
