@@ -17,12 +17,14 @@ type Tree = BTreeMap<String, Rc<Value>>;
 /// The only image of an archive.
 pub(super) struct Image {
     config: Value,
+    /// Its first layer's name in the archive.
+    bottom: String,
     tree: Tree,
 }
 
 impl Image {
-    /// Reads a docker archive and applies its layers.
-    pub(super) fn read(archive: &[u8]) -> Self {
+    /// Reads a docker archive and applies its layers; that of `base`, an image of one layer, isn't read again.
+    pub(super) fn read(archive: &[u8], base: Option<&Self>) -> Self {
         let mut blobs: HashMap<String, Vec<u8>> = HashMap::new();
         for entry in tar::Archive::new(archive).entries().unwrap() {
             let mut entry = entry.unwrap();
@@ -32,11 +34,15 @@ impl Image {
         }
         let json = |name: &str| -> Value { serde_json::from_slice(&blobs[name]).unwrap() };
         let manifest = &json("manifest.json")[0];
-        let mut tree = Tree::new();
-        for layer in manifest["Layers"].as_array().unwrap() {
-            apply(&mut tree, &blobs[layer.as_str().unwrap()]);
+        let layers = manifest["Layers"].as_array().unwrap();
+        let layers: Vec<&str> = layers.iter().map(|layer| layer.as_str().unwrap()).collect();
+        let bottom = layers.first().map_or(String::new(), |layer| (*layer).to_owned());
+        let known = base.filter(|base| base.bottom == bottom);
+        let mut tree = known.map_or_else(Tree::new, |base| base.tree.clone());
+        for layer in layers.iter().skip(usize::from(known.is_some())) {
+            apply(&mut tree, &blobs[*layer]);
         }
-        Self { config: json(manifest["Config"].as_str().unwrap()), tree }
+        Self { config: json(manifest["Config"].as_str().unwrap()), bottom, tree }
     }
 
     /// What a recording holds of it: all but times and ids, and the files that differ from `base`.
