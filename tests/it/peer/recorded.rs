@@ -51,7 +51,6 @@ const DECIDED: &[(&str, &str)] = &[
 
 /// Cases that need what kiln can't do yet.
 const LATER: &[&str] = &[
-    "add-tar-compressed",
     "context-named-directory",
     "context-named-hides-stage",
     "context-named-image",
