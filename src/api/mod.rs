@@ -44,6 +44,8 @@ pub struct Settings {
     pub proxies: Vec<(String, String)>,
     /// Variables of the environment that helper programs (git, ssh) get: `PATH`, where certificates are.
     pub programs: Vec<(String, String)>,
+    /// Folders of CDI specs, the later ones win: `KILN_CDI`, else `/etc/cdi` and `/var/run/cdi`.
+    pub cdi: Vec<PathBuf>,
     /// The user's file of known ssh hosts.
     pub known_hosts: Option<PathBuf>,
 }

@@ -82,6 +82,10 @@ pub(crate) fn settings(
         proxies: proxies(environment),
         programs: set(environment, &PROGRAMS),
         known_hosts,
+        cdi: match environment.filled("KILN_CDI") {
+            Some(folders) => std::env::split_paths(folders).collect(),
+            None => ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
+        },
     })
 }
 

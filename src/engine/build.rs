@@ -76,7 +76,12 @@ impl<'a> Build<'a> {
     ) -> Result<Self, Failure> {
         let store = engine.store()?.clone();
         let lease = store.lease();
-        let lent = Lent::new(&request.secrets, &request.ssh, &engine.settings.programs, &store)?;
+        let lent = Lent::new(
+            &request.secrets,
+            &request.ssh,
+            (&engine.settings.programs, &engine.settings.cdi),
+            &store,
+        )?;
         let credentials = engine.credentials(request, &lent);
         let machine = Arc::new(Machine::new(&store.root().join("networks"), credentials, lent));
         Ok(Self { engine, request, events, store, lease, machine, steps: AtomicU32::new(1) })

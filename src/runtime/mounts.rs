@@ -306,6 +306,7 @@ impl Mounter<'_> {
                 }
                 Mount::Tmpfs { .. } => (tmpfs(mount)?, Kind::Folder),
                 Mount::Bind { source, readonly, .. } => bind(source, *readonly)?,
+                Mount::Device { source, .. } => (device(source)?, Kind::File),
             };
             let place = match self.place(target, kind) {
                 // procfs and sysfs let nobody make anything.
@@ -340,6 +341,18 @@ fn bind(source: &Path, readonly: bool) -> Result<(OwnedFd, Kind), StartError> {
     set_attributes(tree.as_fd(), attributes, true).at("mount", fail)?;
     let stat = rustix::fs::fstat(&tree).at("mount", fail)?;
     Ok((tree, Kind::of(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)))
+}
+
+/// A node of the machine's, bound without the mark that makes devices plain files.
+fn device(source: &Path) -> Result<OwnedFd, StartError> {
+    let fail = || format!("cannot use the device `{}`", source.display());
+    let tree = clone_tree(CWD, source, false).at("mount", fail)?;
+    set_attributes(tree.as_fd(), NOSUID | NOEXEC, false).at("mount", fail)?;
+    let stat = rustix::fs::fstat(&tree).at("mount", fail)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice | FileType::BlockDevice => Ok(tree),
+        _ => Err(StartError::new("mount", format!("`{}` is no device", source.display()))),
+    }
 }
 
 /// Tells by the name alone, for what could not be opened.

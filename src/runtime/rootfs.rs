@@ -160,7 +160,7 @@ fn stub_layer(spec: &Spec) -> io::Result<OwnedFd> {
     }
     for mount in &spec.mounts {
         let kind = match mount {
-            Mount::File { .. } => Kind::File,
+            Mount::File { .. } | Mount::Device { .. } => Kind::File,
             Mount::Tmpfs { .. } => Kind::Folder,
             Mount::Layers { is_folder, .. } => Kind::of(*is_folder),
             Mount::Bind { source, .. } if source.is_dir() => Kind::Folder,

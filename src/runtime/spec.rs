@@ -94,6 +94,13 @@ pub enum Mount {
         /// Refuses writes.
         readonly: bool,
     },
+    /// A device of the machine, which can be used as such.
+    Device {
+        /// The node on the machine.
+        source: PathBuf,
+        /// The path inside.
+        target: String,
+    },
     /// What lies at a path in a stack of layers.
     Layers {
         /// The layers; with an upper folder, that is where writes go.
@@ -140,6 +147,7 @@ impl Mount {
     pub fn target(&self) -> &str {
         match self {
             Mount::Bind { target, .. }
+            | Mount::Device { target, .. }
             | Mount::Layers { target, .. }
             | Mount::Tmpfs { target, .. }
             | Mount::File { target, .. } => target,

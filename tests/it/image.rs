@@ -87,6 +87,7 @@ fn engine(root: &Path) -> Engine {
         proxies: Vec::new(),
         programs: Vec::new(),
         known_hosts: None,
+        cdi: Vec::new(),
     })
 }
 

@@ -29,6 +29,7 @@ mod lint;
 mod network;
 mod peer;
 mod registry;
+mod run_allow;
 mod run_failures;
 mod run_mounts;
 mod runtime;

@@ -121,9 +121,6 @@ impl StageState {
         let escape = lowering.tree.directives.escape;
         let mut devices = Vec::with_capacity(words.len());
         for word in words {
-            if !lowering.parameters.allow.all_devices {
-                return Err(lowering.unsupported("RUN --device", word.span));
-            }
             let device =
                 run_flags::device(word, escape, &self.scope).map_err(|wrong| lowering.wrong(wrong))?;
             let allow = &lowering.parameters.allow;

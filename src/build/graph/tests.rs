@@ -306,10 +306,11 @@ fn heredocs_become_the_shells_argument_a_script_or_a_file() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_by_name() {
+fn what_needs_consent_is_refused_by_name() {
     for (text, message) in [
         ("RUN --security=insecure true", "RUN --security=insecure needs the user's consent"),
         ("RUN --network=host true", "RUN --network=host needs the user's consent"),
+        ("RUN --device=a.b/c=d true", "RUN --device needs the user's consent"),
     ] {
         assert_eq!(errors(&format!("FROM a\n{text}\n")), [message]);
     }

@@ -18,6 +18,7 @@ use kiln_cache::{CacheMountRequest, Digest, Snapshot, SnapshotId, Staged, Store}
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use super::device;
 use super::explain::Scene;
 use super::machine::Machine;
 use super::mounts::{self, Prepared};
@@ -219,6 +220,7 @@ impl Exec {
     /// Stages a snapshot, takes a network and starts the program. Blocking.
     fn start(&self, inputs: &[Outcome], context: &Context) -> Result<(Running, [OwnedFd; 2]), OpError> {
         let (rootfs, reads) = (&inputs[0], &inputs[1..]);
+        let devices = device::edits(&self.spec.devices, self.machine.lent.cdi())?;
         let mut prepared = mounts::prepare(&self.spec.mounts, reads, &self.machine.lent, context)?;
         let below = rootfs.chain.last().map(|snapshot| context.store.snapshot_dir(snapshot));
         let staged = context.store.stage(&context.lease).map_err(|error| system(&error))?;
@@ -242,7 +244,10 @@ impl Exec {
             stderr: stderr.into(),
             keep: std::mem::take(&mut prepared.keep),
         };
-        let spec = self.runtime_spec(rootfs, &staged, &mut prepared, context);
+        let mut spec = self.runtime_spec(rootfs, &staged, &mut prepared, context);
+        spec.env.extend(devices.env);
+        spec.mounts.extend(devices.mounts);
+        spec.groups = devices.groups;
         let step = self
             .machine
             .launcher()?

@@ -25,6 +25,8 @@ pub(crate) struct Lent {
     /// Sockets by the names that steps know them by.
     agents: Vec<(String, PathBuf)>,
     own: Vec<OwnAgent>,
+    /// Folders of CDI specs, the later ones win.
+    cdi: Vec<PathBuf>,
 }
 
 /// An agent that this build started.
@@ -36,14 +38,16 @@ struct OwnAgent {
 }
 
 impl Lent {
-    /// Takes what a request lends; starts agents for keys. `environment` is what programs get: `PATH`.
+    /// Takes what a request lends; starts agents for keys. `environment` is what programs get (`PATH`),
+    /// `cdi` where devices are described.
     pub(crate) fn new(
         secrets: &[Secret],
         ssh: &[SshAgent],
-        environment: &[(String, String)],
+        (environment, cdi): (&[(String, String)], &[PathBuf]),
         store: &Store,
     ) -> Result<Self, Failure> {
-        let mut lent = Self { secrets: secrets.to_vec(), agents: Vec::new(), own: Vec::new() };
+        let mut lent =
+            Self { secrets: secrets.to_vec(), agents: Vec::new(), own: Vec::new(), cdi: cdi.to_vec() };
         for agent in ssh {
             let socket = match &agent.source {
                 SshSource::Socket(socket) => socket.clone(),
@@ -56,6 +60,11 @@ impl Lent {
             lent.agents.push((agent.id.clone(), socket));
         }
         Ok(lent)
+    }
+
+    /// Where devices are described.
+    pub(super) fn cdi(&self) -> &[PathBuf] {
+        &self.cdi
     }
 
     /// The secret of this name.
