@@ -41,10 +41,12 @@ const PLACES: &[&str] = &[
 /// Words before a command, or alone.
 const RESERVED: &[&str] = &["!", "do", "done", "elif", "else", "fi", "if", "then", "until", "while"];
 
-/// Returns the shell and the programs that `args` runs; `None` if something unknown is among them.
-pub(super) fn of(args: &[String]) -> Option<(Option<String>, BTreeSet<String>)> {
+/// Returns the shell and the programs that `args` runs, which are looked for in `folders`; `None` if something
+/// unknown is among them.
+pub(super) fn of(args: &[String], folders: &[String]) -> Option<(Option<String>, BTreeSet<String>)> {
     let (program, rest) = args.split_first()?;
-    let mut step = Step::default();
+    let places = PLACES.iter().copied().chain(folders.iter().flat_map(|folder| folder.split('/'))).collect();
+    let mut step = Step { places, ..Step::default() };
     if let Some(script) = script(program, rest) {
         for command in shell::commands(script)? {
             step.command(&command)?;
@@ -89,7 +91,9 @@ fn script<'a>(shell: &str, args: &'a [String]) -> Option<&'a str> {
 
 /// What was seen of a step so far.
 #[derive(Default)]
-struct Step {
+struct Step<'a> {
+    /// Names of the folders that lead to programs and libraries.
+    places: BTreeSet<&'a str>,
     programs: BTreeSet<String>,
     /// It may write to where its programs are.
     writes_anywhere: bool,
@@ -99,7 +103,7 @@ struct Step {
     names_proc: bool,
 }
 
-impl Step {
+impl Step<'_> {
     fn finish(self) -> Option<BTreeSet<String>> {
         // A program that was replaced in the step could be anything. What the shell has built in can't be.
         let replaced = self.writes_anywhere && self.programs.iter().any(|name| is_program(name));
@@ -199,7 +203,7 @@ impl Step {
     /// Something is put at `place`, or from there somewhere else.
     fn writes_to(&mut self, place: &Word) {
         let name = place.text.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        let is_known = PLACES.contains(&name)
+        let is_known = self.places.contains(name)
             || is_program(name)
             || SHELLS.contains(&name)
             || name.starts_with("busybox")

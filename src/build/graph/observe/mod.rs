@@ -48,7 +48,7 @@ pub(super) fn unread(
     if cwd.starts_with("/proc") || !folders.iter().all(|folder| folder.starts_with('/')) {
         return None;
     }
-    let (shell, programs) = commands::of(program)?;
+    let (shell, programs) = commands::of(program, &folders)?;
     let unread: Vec<_> = args.iter().filter(|arg| candidate(arg)).cloned().collect();
     args.retain(|arg| !candidate(arg));
     Some((unread, Relied { shell, programs, folders }))

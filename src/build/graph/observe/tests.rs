@@ -296,6 +296,12 @@ fn names_that_somebody_knows_always_count() {
     }
     assert_eq!(count(&[PATH], &[("A", "1")], "/proc/self"), ["A"]);
     assert_eq!(count(&[PATH], &[("A", "1"), ("ENV", "/x")], "/"), ["A", "ENV"]);
+    for (path, counts) in [("/bin", false), ("/bin:/go/tools", true), ("/tools/bin", true)] {
+        let mut args = pairs(&[("A", "1")]);
+        let program = words(&["/bin/sh", "-c", "mv /evil /go/tools; mkdir /x"]);
+        let judged = unread(&program, &pairs(&[("PATH", path)]), "/", &mut args);
+        assert_eq!(judged.is_none(), counts, "{path}");
+    }
 }
 
 #[test]
