@@ -121,6 +121,28 @@ fn files_of_a_stage_that_came_out_the_same_are_not_copied_again() {
     assert_eq!(second.id(), first.id());
 }
 
+/// The second copy is looked up by content first: what was read for that isn't read again, and is right.
+#[test]
+fn files_of_a_stage_that_came_out_otherwise_are_copied_as_they_are_now() {
+    if !needs_root("files_of_a_stage_that_came_out_otherwise_are_copied_as_they_are_now") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[(
+        "Dockerfile",
+        "FROM busybox AS made\nARG V\nRUN mkdir /m; head -c 3000000 /dev/zero > /m/z; echo same > /m/same; echo $V > /m/v; \
+         ln /m/v /m/w\nFROM scratch\nCOPY --from=made /m /m\n",
+    )]);
+    for v in ["one", "two", "three", "one"] {
+        let files = kiln.build_files(&context, &["--build-arg", &format!("V={v}")]);
+        assert_eq!(
+            (read(&files, "m/v").trim(), read(&files, "m/w").trim(), read(&files, "m/same").trim()),
+            (v, v, "same")
+        );
+        assert_eq!(fs::metadata(files.path().join("m/z")).unwrap().len(), 3_000_000);
+    }
+}
+
 #[test]
 fn flags_work_together_and_from_stages_named_by_variables() {
     if !needs_root("flags_work_together_and_from_stages_named_by_variables") {

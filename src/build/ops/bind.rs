@@ -45,6 +45,7 @@ pub(crate) fn bind(
                 from: files(vertex, graph, contexts),
                 owner: owner_of(vertex, graph),
                 machine: Arc::clone(machine),
+                digests: Arc::default(),
             }),
             OpSpec::Owner(text) => Arc::new(OwnerOp { text: text.clone() }),
             OpSpec::Merge => Arc::new(MergeOp),

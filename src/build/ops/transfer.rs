@@ -12,7 +12,7 @@ use crate::blocking;
 use crate::build::context;
 use crate::build::graph::{Chmod, CopySource, CopySpec, MkdirSpec};
 use crate::build::solve::{self, Executed, Key, Op, OpError, OpFuture, Outcome};
-use crate::build::tree::{Merged, Several, Tree};
+use crate::build::tree::{Digests, Known, Merged, Several, Tree};
 
 /// Changes when the same definition writes something else than before.
 const COPY_VERSION: u32 = 2;
@@ -25,6 +25,8 @@ pub(super) struct CopyOp {
     /// The input that says whom the owner means, if it isn't the rootfs (an `OwnerOp`).
     pub(super) owner: Option<usize>,
     pub(super) machine: Arc<Machine>,
+    /// What the look-up read of layers, so that the execution lets the kernel copy.
+    pub(super) digests: Arc<Digests>,
 }
 
 /// A place that files are copied from.
@@ -49,10 +51,13 @@ impl Files {
 /// Hands what is in `places` to `work` as one tree.
 fn with_tree<T>(
     places: &[(Files, Option<Vec<PathBuf>>)],
+    digests: &Digests,
     work: impl FnOnce(&dyn Tree) -> copy::Result<T>,
 ) -> copy::Result<T> {
     let open = |(_, layers): &(Files, Option<Vec<PathBuf>>)| layers.as_deref().map(Merged::open).transpose();
     let merged: Vec<Option<Merged>> = places.iter().map(open).collect::<Result<_, _>>()?;
+    let merged: Vec<Option<Known<'_>>> =
+        merged.iter().map(|merged| merged.as_ref().map(|tree| Known::new(tree, digests))).collect();
     let mut trees: Vec<&dyn Tree> = Vec::with_capacity(places.len());
     for ((files, _), merged) in places.iter().zip(&merged) {
         match (files, merged) {
@@ -131,7 +136,8 @@ impl Op for CopyOp {
     }
 
     fn content_key(&self, inputs: &[Outcome], store: &Store) -> Result<Option<Key>, OpError> {
-        let digest = with_tree(&self.places(inputs, store), |tree| copy::content_digest(&self.spec, tree));
+        let places = self.places(inputs, store);
+        let digest = with_tree(&places, &self.digests, |tree| copy::content_digest(&self.spec, tree));
         let digest = digest.map_err(|error| failure(&error))?;
         Ok(Some(self.content(inputs, digest)))
     }
@@ -140,12 +146,14 @@ impl Op for CopyOp {
         let (spec, places) = (Arc::clone(&self.spec), self.places(inputs, &context.store));
         let folders_of = |input: usize| folders(&inputs[input].chain, &context.store);
         let (rootfs, owners) = (folders_of(0), folders_of(self.owner.unwrap_or(0)));
+        let digests = Arc::clone(&self.digests);
         let work = move |staged: &Staged| {
             let copy = |source: &dyn Tree| {
                 let owner = copy::owner(&spec, &owners)?;
                 copy::execute_as(owner, &spec, source, &rootfs, &staged.fs())
             };
-            let written = with_tree(&places, copy);
+            let written = with_tree(&places, &digests, copy);
+            digests.clear();
             let written = written.map_err(|error| failure(&error))?;
             Ok((written.digest, written.bytes))
         };

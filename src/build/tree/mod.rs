@@ -9,6 +9,7 @@
 
 pub mod archive;
 mod error;
+mod known;
 mod merged;
 mod owner;
 mod path;
@@ -31,6 +32,7 @@ pub use several::{Several, beside};
 pub use walk::{Filter, walk};
 pub use writer::{Attributes, LayerWriter};
 
+pub(crate) use known::{Digests, Known};
 pub(crate) use walk::threads;
 pub(crate) use writer::{create_in, set_attributes};
 
