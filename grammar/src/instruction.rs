@@ -382,7 +382,10 @@ impl<'a> Scope<'a, '_> {
             if mistake.code == "onbuild-trigger" {
                 return Err(Reported);
             }
-            mistake.severity = Severity::Warning;
+            if mistake.severity == Severity::Error {
+                mistake.severity = Severity::Warning;
+                mistake.code = "broken-trigger";
+            }
         }
         let mut text = piece.text;
         for cut in &self.line.heredocs {

@@ -13,6 +13,7 @@ mod stages;
 mod tests;
 
 pub use checks::Checks;
+pub use instructions::names_secret;
 
 use crate::ast::{Dockerfile, Span};
 use crate::diagnostic::{Diagnostic, Severity};

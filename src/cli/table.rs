@@ -7,12 +7,17 @@ const PADDING: usize = 3;
 
 /// Lays out `rows`, the first of which is the header. A line of a cell that holds a newline stays as it is.
 pub(crate) fn layout(rows: &[Vec<String>]) -> String {
+    padded(rows, MIN_COLUMN, PADDING)
+}
+
+/// The same with columns of at least `min`, and `padding` blanks between them.
+pub(crate) fn padded(rows: &[Vec<String>], min: usize, padding: usize) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let mut widths = vec![MIN_COLUMN; columns];
+    let mut widths = vec![min; columns];
     for row in rows {
         // The last cell ends the line and makes no column wider.
         for (column, cell) in row.iter().enumerate().take(row.len().saturating_sub(1)) {
-            widths[column] = widths[column].max(width(cell) + PADDING);
+            widths[column] = widths[column].max(width(cell) + padding);
         }
     }
     let mut out = String::new();

@@ -120,7 +120,7 @@ FROM scratch
 COPY --from=build /x /
 ";
 
-/// Columns and names as buildx prints them.
+/// Columns and names as buildx 0.29.1 prints them with docker 28.5.2.
 #[test]
 fn the_targets_and_what_they_take_are_listed() {
     let kiln = Kiln::empty();
@@ -128,13 +128,13 @@ fn the_targets_and_what_they_take_are_listed() {
         |words: &[&str]| kiln.run_with(&[&["build"], words, &["-"]].concat(), STAGES.as_bytes()).ok().out;
     assert_eq!(ran(&["--call=targets"]), "TARGET      DESCRIPTION\nbuild       makes it\n(default)\n");
     let outline = "\
-TARGET:        build
-DESCRIPTION:   makes it
+TARGET:      build
+DESCRIPTION: makes it
 
-BUILD ARG   VALUE     DESCRIPTION
-VERSION     13        of the base
+BUILD ARG   VALUE   DESCRIPTION
+VERSION     13      of the base
 
-SECRET    REQUIRED
+SECRET   REQUIRED
 token
 
 CACHE MOUNT

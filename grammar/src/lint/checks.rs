@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::rules::{self, Origin, RULES};
+use super::rules::{self, Origin, RULES, Rule, Trial};
 use crate::ast::{Directives, Span};
 use crate::diagnostic::{Diagnostic, Severity, quote};
 use crate::lines::Line;
@@ -70,14 +70,19 @@ impl Checks {
     /// Tells whether a warning of this code at this place is wanted. What is no rule is always wanted.
     pub fn wants(&self, code: &str, span: Span) -> bool {
         let Some(rule) = rules::by_code(code) else { return true };
-        let here = self.local_at(span.start);
-        let asked = |names: fn(&Wishes) -> &Names| {
-            names(&self.whole).has(rule.name) || here.is_some_and(|wishes| names(wishes).has(rule.name))
-        };
-        match rule.experimental {
-            true => asked(|wishes| &wishes.experimental),
-            false => !asked(|wishes| &wishes.skip),
+        let tried = || self.names(rule, span, |wishes| &wishes.experimental);
+        let skipped = || self.names(rule, span, |wishes| &wishes.skip);
+        match rule.trial {
+            Trial::Over => !skipped(),
+            Trial::Silent => tried(),
+            Trial::Heard => tried() || !skipped(),
         }
+    }
+
+    /// Tells whether the file, or a comment above this place, names the rule in one of its lists.
+    fn names(&self, rule: &Rule, span: Span, list: fn(&Wishes) -> &Names) -> bool {
+        let here = self.local_at(span.start);
+        list(&self.whole).has(rule.name) || here.is_some_and(|wishes| list(wishes).has(rule.name))
     }
 
     /// Removes the warnings that nobody wants.
@@ -90,9 +95,12 @@ impl Checks {
         if !self.whole.error {
             return None;
         }
-        let rules = found.iter().filter_map(|one| rules::by_code(one.code));
-        let mut names: Vec<&str> =
-            rules.filter(|rule| rule.origin == Origin::Docker).map(|rule| rule.name).collect();
+        let rules = found.iter().filter_map(|one| Some((rules::by_code(one.code)?, one.span)));
+        let counts = |(rule, span): &(&Rule, Span)| {
+            let tried = || self.names(rule, *span, |wishes| &wishes.experimental);
+            rule.origin == Origin::Docker && (rule.trial == Trial::Over || tried())
+        };
+        let mut names: Vec<&str> = rules.filter(counts).map(|(rule, _)| rule.name).collect();
         names.sort_unstable();
         names.dedup();
         let message = format!("lint violation found for rules: {}", names.join(", "));

@@ -10,6 +10,13 @@ const SECRET: [&str; 10] =
     ["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
 const HARMLESS: [&str; 3] = ["public", "file", "version"];
 
+/// Tells whether a variable of this name probably holds a secret.
+pub fn names_secret(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
+    has(&SECRET) && !has(&HARMLESS)
+}
+
 impl Linter<'_> {
     /// Looks at a stage.
     pub(super) fn stage_instructions(&mut self, stage: &Stage) {
@@ -89,9 +96,8 @@ impl Linter<'_> {
     }
 
     fn secret(&mut self, name: &Word, instruction: &str) {
-        let lower = name.text.to_ascii_lowercase();
-        let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
-        if has(&SECRET) && !has(&HARMLESS) {
+        // A name with variables is looked at when they are filled in.
+        if names_secret(&name.text) && !name.text.contains('$') {
             let message = format!(
                 "do not use ARG or ENV instructions for sensitive data ({instruction} {})",
                 quote(&name.text)

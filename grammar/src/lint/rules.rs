@@ -21,6 +21,17 @@ pub enum Reach {
     Stage,
 }
 
+/// Whether docker calls a rule experimental.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trial {
+    /// It doesn't.
+    Over,
+    /// It does, and the rule speaks only where `experimental=` names it.
+    Silent,
+    /// It does, and the rule is a warning all the same; `error=true` counts it only where it is named.
+    Heard,
+}
+
 /// A rule.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -34,8 +45,8 @@ pub struct Rule {
     pub origin: Origin,
     /// When it speaks.
     pub reach: Reach,
-    /// True when it speaks only where `experimental=` names it.
-    pub experimental: bool,
+    /// Whether docker still tries it out.
+    pub trial: Trial,
 }
 
 impl Rule {
@@ -48,12 +59,12 @@ impl Rule {
 
 /// A rule of docker's.
 const fn docker(code: &'static str, name: &'static str, reach: Reach, about: &'static str) -> Rule {
-    Rule { code, name, about, origin: Origin::Docker, reach, experimental: false }
+    Rule { code, name, about, origin: Origin::Docker, reach, trial: Trial::Over }
 }
 
 /// A rule of kiln's.
 const fn kiln(code: &'static str, name: &'static str, reach: Reach, about: &'static str) -> Rule {
-    Rule { code, name, about, origin: Origin::Kiln, reach, experimental: false }
+    Rule { code, name, about, origin: Origin::Kiln, reach, trial: Trial::Over }
 }
 
 use Reach::{File, Stage};
@@ -87,8 +98,9 @@ pub static RULES: &[Rule] = &[
         "the defaults of the ARGs make valid image names"),
     docker("from-platform-flag-const-disallowed", "FromPlatformFlagConstDisallowed", File,
         "FROM --platform is no constant"),
-    docker("copy-ignored-file", "CopyIgnoredFile", Stage, "what is copied is not hidden by .dockerignore"),
-    Rule { experimental: true, ..docker("invalid-definition-description", "InvalidDefinitionDescription", File,
+    Rule { trial: Trial::Heard, ..docker("copy-ignored-file", "CopyIgnoredFile", Stage,
+        "what is copied is not hidden by .dockerignore") },
+    Rule { trial: Trial::Silent, ..docker("invalid-definition-description", "InvalidDefinitionDescription", File,
         "a comment right above an ARG or a stage begins with its name") },
     docker("expose-proto-casing", "ExposeProtoCasing", Stage, "the protocol in EXPOSE is written in lower case"),
     docker("expose-invalid-format", "ExposeInvalidFormat", Stage,
@@ -104,6 +116,7 @@ pub static RULES: &[Rule] = &[
     kiln("empty-command", "EmptyCommand", File, "RUN, CMD and ENTRYPOINT have a command"),
     kiln("blank-name", "BlankName", Stage, "the names of ENV and LABEL expand to something"),
     kiln("misplaced-flag", "MisplacedFlag", File, "flags stand right after the instruction's name"),
+    kiln("broken-trigger", "BrokenTrigger", File, "what ONBUILD stores is an instruction that can be run"),
     kiln("unknown-check", "UnknownCheck", File, "`# check=` names checks that there are"),
     kiln("unused-build-arg", "UnusedBuildArg", File, "each --build-arg is asked for by an ARG"),
     kiln("unused-secret", "UnusedSecret", File, "each --secret is asked for by a RUN"),

@@ -223,3 +223,19 @@ fn advice_on_a_long_file_takes_no_time() {
     assert!(file.warnings.iter().filter_map(Diagnostic::rule).all(|rule| rule.origin == Origin::Docker));
     assert!(rules::by_code("too-many").is_none());
 }
+
+/// docker has CopyIgnoredFile on trial: a file that says `error=true` builds there.
+#[test]
+fn a_rule_on_trial_is_no_error_unless_it_is_named() {
+    let verdict = |check: &str| {
+        let text = format!("# check={check}\nFROM a\nCOPY x /\n");
+        let file = parse("Dockerfile", text.as_bytes()).expect("parses");
+        let span = file.stages[0].instructions[0].span;
+        let found = [Diagnostic::warning("copy-ignored-file", span, "x")];
+        (file.checks.wants("copy-ignored-file", span), file.checks.verdict(&found).is_some())
+    };
+    assert_eq!(verdict("error=true"), (true, false));
+    assert_eq!(verdict("error=true;experimental=CopyIgnoredFile"), (true, true));
+    assert!(!verdict("skip=CopyIgnoredFile").0);
+    assert_eq!(verdict("skip=all;experimental=all;error=true"), (true, true));
+}

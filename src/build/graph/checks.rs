@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use kiln_grammar::ast::{CommandLine, Dockerfile, Instruction, Kind, Run, Span, Word};
+use kiln_grammar::ast::{CommandLine, Dockerfile, Instruction, Kind, Pair, Run, Span, Word};
 use kiln_grammar::diagnostic::Diagnostic;
 use kiln_grammar::lint::rules::{self, Reach};
-use kiln_grammar::lint::script;
+use kiln_grammar::lint::{names_secret, script};
 use kiln_grammar::suggest;
 use kiln_grammar::word::{self, Lookup};
 
@@ -112,6 +112,17 @@ impl Lowering<'_> {
                 "base image {name} was pulled with platform `{actual}`, expected `{expected}` for current build"
             );
             self.warn("invalid-base-image-platform", span, message, None);
+        }
+    }
+
+    /// Warns of names of secrets that show only when their variables are filled in.
+    pub(super) fn check_keys(&mut self, written: &[Pair], pairs: &[(String, String)]) {
+        for (word, (key, _)) in written.iter().map(|pair| &pair.key).zip(pairs) {
+            if word.text.contains('$') && names_secret(key) {
+                let message = format!("do not use ARG or ENV instructions for sensitive data (ENV `{key}`)");
+                let hint = Some("use RUN --mount=type=secret".to_owned());
+                self.warn("secrets-used-in-arg-or-env", word.span, message, hint);
+            }
         }
     }
 

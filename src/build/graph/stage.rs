@@ -241,7 +241,9 @@ impl StageState {
     }
 
     fn env(&mut self, lowering: &mut Lowering<'_>, pairs: &[Pair]) -> Result<(), Stop> {
+        let written = pairs;
         let pairs = self.pairs(lowering, pairs)?;
+        lowering.check_keys(written, &pairs);
         let shown: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
         self.note(format!("ENV {}", shown.join(" ")));
         for (key, value) in pairs {

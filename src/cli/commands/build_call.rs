@@ -106,7 +106,7 @@ fn outline_text(outline: &Outline) -> String {
     tables.push(caches);
     // A table with nothing below its head is left out; the target's own has no head.
     let shown = tables.into_iter().enumerate().filter(|(index, rows)| *index == 0 || rows.len() > 1);
-    shown.map(|(_, rows)| lines(&rows)).collect::<Vec<_>>().join("\n")
+    shown.map(|(index, rows)| lines(&rows, if index == 0 { 1 } else { 3 })).collect::<Vec<_>>().join("\n")
 }
 
 /// buildx's table of stages; one without a name has its number.
@@ -122,15 +122,16 @@ fn targets_text(targets: &Targets) -> String {
         };
         rows.push(row(&[&name, target.description.as_deref().unwrap_or_default()]));
     }
-    lines(&rows)
+    lines(&rows, 3)
 }
 
 fn row(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|cell| harmless(cell.as_bytes())).collect()
 }
 
-fn lines(rows: &[Vec<String>]) -> String {
-    table::layout(rows).lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+/// Columns as buildx's tables have them, without blanks at the ends of lines.
+fn lines(rows: &[Vec<String>], padding: usize) -> String {
+    table::padded(rows, 0, padding).lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 /// The names of BuildKit's `frontend/subrequests/outline`.

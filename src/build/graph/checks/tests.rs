@@ -78,6 +78,15 @@ fn defaults_that_make_no_image_name() {
     }
 }
 
+#[test]
+fn secrets_whose_names_are_variables() {
+    let two = ["3 SecretsUsedInArgOrEnv", "3 SecretsUsedInArgOrEnv"];
+    check(&[
+        ("FROM a\nARG K=KEY\nENV ${K}_X=1 $K=2\nLABEL $K=1\n", &two),
+        ("FROM a\nARG K=PUBLIC\nENV ${K}_KEY=1\n", &[]),
+    ]);
+}
+
 /// Cases after BuildKit's own tests.
 #[test]
 fn commands_workdirs_and_bases() {
