@@ -79,7 +79,7 @@ impl Engine {
 
     /// A base that is in the store, if there is a store.
     pub(super) fn base_at_hand(&self, wanted: &BaseRequest) -> Option<Base> {
-        if !self.settings.root.join("meta.db").exists() {
+        if wanted.layout.is_some() || !self.settings.root.join("meta.db").exists() {
             return None;
         }
         let found = self.local_base(&wanted.reference, &wanted.platform, PullPolicy::Never).ok()??;

@@ -187,6 +187,12 @@ impl Error {
             Self::Commit { actual, .. } => {
                 format!("if the repository was meant to move, write `--checksum={actual}`")
             }
+            Self::NoReference { reference, .. }
+                if (7..40).contains(&reference.len())
+                    && reference.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
+            {
+                "a commit is named by all of its digits".to_owned()
+            }
             Self::NoProgram { program, .. } => format!("install the package `{program}`"),
             Self::Git { words, host, .. } => return git_hint(words, host),
             _ => return None,

@@ -499,3 +499,57 @@ fn range_start(response: &Response) -> Option<u64> {
     let value = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
     value.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(url: &str, may_leave_tls: bool) -> Wanted {
+        let (authorization, known) = (Some(Redacted::new("Bearer x")), Validators::default());
+        Wanted { url: url.to_owned(), authorization, known, may_leave_tls, limit: 1 }
+    }
+
+    #[test]
+    fn a_redirect_leaves_tls_only_with_a_checksum() {
+        let hop = |from: &str, to: &str, may| {
+            let from = Url::parse(from).unwrap();
+            wanted("https://a/x", may)
+                .next_hop(&from, to)
+                .map(String::from)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(hop("https://a/x", "/y", false).unwrap(), "https://a/y");
+        assert_eq!(hop("https://a/x", "http://b/y", true).unwrap(), "http://b/y");
+        assert!(hop("https://a/x", "http://b/y", false).unwrap_err().ends_with("which needs a checksum"));
+        assert!(hop("http://a/x", "ftp://b/y", true).is_err());
+    }
+
+    #[test]
+    fn a_credential_goes_to_its_own_origin() {
+        let wanted = wanted("https://a/x", false);
+        let first = wanted.address().unwrap();
+        let has =
+            |url: &str| wanted.headers(&first, &Url::parse(url).unwrap()).contains_key(header::AUTHORIZATION);
+        assert!(has("https://a/y") && has("https://a:443/y"));
+        for other in ["http://a/x", "https://b/x", "https://a:8443/x", "https://a.b/x"] {
+            assert!(!has(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn times_and_tags_of_servers_are_read() {
+        let of = |etag: Option<&str>, modified: &str| Validators {
+            etag: etag.map(str::to_owned),
+            last_modified: Some(modified.to_owned()),
+        };
+        let good = of(Some("W/\"1\""), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(good.modified(), Some(784_111_777));
+        assert_eq!(
+            good.strong(),
+            Some("Sun, 06 Nov 1994 08:49:37 GMT"),
+            "a weak tag proves nothing of bytes"
+        );
+        assert_eq!(of(Some("\"1\""), "").strong(), Some("\"1\""));
+        assert_eq!(of(None, "yesterday").modified(), None);
+    }
+}

@@ -259,4 +259,15 @@ fn a_repository_comes_by_gits_own_protocol_by_ssh_and_from_a_plain_file_server()
     assert!(first.starts_with("|-F /dev/null") && first.contains("StrictHostKeyChecking=yes"), "{log}");
     assert!(first.contains("UserKnownHostsFile=/the/users home/.ssh/known_hosts"), "{log}");
     assert!(first.contains("git@example.org"), "{log}");
+
+    let agent = kiln.scratch().join("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&agent).unwrap();
+    let lent = format!("default={}", agent.display());
+    let context = kiln.context(&[("Dockerfile", &add.replace("/ssh/", "/lent/"))]);
+    repository.commit(&[("a", "three")]);
+    let mut command = kiln.build_command(&context, &["--ssh", &lent]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+    run(&mut command).ok();
+    let log = std::fs::read_to_string(bin.join("log")).unwrap();
+    assert!(log.lines().last().unwrap().starts_with('/'), "the agent was lent: {log}");
 }

@@ -179,6 +179,12 @@ fn named_contexts_stand_for_images_stages_and_sources() {
     assert!(told.error.contains("did you mean src?"), "{told}");
     assert!(told.error.contains("build context `unused` is not used"), "{told}");
     assert_eq!(told.ended(Step::Done), Vec::<String>::new(), "{told}");
+    let mount = kiln.context(&[(
+        "Dockerfile",
+        "FROM busybox\nRUN --mount=from=src,target=/m cat /m/file && test ! -e /m/secret\n",
+    )]);
+    kiln.build(&mount, &flags[..2]).ok();
+
     std::fs::write(src.join("file"), "changed").unwrap();
     let changed = kiln.build(&main, &flags).ok();
     assert!(changed.ended(Step::Done).iter().any(|name| name.contains("--from=src")), "{changed}");

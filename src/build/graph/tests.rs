@@ -430,3 +430,32 @@ fn a_linked_copy_stands_on_nothing_and_is_put_on_the_stage() {
         ]
     );
 }
+
+#[test]
+fn docker_s_own_frontend_of_any_version_is_served_and_no_other() {
+    let digest = "0".repeat(64);
+    let refused = |syntax: &str, args: &[(&str, &str)]| {
+        let build_args = args.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let parameters = Parameters { build_args, ..parameters() };
+        let text = format!("# syntax={syntax}\nFROM scratch\n");
+        lower_on(&text, &RunConfig::default(), &parameters).err().map(|errors| errors.join("|"))
+    };
+    for own in [
+        "docker/dockerfile",
+        "docker/dockerfile:1",
+        "docker/dockerfile:1.7-labs",
+        "docker.io/docker/dockerfile:1",
+        "index.docker.io/docker/dockerfile:master-labs",
+        "docker/dockerfile-upstream:master",
+        &format!("docker/dockerfile:1@sha256:{digest}"),
+        "dockerfile.v0",
+    ] {
+        assert_eq!(refused(own, &[]), None, "{own}");
+        assert_eq!(refused("example.org/x", &[("BUILDKIT_SYNTAX", own)]), None, "{own}");
+    }
+    for other in ["docker/dockerfile-evil", "docker/dockerfiles:1", "ghcr.io/docker/dockerfile", "A B"] {
+        let name = other.split(' ').next().unwrap();
+        assert_eq!(refused(other, &[]), Some(format!("frontend image `{name}` is not supported")));
+        assert!(refused("docker/dockerfile:1", &[("BUILDKIT_SYNTAX", other)]).is_some());
+    }
+}
