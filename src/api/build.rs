@@ -160,6 +160,8 @@ pub struct BuildRequest {
     pub ssh: Vec<SshAgent>,
     /// `--allow`.
     pub allow: Allow,
+    /// `--shm-size`: bytes of `/dev/shm` in RUN steps; `None` is the default. A limit, so in no key.
+    pub shm_bytes: Option<u64>,
 }
 
 /// A secret that RUN steps may mount: in no key, no layer, no record and no message.

@@ -83,7 +83,9 @@ impl<'a> Build<'a> {
             &store,
         )?;
         let credentials = engine.credentials(request, &lent);
-        let machine = Arc::new(Machine::new(&store.root().join("networks"), credentials, lent));
+        let machine = Arc::new(
+            Machine::new(&store.root().join("networks"), credentials, lent).with_shm_bytes(request.shm_bytes),
+        );
         Ok(Self { engine, request, events, store, lease, machine, steps: AtomicU32::new(1) })
     }
 }

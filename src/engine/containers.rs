@@ -37,7 +37,11 @@ pub(super) fn failure(error: Error) -> Failure {
     let hint = hint(&error);
     // A start's reason is in its message already.
     let mut failure = match &error {
-        Error::Start { .. } | Error::Exec { .. } => Failure::new(kind, error.to_string()),
+        Error::Start { source, .. } | Error::Exec { source, .. } => {
+            let mut failure = Failure::new(kind, error.to_string());
+            failure.hints.extend(source.hint.clone());
+            failure
+        }
         _ => Failure::from_error(kind, &error),
     };
     failure.hints.extend(hint);

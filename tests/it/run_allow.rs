@@ -95,3 +95,15 @@ fn a_step_gets_the_devices_of_cdi_specs() {
         "hint: there are `acme.example/null=one`",
     ]);
 }
+
+#[test]
+fn shared_memory_has_the_size_that_is_asked_for() {
+    if !needs_root("shared_memory_has_the_size_that_is_asked_for") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context =
+        kiln.context(&[("Dockerfile", "FROM busybox\nRUN grep ' /dev/shm ' /proc/mounts > /shm\n")]);
+    assert!(read(&kiln.build_files(&context, &["--shm-size", "3m"]), "shm").contains("size=3072k"));
+    kiln.build(&context, &["--shm-size", "much"]).fails_with(&["invalid `--shm-size much`"]);
+}

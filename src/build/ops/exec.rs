@@ -322,6 +322,7 @@ impl Exec {
             mounts,
             network: if spec.network == NetworkMode::Host { Net::Host } else { Net::Namespace },
             remove_stubs: true,
+            shm_bytes: self.machine.shm_bytes,
             privileged: spec.insecure,
             ..Spec::default()
         }

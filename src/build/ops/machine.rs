@@ -21,6 +21,8 @@ pub(crate) struct Machine {
     starting: std::sync::Mutex<()>,
     /// Layers that are hashed beside the running steps.
     pub(crate) diff_ids: DiffIds,
+    /// Bytes of `/dev/shm`; 0 is the default.
+    pub(super) shm_bytes: u64,
     /// Secrets and agents.
     pub(super) lent: Lent,
     /// What reaches other machines.
@@ -36,9 +38,15 @@ impl Machine {
             launcher: OnceLock::new(),
             starting: std::sync::Mutex::new(()),
             diff_ids: DiffIds::new(),
+            shm_bytes: 0,
             lent,
             remotes: Remotes::new(credentials),
         }
+    }
+
+    /// Sets the size of `/dev/shm` in steps.
+    pub(crate) fn with_shm_bytes(self, bytes: Option<u64>) -> Self {
+        Self { shm_bytes: bytes.unwrap_or(0), ..self }
     }
 
     /// Starts the launcher and makes networks ahead, so that the first step finds them ready.

@@ -19,7 +19,7 @@ pub(crate) const NOT_YET: &[&str] = &[
     "--cgroup-parent", "--compress", "--cpu-period", "--cpu-quota", "-c", "--cpu-shares",
     "--cpuset-cpus", "--cpuset-mems", "--debug", "--disable-content-trust", "--isolation", "-m", "--memory",
     "--memory-swap", "--metadata-file", "--no-cache-filter", "--policy", "--provenance", "--push", "--resource",
-    "--sbom", "--security-opt", "--shm-size", "--squash", "--ulimit",
+    "--sbom", "--security-opt", "--squash", "--ulimit",
 ];
 
 /// Last lines of a running step that a terminal shows.
@@ -92,6 +92,9 @@ pub(crate) struct Build {
     /// Lend a secret to RUN steps (id=NAME,src=FILE or id=NAME,env=VARIABLE)
     #[arg(long, value_name = "SECRET")]
     pub(crate) secret: Vec<String>,
+    /// Size of /dev/shm in RUN steps (such as 256m)
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) shm_size: Option<String>,
     /// Lend an ssh agent or keys to RUN steps (default, or NAME=SOCKET, or NAME=KEY,KEY)
     #[arg(long, value_name = "AGENT")]
     pub(crate) ssh: Vec<String>,
@@ -195,6 +198,7 @@ pub(super) fn request(
         secrets: build_lend::secrets(&build.secret, environment)?,
         ssh: build_lend::agents(&build.ssh, environment)?,
         allow: build_lend::allowed(&build.allow)?,
+        shm_bytes: build.shm_size.as_deref().map(build_lend::shm_bytes).transpose()?,
         named_contexts: build_named::parse_all(&build.build_context)?,
         context_modes: modes(build, environment)?,
     };

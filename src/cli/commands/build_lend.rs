@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use crate::api::{Allow, Secret, SshAgent, SshSource};
 use crate::cli::error::Error;
 use crate::cli::settings::Environment;
+use crate::cli::units;
 use crate::redacted::Redacted;
 
 /// A longer secret is refused, as in BuildKit.
@@ -153,6 +154,14 @@ pub(crate) fn allowed(texts: &[String]) -> Result<Allow, Error> {
         }
     }
     Ok(allow)
+}
+
+/// Reads `--shm-size`.
+pub(crate) fn shm_bytes(text: &str) -> Result<u64, Error> {
+    let size = units::parse_size(text).filter(|bytes| *bytes > 0);
+    size.ok_or_else(|| {
+        Error::usage(format!("invalid `--shm-size {text}`")).hint("write it as `256m` or `1g`")
+    })
 }
 
 /// Reads a file, a pipe too, of at most `limit` bytes.
