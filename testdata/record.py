@@ -7,7 +7,8 @@
     testdata/record.py --engine buildah NAME…
 
 A case is a folder with a `Dockerfile` and, where it needs them,
-    context.sh       makes the build context: run by `sh -e` in the empty folder that becomes it, as root, umask 022
+    context.sh       makes the build context: run by `sh -e` in the empty folder that becomes it, as root, umask 022;
+                     the build runs there, too, so that files made in `..` can be named by flags
     base.Dockerfile  makes the image `base-of-NAME`, NAME being the case's, in the same context before
     flags.txt        further words of the build command, one a line, after `build --network none`;
                      `@` at a word's start or after `=` is the case's folder
@@ -91,7 +92,7 @@ class Docker:
 
     def build(self, context, flags, name="recorded"):
         words = ["docker", "buildx", "build", "--progress", "plain", "--network", "none", "--no-cache"]
-        return run(words + ["-t", name, *flags, str(context)])
+        return run(words + ["-t", name, *flags, str(context)], cwd=context)
 
     def archive(self):
         return must(["docker", "save", "recorded"])
@@ -120,7 +121,7 @@ class Buildah:
 
     def build(self, context, flags, name="recorded"):
         words = ["build", "--no-cache", "--layers", "--isolation", "chroot", "--ulimit", "nofile=1024:1024"]
-        return run([*self.prefix, *words, "-t", name, *flags, str(context)])
+        return run([*self.prefix, *words, "-t", name, *flags, str(context)], cwd=context)
 
     def saved(self, name):
         path = self.made / "out.tar"

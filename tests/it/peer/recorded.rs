@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use super::image::Image;
-use crate::support::binary::{Kiln, Ran};
+use crate::support::binary::{self, Kiln, Ran};
 use crate::support::needs_root;
 
 /// Builds at the same time: steps wait for processes and disks.
@@ -149,7 +149,8 @@ fn build(kiln: &Kiln, case: &Path, context: &Path, archive: &Path) -> Ran {
     };
     let mut words: Vec<String> = flags.lines().map(word).collect();
     words.extend(["-o".to_owned(), format!("type=docker,dest={}", archive.display())]);
-    kiln.build(context, &words.iter().map(String::as_str).collect::<Vec<_>>())
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    binary::run(kiln.build_command(context, &words).current_dir(context))
 }
 
 /// The parts of the recording against those of kiln's image. What a recording leaves out isn't compared.

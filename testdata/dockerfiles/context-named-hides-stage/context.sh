@@ -1,0 +1,1 @@
+mkdir ../extra; echo context > ../extra/one.txt
