@@ -127,10 +127,9 @@ impl<'a> Lowering<'a> {
 
     /// Every name that a context could take the place of.
     fn mentioned(&mut self) -> BTreeSet<String> {
-        let globals = self.globals.clone();
         let mut names = BTreeSet::new();
         for stage in &self.tree.stages {
-            names.extend(word::expand(&stage.base.text, self.tree.directives.escape, &globals).ok());
+            names.extend(word::expand(&stage.base.text, self.tree.directives.escape, &self.globals).ok());
             names.extend(stage.name.iter().map(|name| name.text.clone()));
             for instruction in &stage.instructions {
                 let kind = match &instruction.kind {

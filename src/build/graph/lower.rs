@@ -174,6 +174,8 @@ pub(super) struct Lowering<'a> {
     /// Stages that can't be done: their mistakes are told once, and nothing looks below them again.
     stopped: HashMap<usize, Stop>,
     vertices: Vec<Vertex>,
+    /// Bytes that are held so far: see [`Lowering::charge`].
+    pub(super) charged: usize,
     /// Parts of contexts that were made into layers, to be mounted.
     pub(super) parts: HashMap<(ContextId, String), VertexId>,
     missing: Vec<Wanted>,
@@ -205,6 +207,7 @@ impl<'a> Lowering<'a> {
             states: HashMap::new(),
             stopped: HashMap::new(),
             vertices: Vec::new(),
+            charged: 0,
             parts: HashMap::new(),
             missing: Vec::new(),
             errors: Vec::new(),
@@ -222,8 +225,7 @@ impl<'a> Lowering<'a> {
             self.globals.declare(&name, Some(value));
         }
         for declaration in &self.tree.globals {
-            let default =
-                declaration.default.as_ref().and_then(|word| self.expand(word, &self.globals.clone()));
+            let default = declaration.default.as_ref().and_then(|word| self.expand_global(word));
             let name = &declaration.name.text;
             let value = self.build_arg(name).or(default).or_else(|| self.platform.get(name).cloned());
             self.globals.declare(name, value);
@@ -285,8 +287,7 @@ impl<'a> Lowering<'a> {
                 continue;
             }
             let mut names = Vec::new();
-            let globals = self.globals.clone();
-            names.extend(word::expand(&stage.base.text, self.tree.directives.escape, &globals).ok());
+            names.extend(word::expand(&stage.base.text, self.tree.directives.escape, &self.globals).ok());
             names.extend(stage.instructions.iter().flat_map(|instruction| match &instruction.kind {
                 Kind::Copy(copy) => copy.from.iter().map(|from| from.text.clone()).collect(),
                 Kind::Run(run) => run.mounts.iter().filter_map(super::mounts::named_from).collect(),
@@ -350,8 +351,7 @@ impl<'a> Lowering<'a> {
 
     /// The base of `stage`: an earlier stage's end, nothing, or an image.
     pub(super) fn base(&mut self, index: usize, stage: &'a Stage) -> Result<StageBase, Stop> {
-        let globals = self.globals.clone();
-        let name = self.expand(&stage.base, &globals).ok_or(Stop::Wrong)?;
+        let name = self.expand_global(&stage.base).ok_or(Stop::Wrong)?;
         if name.trim().is_empty() {
             let message = format!("base name ({}) should not be blank", stage.base.text);
             let hint = word::variables(&stage.base.text, self.tree.directives.escape).first().map(|name| {
@@ -362,6 +362,7 @@ impl<'a> Lowering<'a> {
         let platform = self.platform_of(stage)?;
         if let Some(earlier) = self.named_stage(&name, index) {
             self.stage(earlier)?;
+            self.charge(self.states[&earlier].weight(), stage.base.span)?;
             return Ok(StageBase::Stage(Box::new(self.states[&earlier].clone())));
         }
         if name == "scratch" {
@@ -377,8 +378,7 @@ impl<'a> Lowering<'a> {
 
     fn platform_of(&mut self, stage: &'a Stage) -> Result<Platform, Stop> {
         let Some(word) = &stage.platform else { return Ok(self.parameters.platform.clone()) };
-        let globals = self.globals.clone();
-        let text = self.expand(word, &globals).ok_or(Stop::Wrong)?;
+        let text = self.expand_global(word).ok_or(Stop::Wrong)?;
         if text.is_empty() {
             let message = format!("empty platform value from expression {}", word.text);
             return Err(self.error("empty-platform", word.span, message, None));
@@ -453,7 +453,7 @@ impl<'a> Lowering<'a> {
     pub(super) fn expand(&mut self, word: &Word, scope: &Scope) -> Option<String> {
         let escape = self.tree.directives.escape;
         match self.watch(scope, word.span, |vars| word::expand(&word.text, escape, vars)) {
-            Ok(text) => Some(text),
+            Ok(text) => self.charge(text.len(), word.span).ok().map(|()| text),
             Err(error) => {
                 self.error("bad-substitution", error.span(word), error.to_string(), None);
                 None

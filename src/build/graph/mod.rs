@@ -16,6 +16,7 @@
 //! 8. `observe`: which ARGs a RUN can read.
 //! 9. `history`: the text that `kiln history` shows of each instruction; `name`: what the progress shows.
 
+mod budget;
 mod checks;
 mod chmod;
 mod contexts;

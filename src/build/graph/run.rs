@@ -5,7 +5,7 @@ use kiln_grammar::run_flags::{self, Network, Security};
 
 use super::lower::{Lowering, Stop};
 use super::stage::{StageState, clean};
-use super::{DeviceSpec, ExecSpec, HOSTNAME, OpSpec, SCRIPT_FOLDER, Script, history, observe};
+use super::{DeviceSpec, ExecSpec, HOSTNAME, OpSpec, SCRIPT_FOLDER, Script, budget, history, observe};
 use crate::api::NetworkMode;
 
 impl StageState {
@@ -24,6 +24,7 @@ impl StageState {
         let (args, script) = self.run_program(lowering, instruction, run)?;
         let (network, insecure, devices, mounts) = (network?, insecure?, devices?, mounts?);
         let hostname = hostname?;
+        lowering.charge(budget::weight(&self.scope), instruction.span)?;
         let created_by = history::run(&args, &self.scope.declared());
         let mut env = self.scope.environment();
         // The image's own variables, then the ARGs.

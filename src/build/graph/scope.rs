@@ -1,6 +1,6 @@
 //! Which variables a word sees: global ARGs, a stage's ARGs, its environment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use kiln_grammar::word::Lookup;
 
@@ -82,7 +82,8 @@ impl Scope {
             (key.clone(), arg.unwrap_or(value).to_owned())
         };
         let mut all: Vec<(String, String)> = self.env.iter().map(newer).collect();
-        let others = self.args.iter().filter(|(name, _)| self.env_value(name).is_none());
+        let own: HashSet<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
+        let others = self.args.iter().filter(|(name, _)| !own.contains(name.as_str()));
         all.extend(others.filter_map(|(name, value)| Some((name.clone(), value.clone()?))));
         all
     }
@@ -113,8 +114,14 @@ impl Scope {
     ///
     /// BuildKit lists those without a value too, and those that an environment variable hides with its value.
     pub(super) fn declared(&self) -> Vec<(String, String)> {
-        let value = |name: &str| self.get(name).unwrap_or_default();
-        self.args.iter().map(|(name, _)| (name.clone(), value(name))).collect()
+        let env: HashMap<&str, &str> =
+            self.env.iter().rev().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let shown = self.args.iter().map(|(name, arg)| {
+            let (env, arg) = (env.get(name.as_str()).copied(), arg.as_deref());
+            let value = if self.newer_args.contains(name) { arg.or(env) } else { env.or(arg) };
+            (name.clone(), value.unwrap_or_default().to_owned())
+        });
+        shown.collect()
     }
 }
 

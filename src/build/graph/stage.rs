@@ -8,7 +8,7 @@ use kiln_grammar::{parse_trigger, word};
 use super::lower::{Lowering, StageBase, Stop};
 use super::mounts::Masked;
 use super::scope::{DEFAULT_PATH, Scope};
-use super::{HistoryPlan, ImagePlan, Input, MkdirSpec, OpSpec, Vertex, VertexId, history, name};
+use super::{HistoryPlan, ImagePlan, Input, MkdirSpec, OpSpec, Vertex, VertexId, budget, history, name};
 use crate::oci::{self, Empty, HistoryEntry, ImageConfig, Platform};
 
 /// Where a stage stands.
@@ -37,6 +37,9 @@ struct StepLabel {
     step: usize,
     steps: usize,
 }
+
+/// The longest path that Linux takes: `PATH_MAX`.
+const MAX_PATH_BYTES: usize = 4096;
 
 impl StepLabel {
     fn next(&mut self) -> String {
@@ -174,6 +177,13 @@ impl StageState {
         }
     }
 
+    /// What a copy of this state takes, in bytes, about.
+    pub(super) fn weight(&self) -> usize {
+        const LINE_BYTES: usize = 128;
+        let history = self.history.len() * LINE_BYTES;
+        history + budget::weight(&self.scope)
+    }
+
     /// Adds a history line without a layer.
     fn note(&mut self, created_by: String) {
         self.history.push(HistoryPlan::Made { created_by, vertex: None });
@@ -227,6 +237,11 @@ impl StageState {
         self.check_workdir(lowering, &text, path.span);
         // BuildKit leaves an absolute path as it is written.
         let shown = if text.starts_with('/') { text } else { clean(&self.absolute(&text)) };
+        if shown.len() > MAX_PATH_BYTES {
+            let message =
+                format!("the path has {} bytes, more than the {MAX_PATH_BYTES} of Linux", shown.len());
+            return Err(lowering.error("path-too-long", instruction.span, message, None));
+        }
         let path = clean(&shown);
         let text = format!("WORKDIR {shown}");
         self.folders.insert(path.clone());
@@ -279,7 +294,7 @@ impl StageState {
     fn arg(&mut self, lowering: &mut Lowering<'_>, declarations: &[Declaration]) -> Result<(), Stop> {
         let mut shown = Vec::new();
         for declaration in declarations {
-            let value = lowering.arg_value(declaration, &self.scope.clone());
+            let value = lowering.arg_value(declaration, &self.scope);
             let name = &declaration.name.text;
             shown.push(value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")));
             self.scope.declare(name, value);
@@ -303,6 +318,7 @@ impl StageState {
                     let hint = Some("write it as port, port/udp or first-last".to_owned());
                     lowering.error("bad-port", port.span, message, hint)
                 })?;
+                lowering.charge(ports.len() * "65535/tcp ".len(), port.span)?;
                 all.extend(ports);
             }
         }
