@@ -20,6 +20,12 @@ impl StageState {
     ) -> Result<Vec<Input>, Stop> {
         let mut remotes = self.remote_sources(lowering, instruction, spec)?;
         self.expect_checksum(lowering, add, spec, &mut remotes)?;
+        let is_git = |remote: &Option<RemoteSource>| matches!(remote, Some(RemoteSource::Git(_)));
+        if add.keep_git_dir && !remotes.iter().any(is_git) {
+            let hint = Some("remove it".to_owned());
+            let message = "--keep-git-dir means nothing without a git source";
+            lowering.warn("useless-flags", instruction.span, message, hint);
+        }
         let local = |source: &CopySource| matches!(source, CopySource::Path(_));
         let main = remotes.iter().all(Option::is_none)
             || spec.sources.iter().zip(&remotes).any(|(source, remote)| remote.is_none() && local(source));
