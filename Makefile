@@ -32,12 +32,12 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-# Feeds the language any bytes, for so long each: parsing, expansion, mounts. Wants a nightly compiler and
+# Feeds the language any bytes, for so long each: parsing, expansion, mounts, formatting. Wants a nightly compiler and
 # `cargo install cargo-fuzz`. What it finds is left in grammar/fuzz/artifacts.
 FUZZ_SECONDS ?= 600
 
 fuzz:
-	cd grammar/fuzz && for target in parse expand mount; do \
+	cd grammar/fuzz && for target in parse expand mount format; do \
 		mkdir -p corpus/$$target && cargo +nightly fuzz run $$target corpus/$$target \
 			../../testdata/dockerfiles ../../testdata/expansion -- -dict=dockerfile.dict \
 			-max_total_time=$(FUZZ_SECONDS) -max_len=16384 -timeout=10 -rss_limit_mb=2048 || exit 1; \
