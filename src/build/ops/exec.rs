@@ -23,7 +23,6 @@ use super::explain::Scene;
 use super::machine::Machine;
 use super::mounts::{self, Prepared};
 use super::tail::LogTail;
-use super::transfer::folders;
 use super::{now, programs, system};
 use crate::api::{Event, Failure, FailureKind, NetworkMode, Stream};
 use crate::blocking;
@@ -174,7 +173,7 @@ impl Exec {
         match *known {
             Some((id, plain)) if id == rootfs.id => plain,
             _ => {
-                let plain = programs::are_plain(relied, &folders(&rootfs.chain, &self.store));
+                let plain = programs::are_plain(relied, rootfs, &self.store);
                 *known = Some((rootfs.id, plain));
                 plain
             }

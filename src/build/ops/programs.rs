@@ -6,7 +6,12 @@
 use std::io::Read;
 use std::path::PathBuf;
 
+use kiln_cache::Store;
+use kiln_cache::key::KeyBuilder;
+
+use super::transfer::folders;
 use crate::build::graph::Relied;
+use crate::build::solve::Outcome;
 use crate::build::tree::{Kind, Merged, Result, join, resolve, split_last};
 
 /// The first bytes of a compiled program.
@@ -17,12 +22,29 @@ const MANY: [&str; 3] = ["busybox", "coreutils", "toybox"];
 
 const SHELLS: [&str; 4] = ["ash", "bash", "dash", "sh"];
 
-/// Tells whether all of `relied` in the rootfs `chain` (folders in overlay form, base first) are compiled programs
-/// of these names, and nothing is loaded into them. What can't be read isn't.
-pub(super) fn are_plain(relied: &Relied, chain: &[PathBuf]) -> bool {
-    judge(relied, chain).unwrap_or(false)
+/// The kind of note that keeps what was found in a rootfs: a result never changes, so it is looked at once.
+const NOTE: &str = "plain-programs";
+
+/// Tells whether all of `relied` in `rootfs` are compiled programs of these names, and nothing is loaded into them.
+/// What can't be read isn't. Blocking.
+pub(super) fn are_plain(relied: &Relied, rootfs: &Outcome, store: &Store) -> bool {
+    let name = KeyBuilder::new("plain programs", 1)
+        .field("rootfs", rootfs.id.to_string())
+        .optional("shell", relied.shell.as_ref())
+        .list("programs", &relied.programs)
+        .list("folders", &relied.folders)
+        .digest()
+        .hex();
+    if let Ok(Some(known)) = store.note(NOTE, &name) {
+        return known == "yes";
+    }
+    let Ok(plain) = judge(relied, &folders(&rootfs.chain, store)) else { return false };
+    // A note that can't be written costs time, not correctness.
+    let _ = store.put_note(NOTE, &name, if plain { "yes" } else { "no" });
+    plain
 }
 
+/// The same of a chain of folders in overlay form, base first.
 fn judge(relied: &Relied, chain: &[PathBuf]) -> Result<bool> {
     let rootfs = Merged::open(chain)?;
     if resolve(&rootfs, b"etc/ld.so.preload")?.entry.is_some() {
@@ -99,7 +121,7 @@ mod tests {
                 programs: programs.iter().map(|name| (*name).to_owned()).collect(),
                 folders: ["/usr/local/bin", "/bin", "/nowhere", "/dir"].map(str::to_owned).to_vec(),
             };
-            are_plain(&relied, &[folder.path().to_owned()])
+            judge(&relied, &[folder.path().to_owned()]).unwrap()
         };
         assert!(plain(Some("/bin/sh"), &["mkdir", "true", "nothing"]));
         assert!(plain(Some("sh"), &[]) && plain(None, &["mkdir"]));
