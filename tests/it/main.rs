@@ -26,6 +26,7 @@ mod hostile;
 mod image;
 mod layers;
 mod lint;
+mod lint_peer;
 mod network;
 mod peer;
 mod registry;

@@ -110,25 +110,23 @@ impl Linter<'_> {
 
     /// Keywords in mixed case, or not in the case of most of them.
     pub(super) fn casing(&mut self, file: &Dockerfile) {
-        let mut keywords: Vec<(Span, String)> = Vec::new();
+        let mut keywords: Vec<(Span, &str)> = Vec::new();
         for stage in &file.stages {
             let instructions = stage.instructions.iter().map(|found| (found.span, &found.original));
             for (span, original) in std::iter::once((stage.span, &stage.original)).chain(instructions) {
                 let span = keyword_span(span, original);
-                keywords.push((span, first_word(original).to_owned()));
+                keywords.push((span, first_word(original)));
             }
         }
         let lowers = keywords.iter().filter(|(_, word)| lower(word)).count();
         let uppers = keywords.iter().filter(|(_, word)| upper(word)).count();
         let majority = if lowers > uppers { "lowercase" } else { "uppercase" };
         for (span, word) in keywords {
-            if (lowers > uppers && lower(&word)) || (lowers <= uppers && upper(&word)) {
+            if (lowers > uppers && lower(word)) || (lowers <= uppers && upper(word)) {
                 continue;
             }
-            let message = format!(
-                "command {} should match the case of the command majority ({majority})",
-                quote(&word)
-            );
+            let message =
+                format!("command {} should match the case of the command majority ({majority})", quote(word));
             self.warn("consistent-instruction-casing", span, message, None);
         }
     }

@@ -19,6 +19,9 @@ use crate::oci::{Platform, Reference};
 /// More warnings than this are not kept: a hostile file could have millions.
 const MAX_WARNINGS: usize = 1000;
 
+/// More directories of a stage are not remembered: each stage on top of it has them all.
+const MAX_FOLDERS: usize = 100;
+
 /// Programs that go on after a command that failed, unless they are told not to.
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "zsh", "ksh"];
 
@@ -49,6 +52,7 @@ impl Lowering<'_> {
         message: impl Into<String>,
         hint: Option<String>,
     ) {
+        let span = self.within.unwrap_or(span);
         if self.warnings.len() >= MAX_WARNINGS || !self.tree.checks.wants(code, span) {
             return;
         }
@@ -242,6 +246,13 @@ impl StageState {
             lowering.warn("copy-several-to-file", word.span, message, hint);
         }
         if asks_for_folder {
+            self.note_folder(path);
+        }
+    }
+
+    /// Remembers that `path` is a directory.
+    pub(super) fn note_folder(&mut self, path: String) {
+        if self.folders.len() < MAX_FOLDERS {
             self.folders.insert(path);
         }
     }

@@ -181,6 +181,8 @@ pub(super) struct Lowering<'a> {
     missing: Vec<Wanted>,
     pub(super) errors: Vec<Diagnostic>,
     pub(super) warnings: Vec<Diagnostic>,
+    /// The FROM whose base brought the trigger that is lowered: the trigger's own places are no places of the file.
+    pub(super) within: Option<Span>,
     /// Stages that were looked at.
     pub(super) reached: BTreeSet<usize>,
     /// How many stages are being lowered for the sake of another: see [`MAX_NESTED`].
@@ -212,6 +214,7 @@ impl<'a> Lowering<'a> {
             missing: Vec::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
+            within: None,
             reached: BTreeSet::new(),
             nested: 0,
             find: None,
@@ -463,7 +466,8 @@ impl<'a> Lowering<'a> {
 
     /// Notes a mistake that was found elsewhere.
     pub(super) fn wrong(&mut self, mistake: Diagnostic) -> Stop {
-        self.errors.push(mistake);
+        let span = self.within.unwrap_or(mistake.span);
+        self.errors.push(Diagnostic { span, ..mistake });
         Stop::Wrong
     }
 
@@ -475,6 +479,7 @@ impl<'a> Lowering<'a> {
         message: String,
         hint: Option<String>,
     ) -> Stop {
+        let span = self.within.unwrap_or(span);
         self.errors.push(Diagnostic { code, severity: Severity::Error, message, hint, span });
         Stop::Wrong
     }

@@ -52,6 +52,14 @@ impl StepLabel {
 impl StageState {
     /// Lowers the stage `index` from its FROM to its end.
     pub(super) fn lower(lowering: &mut Lowering<'_>, index: usize) -> Result<Self, Stop> {
+        // A trigger that copies from another stage has this one lowered first.
+        let outer = lowering.within.take();
+        let result = Self::lowered(lowering, index);
+        lowering.within = outer;
+        result
+    }
+
+    fn lowered(lowering: &mut Lowering<'_>, index: usize) -> Result<Self, Stop> {
         let stage = &lowering.tree.stages[index];
         let (base, instructions) = lowering.start_of(index, stage)?;
         let triggers = match &base {
@@ -63,7 +71,8 @@ impl StageState {
         let steps = triggers.iter().chain(instructions).filter(makes_step).count();
         let mut state = Self::start(lowering, index, stage, base, steps);
         let mut well = true;
-        for instruction in triggers.iter().chain(instructions) {
+        for (number, instruction) in triggers.iter().chain(instructions).enumerate() {
+            lowering.within = (number < triggers.len()).then_some(stage.span);
             match state.apply(lowering, instruction) {
                 Ok(()) => {}
                 // The rest may have mistakes of its own: they are told together.
@@ -244,7 +253,7 @@ impl StageState {
         }
         let path = clean(&shown);
         let text = format!("WORKDIR {shown}");
-        self.folders.insert(path.clone());
+        self.note_folder(path.clone());
         self.config.config.working_dir = shown;
         if path == "/" {
             self.note(text);
@@ -310,8 +319,8 @@ impl StageState {
         let mut all = Vec::new();
         for port in words {
             let escape = lowering.tree.directives.escape;
-            let list = lowering
-                .watch(&self.scope, port.span, |vars| word::expand_list(&port.text, escape, vars))
+            // docker says nothing of variables that are missing here.
+            let list = word::expand_list(&port.text, escape, &self.scope)
                 .map_err(|error| lowering.error("bad-substitution", port.span, error.to_string(), None))?;
             for text in list {
                 let ports = oci::parse_ports(&text).map_err(|message| {

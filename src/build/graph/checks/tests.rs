@@ -53,7 +53,8 @@ fn undefined_variables() {
         ("ARG v=1\nFROM a:$v\nLABEL v=$v\n", &["3 UndefinedVar declare it in the stage, too: ARG v"]),
         ("ARG v=1\nFROM a:$v\nARG v\nLABEL v=$v\n", &[]),
         ("FROM a\nENV a=${x:-1} b=${y-2} c=${z:+3} d='$q' e=\\$r\n", &[]),
-        ("FROM a\nEXPOSE $PORT\n", &["2 UndefinedVar"]),
+        ("FROM a\nEXPOSE $PORT\n", &[]),
+        ("FROM a AS b\nONBUILD ENV T=$A\nFROM b\n", &["3 UndefinedVar"]),
         ("FROM a\nCOPY <<E /f\n$x\nE\nCOPY <<'E' /f\n$y\nE\n", &["3 UndefinedVar"]),
         ("FROM a\nENV a=${x#y}$x\n", &["2 UndefinedVar"]),
     ]);
