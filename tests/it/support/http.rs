@@ -2,21 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
+
+use super::server::Server;
 
 /// A server on a free loopback port; ends when dropped.
 pub(crate) struct WebServer {
-    address: SocketAddr,
+    server: Server,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
-    stop: AtomicBool,
     seen: Mutex<Vec<Asked>>,
     answer: Box<dyn Fn(&Asked) -> Reply + Send + Sync>,
 }
@@ -104,53 +102,27 @@ impl Reply {
 impl WebServer {
     /// Starts one that answers with `answer`.
     pub(crate) fn start(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, seen) = (AtomicBool::new(false), Mutex::default());
-        let shared = Arc::new(Shared { stop, seen, answer: Box::new(answer) });
-        let thread = std::thread::spawn({
+        let shared = Arc::new(Shared { seen: Mutex::default(), answer: Box::new(answer) });
+        let server = Server::start({
             let shared = Arc::clone(&shared);
-            move || serve(&listener, &shared)
+            move |stream| talk(stream, &shared)
         });
-        Self { address, shared, thread: Some(thread) }
+        Self { server, shared }
     }
 
     /// `127.0.0.1:PORT`.
     pub(crate) fn host(&self) -> String {
-        self.address.to_string()
+        self.server.host()
     }
 
     /// `http://127.0.0.1:PORT` and `path`.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("http://{}{path}", self.host())
     }
 
     /// All requests so far.
     pub(crate) fn seen(&self) -> Vec<Asked> {
         self.shared.seen.lock().unwrap().clone()
-    }
-}
-
-impl Drop for WebServer {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        // Wakes the accepting thread up.
-        drop(TcpStream::connect(self.address));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming() {
-        if shared.stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let Ok(stream) = stream else { continue };
-        let shared = Arc::clone(shared);
-        // A client that goes away in the middle is part of the tests.
-        std::thread::spawn(move || drop(talk(stream, &shared)));
     }
 }
 

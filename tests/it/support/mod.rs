@@ -5,6 +5,7 @@ pub(crate) mod git;
 pub(crate) mod http;
 pub(crate) mod kiln;
 pub(crate) mod registry;
+mod server;
 
 /// Tells whether this test may run as root; prints that `name` is skipped when it may not.
 ///

@@ -5,25 +5,23 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kiln::oci::{Reference, media_type};
 use kiln_cache::Digest;
 use serde_json::json;
 
+use super::server::Server;
+
 /// A registry in this process, on a free loopback port; ends when dropped.
 pub(crate) struct FakeRegistry {
-    address: SocketAddr,
+    server: Server,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
 struct Shared {
-    stop: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -74,19 +72,17 @@ pub(crate) enum Fault {
 impl FakeRegistry {
     /// Starts an empty registry.
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
-        let thread = std::thread::spawn({
+        let server = Server::start({
             let shared = Arc::clone(&shared);
-            move || serve(&listener, &shared)
+            move |stream| answer(stream, &shared)
         });
-        Self { address, shared, thread: Some(thread) }
+        Self { server, shared }
     }
 
     /// `127.0.0.1:PORT`.
     pub(crate) fn host(&self) -> String {
-        self.address.to_string()
+        self.server.host()
     }
 
     /// The reference of `name` in this registry.
@@ -169,29 +165,6 @@ impl FakeRegistry {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.shared.state.lock().unwrap()
-    }
-}
-
-impl Drop for FakeRegistry {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        // Wakes the accepting thread up.
-        drop(TcpStream::connect(self.address));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming() {
-        if shared.stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let Ok(stream) = stream else { continue };
-        let shared = Arc::clone(shared);
-        // A client that goes away in the middle is part of the tests.
-        std::thread::spawn(move || drop(answer(stream, &shared)));
     }
 }
 
