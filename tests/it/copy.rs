@@ -45,9 +45,43 @@ fn a_linked_layer_survives_a_change_of_what_stands_below() {
     let files = kiln.build_files(&context, &["--build-arg", "V=2"]);
     assert_eq!((read(&files, "v").trim(), read(&files, "made").trim()), ("2", "made"));
     assert_eq!(stat(files.path(), "opt/x/f"), ("640".into(), 0, 0));
-    assert_eq!(stat(files.path(), "opt/x"), ("755".into(), 0, 0));
+    // An octal --chmod is also the mode of directories that are made for the copy, less 022.
+    assert_eq!(stat(files.path(), "opt/x"), ("640".into(), 0, 0));
     assert_eq!(stat(files.path(), "d"), ("755".into(), 5, 6));
     assert_eq!(stat(files.path(), "d/e"), ("644".into(), 5, 6));
+}
+
+/// As docker does it, with a layer of its own nevertheless.
+#[test]
+fn a_linked_copy_with_a_mode_goes_into_what_is_there_and_runs_again_when_that_is_another_directory() {
+    if !needs_root(
+        "a_linked_copy_with_a_mode_goes_into_what_is_there_and_runs_again_when_that_is_another_directory",
+    ) {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[
+        (
+            "Dockerfile",
+            "FROM busybox\nARG V\nARG MODE\nRUN mkdir -p /a/b && ln -s a/b /l && chmod $MODE /a && echo $V > /v\n\
+             COPY --link --chmod=755 f /l\nCOPY --link --chmod=go-r f /bin/\n",
+        ),
+        ("f", "f"),
+    ]);
+    let build = |v: &str, mode: &str| {
+        let (v, mode) = (format!("V={v}"), format!("MODE={mode}"));
+        kiln.build(&context, &["-t", "made", "--build-arg", &v, "--build-arg", &mode]).ok()
+    };
+    let ran = |v: &str, mode: &str| build(v, mode).ended(Step::Done).len();
+    assert_eq!(ran("1", "711"), 3);
+    assert_eq!(ran("2", "711"), 1, "another base with the same directories");
+    assert_eq!(ran("2", "1777"), 2, "the first copy has another directory above it");
+    let files = kiln.build_files(&context, &["--build-arg", "V=2", "--build-arg", "MODE=1777"]);
+    assert_eq!(fs::read_link(files.path().join("l")).unwrap(), Path::new("a/b"));
+    assert_eq!(stat(files.path(), "a/b/f"), ("755".into(), 0, 0));
+    assert_eq!(stat(files.path(), "a"), ("1777".into(), 0, 0));
+    assert_eq!(stat(files.path(), "bin/f"), ("600".into(), 0, 0));
+    assert!(files.path().join("bin/sh").exists());
 }
 
 /// Names are looked up where the copy goes; only their numbers matter.

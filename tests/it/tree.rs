@@ -123,7 +123,6 @@ fn a_layer_of_an_added_archive_looks_the_same_to_overlayfs() {
         reset_owner: true,
         unpack: true,
         parents: false,
-        linked: false,
     };
     let added = layer(at("added"), |_| {});
     let source = Merged::open(&[&context]).unwrap();

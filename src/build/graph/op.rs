@@ -24,7 +24,9 @@ pub enum OpSpec {
     Mkdir(MkdirSpec),
     /// Finds whom the text (`user[:group]`) means in the rootfs, for a copy that doesn't stand on it.
     Owner(String),
-    /// Puts the layers of what it reads on its rootfs: the end of a `COPY --link`.
+    /// Keeps of the rootfs the directories and links that lead to the path, for a copy that stands on nothing else.
+    Way(String),
+    /// Puts the last layer of what it reads on its rootfs: the end of a `COPY --link`.
     Merge,
     /// Brings files of another machine, as a layer of their own.
     Remote(RemoteSource),
@@ -33,7 +35,7 @@ pub enum OpSpec {
 impl OpSpec {
     /// Tells whether users see it as a step of its own.
     pub fn is_shown(&self) -> bool {
-        !matches!(self, Self::Scratch | Self::Owner(_) | Self::Merge)
+        !matches!(self, Self::Scratch | Self::Owner(_) | Self::Way(_) | Self::Merge)
     }
 }
 
@@ -216,8 +218,6 @@ pub struct CopySpec {
     pub unpack: bool,
     /// `--parents`: sources keep the directories above them, from the pivot `/./` on.
     pub parents: bool,
-    /// `--link`: what is written is a layer of its own, put on any stage.
-    pub linked: bool,
 }
 
 /// The mode of directories that are made because something goes into them.
@@ -235,7 +235,6 @@ impl CopySpec {
             reset_owner: false,
             unpack: false,
             parents: false,
-            linked: false,
         }
     }
 
@@ -246,11 +245,10 @@ impl CopySpec {
 
     /// Returns the mode of directories that are made because something goes into them.
     ///
-    /// As in BuildKit, an octal `--chmod` is theirs too, less what a umask of 022 takes. Not in a linked layer: there
-    /// they stand for directories that the stage has, and a 0644 on /etc would shut everybody out.
+    /// As in BuildKit, an octal `--chmod` is theirs too, less what a umask of 022 takes.
     pub fn parents_mode(&self) -> u32 {
         match self.chmod {
-            Some(Chmod::Mode(mode)) if !self.linked => mode & PARENTS_MODE,
+            Some(Chmod::Mode(mode)) => mode & PARENTS_MODE,
             _ => PARENTS_MODE,
         }
     }

@@ -403,15 +403,15 @@ fn stages_that_need_each_other_through_variables_end_somewhere() {
 }
 
 #[test]
-fn a_linked_copy_stands_on_nothing_and_is_put_on_the_stage() {
+fn a_linked_copy_stands_on_nothing_or_the_way_to_its_place_and_is_put_on_the_stage() {
     let graph = graph("FROM a\nCOPY --link --chown=app:7 --chmod=640 x /y\nADD --link --chown=7 z /\n");
     let shape: Vec<_> = graph.vertices.iter().map(|vertex| (vertex.rootfs, vertex.reads.len())).collect();
     let shown: Vec<_> = graph.vertices.iter().map(|vertex| vertex.op.is_shown()).collect();
-    // FROM; owner, nothing, copy, merge; nothing, copy, merge.
+    // FROM; owner, way, copy, merge; nothing, copy, merge.
     let none = (None, 0);
     assert_eq!(
         shape,
-        [none, (Some(0), 0), none, (Some(2), 2), (Some(0), 1), none, (Some(5), 1), (Some(4), 1)]
+        [none, (Some(0), 0), (Some(0), 0), (Some(2), 2), (Some(0), 1), none, (Some(5), 1), (Some(4), 1)]
     );
     assert_eq!(shown, [true, false, false, true, false, false, true, false]);
     assert_eq!(names(&graph)[3], "[2/3] COPY --link --chown=app:7 --chmod=640 x /y");

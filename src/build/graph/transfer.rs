@@ -75,8 +75,12 @@ impl StageState {
 
     /// A copy that doesn't see the stage: its layer is made on nothing, and put on the stage afterwards.
     ///
-    /// So it is the same layer whatever the stage stands on, and nothing waits for the stage to make it. Only
-    /// a `--chown` by name asks the stage, and only for the numbers.
+    /// So it is the same layer whatever the stage stands on, and nothing waits for the stage to make it. A `--chown`
+    /// by name asks the stage, but only for the numbers.
+    ///
+    /// With `--chmod` BuildKit makes a plain copy of it, which goes into a directory that is there, follows links
+    /// and leaves the directories above as they are. So such a copy stands on the way to its destination: another
+    /// base with the same way changes nothing.
     fn link(
         &mut self,
         lowering: &mut Lowering<'_>,
@@ -97,8 +101,11 @@ impl StageState {
             let owner = lowering.vertex(on_stage(OpSpec::Owner(owner), Vec::new(), &name));
             reads.push(Input::Vertex(owner));
         }
-        let scratch = lowering.scratch(span);
-        let copy = Vertex { op: OpSpec::Copy(spec), rootfs: Some(scratch), reads, name: name.clone(), span };
+        let ground = match spec.chmod {
+            Some(_) => lowering.vertex(on_stage(OpSpec::Way(spec.destination.clone()), Vec::new(), &name)),
+            None => lowering.scratch(span),
+        };
+        let copy = Vertex { op: OpSpec::Copy(spec), rootfs: Some(ground), reads, name: name.clone(), span };
         let copy = lowering.vertex(copy);
         let merged = lowering.vertex(on_stage(OpSpec::Merge, vec![Input::Vertex(copy)], &name));
         self.stand_on(merged, created_by);
@@ -129,7 +136,6 @@ impl StageState {
             reset_owner: true,
             unpack: false,
             parents: false,
-            linked: flags.link,
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kiln_cache::Store;
 
 use super::exec::Exec;
-use super::link::{MergeOp, OwnerOp};
+use super::link::{MergeOp, OwnerOp, WayOp};
 use super::remote::RemoteOp;
 use super::source::Source;
 use super::transfer::{CopyOp, Files, MkdirOp};
@@ -48,6 +48,7 @@ pub(crate) fn bind(
                 digests: Arc::default(),
             }),
             OpSpec::Owner(text) => Arc::new(OwnerOp { text: text.clone() }),
+            OpSpec::Way(path) => Arc::new(WayOp { path: path.clone() }),
             OpSpec::Merge => Arc::new(MergeOp),
             OpSpec::Remote(source) => {
                 Arc::new(RemoteOp { source: source.clone(), machine: Arc::clone(machine) })

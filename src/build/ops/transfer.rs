@@ -90,9 +90,6 @@ impl CopyOp {
         if spec.parents {
             key = key.field("parents", "true");
         }
-        if spec.linked {
-            key = key.field("linked", "true");
-        }
         for source in &spec.sources {
             key = match source {
                 CopySource::Path(path) => key.field("source", path),
@@ -208,7 +205,7 @@ impl Op for MkdirOp {
 }
 
 /// Fills a fresh layer by `work`, which also tells its bytes, and seals it.
-async fn layer<T: Send + 'static>(
+pub(super) async fn layer<T: Send + 'static>(
     context: &solve::Context,
     work: impl FnOnce(&Staged) -> Result<(T, u64), OpError> + Send + 'static,
 ) -> Result<(T, SnapshotId, i64), OpError> {

@@ -27,7 +27,7 @@ pub use error::{Error, Result};
 pub use merged::Merged;
 pub use owner::{Owner, lookup_owner};
 pub use path::{clean, compare, join, parent, show, split_last};
-pub use resolve::{Resolved, resolve};
+pub use resolve::{Resolved, resolve, way};
 pub use several::{Several, beside};
 pub use walk::{Filter, walk};
 pub use writer::{Attributes, LayerWriter};

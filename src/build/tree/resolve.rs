@@ -1,5 +1,8 @@
 //! Following symbolic links inside a root.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use super::{Entry, Error, Kind, Result, Tree, join, show};
 
 /// As in the kernel (`MAXSYMLINKS`).
@@ -20,6 +23,26 @@ pub struct Resolved {
 /// as written. An error for a path through a file and for links that lead round.
 pub fn resolve<T: Tree + ?Sized>(tree: &T, path: &[u8]) -> Result<Resolved> {
     resolve_with(path, |path| tree.entry(path), |entry| tree.link_target(entry))
+}
+
+/// Returns the directories and links that [`resolve`] comes by, the last one too if it is one: parents first, each
+/// with where it points.
+pub fn way<T: Tree + ?Sized>(tree: &T, path: &[u8]) -> Result<Vec<(Entry, Option<Vec<u8>>)>> {
+    let seen = RefCell::new(BTreeMap::new());
+    let note =
+        |entry: &Entry, target| drop(seen.borrow_mut().insert(entry.path.clone(), (entry.clone(), target)));
+    let look_up = |path: &[u8]| {
+        let found = tree.entry(path)?;
+        found.iter().filter(|entry| entry.is_dir()).for_each(|entry| note(entry, None));
+        Ok(found)
+    };
+    let link_target = |entry: &Entry| {
+        let target = tree.link_target(entry)?;
+        note(entry, Some(target.clone()));
+        Ok(target)
+    };
+    resolve_with(path, look_up, link_target)?;
+    Ok(seen.into_inner().into_values().collect())
 }
 
 /// [`resolve`] over any way to look entries up.

@@ -17,10 +17,6 @@ use crate::support::needs_root;
 /// Builds at the same time: steps wait for processes and disks.
 const THREADS: usize = 4;
 
-/// `--link --chmod`.
-const LINKED: &str =
-    "with --chmod the peer's --link is a plain copy; kiln's is a layer of its own, as without --chmod";
-
 /// Cases whose image differs, or that kiln refuses or accepts where the peer doesn't, and why that is meant.
 const DECIDED: &[(&str, &str)] = &[
     (
@@ -35,9 +31,6 @@ const DECIDED: &[(&str, &str)] = &[
         "copy-exclude-of-files",
         "the peer excludes nothing from sources that are files, against its own manual",
     ),
-    ("copy-link-chmod-below-existing-directories", LINKED),
-    ("copy-link-chmod-onto-directory-name", LINKED),
-    ("copy-link-flag-chmod", LINKED),
     ("copy-from-stage-block-device", "the peer makes a character device of a block device"),
     ("label-with-nul", "kiln refuses a NUL byte: no text has one"),
     ("platform-of-scratch", "the peer ignores the platform that is asked for"),

@@ -94,7 +94,6 @@ fn spec(sources: &[&str], destination: &str) -> CopySpec {
         reset_owner: true,
         unpack: false,
         parents: false,
-        linked: false,
     }
 }
 
