@@ -53,10 +53,15 @@ pub(super) fn read(build: &Build<'_>) -> Result<Recipe, Failure> {
         }
         (DockerfileSource::Path(path), _) => inside(&folder.path, path)?,
     };
-    let text = String::from_utf8(text)
-        .map_err(|_| Failure::new(FailureKind::Invalid, format!("`{name}` is not UTF-8 text")))?;
+    let text = String::from_utf8(text).map_err(|error| not_text(&name, error.as_bytes()))?;
     let (context, ignore) = build.open(&folder, path.as_deref())?;
     Ok(Recipe { name, text, context, ignore, folder })
+}
+
+/// The parser finds the byte that is no text; it is shown in what can be read of the line.
+fn not_text(name: &str, bytes: &[u8]) -> Failure {
+    let diagnostics = kiln_grammar::parse(name, bytes).err().unwrap_or_default();
+    mistakes(name, &String::from_utf8_lossy(bytes), &diagnostics)
 }
 
 /// The Dockerfile's shown name, its bytes, and its path when it has one.

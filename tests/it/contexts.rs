@@ -120,7 +120,7 @@ fn a_downloaded_archive_or_dockerfile_is_a_context() {
     assert_eq!(read(&files(&kiln, &server.url("/Dockerfile"), &[]), "one"), "one\n");
     fails(&kiln, &server.url("/hostile"), &[], &["leads out of it"]);
     fails(&kiln, &server.url("/linked"), &[], &["there is no Dockerfile"]);
-    fails(&kiln, &server.url("/binary"), &[], &["is not UTF-8 text"]);
+    fails(&kiln, &server.url("/binary"), &[], &["is not valid UTF-8"]);
     fails(&kiln, &server.url("/page"), &[], &["unknown instruction"]);
     fails(&kiln, &server.url("/no"), &[], &["404 Not Found"]);
 

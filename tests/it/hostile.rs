@@ -40,6 +40,22 @@ fn all_refused(kiln: &Kiln, cases: &[(&str, &[&str])]) {
 }
 
 #[test]
+fn bytes_that_are_no_text_are_shown_where_they_stand() {
+    if !needs_root("bytes_that_are_no_text_are_shown_where_they_stand") {
+        return;
+    }
+    let kiln = Kiln::empty();
+    let context = kiln.context(&[("x", "")]);
+    std::fs::write(context.join("Dockerfile"), b"FROM scratch\nLABEL a=\xff\n").unwrap();
+    let said = kiln.build(&context, &[]);
+    assert_eq!(said.code, 1);
+    assert!(
+        said.error.contains("Dockerfile:2:9: error: `Dockerfile` is not valid UTF-8: byte 0xff"),
+        "{said}"
+    );
+}
+
+#[test]
 fn bad_dockerfiles_are_refused_with_place_and_hint() {
     if !needs_root("bad_dockerfiles_are_refused_with_place_and_hint") {
         return;
