@@ -33,9 +33,7 @@ pub fn check(
 ) -> Checked {
     let bases = Bases::new();
     let mut lowering = looked_at(tree, &bases, parameters, find, true);
-    lowering.warn_of_unused_args();
-    lowering.warn_of_unused_contexts();
-    lowering.errors.extend(tree.checks.verdict(&lowering.all_warnings()));
+    lowering.end();
     Checked { found: lowering.mistakes(), unknown: lowering.unknown }
 }
 
@@ -121,10 +119,7 @@ fn looked_at<'a>(
 ) -> Lowering<'a> {
     let mut lowering = Lowering::new(tree, bases, parameters);
     lowering.find = Some(find);
-    lowering.refuse_foreign_frontend();
-    lowering.refuse_switches();
-    lowering.evaluate_globals();
-    lowering.check_default_bases();
+    lowering.begin();
     match lowering.target() {
         Some(target) if !all || parameters.target.is_some() => drop(lowering.stages(target)),
         Some(_) => (0..tree.stages.len()).for_each(|index| drop(lowering.stage(index))),

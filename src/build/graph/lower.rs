@@ -138,10 +138,7 @@ pub(super) enum Stop {
 /// Lowers `tree`, or names the bases that have to be known first, or gives every mistake found.
 pub fn lower(tree: &Dockerfile, bases: &Bases, parameters: &Parameters) -> Result<Lowered, Vec<Diagnostic>> {
     let mut lowering = Lowering::new(tree, bases, parameters);
-    lowering.refuse_foreign_frontend();
-    lowering.refuse_switches();
-    lowering.evaluate_globals();
-    lowering.check_default_bases();
+    lowering.begin();
     let target = lowering.target();
     let done = target.filter(|index| lowering.stages(*index));
     if !lowering.errors.is_empty() {
@@ -151,9 +148,7 @@ pub fn lower(tree: &Dockerfile, bases: &Bases, parameters: &Parameters) -> Resul
         return Ok(Lowered::Missing(lowering.missing));
     }
     let index = done.expect("a target without errors and missing bases was lowered");
-    lowering.warn_of_unused_args();
-    lowering.warn_of_unused_contexts();
-    lowering.errors.extend(tree.checks.verdict(&lowering.all_warnings()));
+    lowering.end();
     if !lowering.errors.is_empty() {
         return Err(lowering.mistakes());
     }
@@ -222,7 +217,23 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    pub(super) fn evaluate_globals(&mut self) {
+    /// Does what comes before the first stage.
+    pub(super) fn begin(&mut self) {
+        self.refuse_foreign_frontend();
+        self.refuse_switches();
+        self.evaluate_globals();
+        self.check_default_bases();
+    }
+
+    /// Does what comes after the last one: what nothing uses is told, and `# check=error=true` is obeyed.
+    pub(super) fn end(&mut self) {
+        self.warn_of_unused_args();
+        self.warn_of_unused_contexts();
+        let verdict = self.tree.checks.verdict(&self.all_warnings());
+        self.errors.extend(verdict);
+    }
+
+    fn evaluate_globals(&mut self) {
         for (name, value) in self.platform.clone() {
             let value = self.build_arg(&name).unwrap_or(value);
             self.globals.declare(&name, Some(value));

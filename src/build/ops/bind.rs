@@ -38,7 +38,6 @@ pub(crate) fn bind(
                 name: vertex.name.clone(),
                 named_by_content: vertex.reads.iter().map(|read| named_by_content(read, graph)).collect(),
                 store: store.clone(),
-                plain: Arc::default(),
             }),
             OpSpec::Copy(spec) => Arc::new(CopyOp {
                 spec: Arc::new(spec.clone()),

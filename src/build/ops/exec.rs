@@ -10,7 +10,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ignore::WalkBuilder;
 use kiln_cache::key::KeyBuilder;
@@ -48,8 +48,6 @@ pub(super) struct Exec {
     /// For each of the reads: whether its result id already stands for its bytes.
     pub(super) named_by_content: Vec<bool>,
     pub(super) store: Store,
-    /// What [`programs::are_plain`] said of which rootfs.
-    pub(super) plain: Arc<Mutex<Option<(Digest, bool)>>>,
 }
 
 impl Op for Exec {
@@ -105,9 +103,10 @@ impl Exec {
         for (name, value) in &spec.env {
             key = key.field(&format!("env {name}"), value);
         }
-        let args = spec.unread_env.iter().filter(|_| !self.relies_on_plain_programs(&inputs[0]));
-        for (name, value) in args {
-            key = key.field(&format!("env {name}"), value);
+        if !self.relies_on_plain_programs(&inputs[0]) {
+            for (name, value) in &spec.unread_env {
+                key = key.field(&format!("env {name}"), value);
+            }
         }
         for (name, address) in &spec.add_hosts {
             key = key.field(&format!("host {name}"), address);
@@ -168,16 +167,8 @@ impl Exec {
 
     /// Tells whether ARGs that the step's text can't read are read by nobody else.
     fn relies_on_plain_programs(&self, rootfs: &Outcome) -> bool {
-        let Some(relied) = &self.spec.relies_on else { return false };
-        let mut known = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
-        match *known {
-            Some((id, plain)) if id == rootfs.id => plain,
-            _ => {
-                let plain = programs::are_plain(relied, rootfs, &self.store);
-                *known = Some((rootfs.id, plain));
-                plain
-            }
-        }
+        let relied = self.spec.relies_on.as_ref();
+        relied.is_some_and(|relied| programs::are_plain(relied, rootfs, &self.store))
     }
 
     /// Two blocking calls, with the output between them: a change of threads costs as much as a mount.
