@@ -17,12 +17,14 @@ mod op;
 mod task;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::sync::Arc;
 
 use kiln_cache::{Lease, SnapshotId, Store};
 
 pub use op::{Context, Executed, Key, Op, OpError, OpFuture};
+pub use witness::{Blind, Witness};
 
 use crate::api::{Event, Events, StepId, StepOutcome};
 
@@ -65,6 +67,7 @@ pub struct Solver {
     no_cache: bool,
     in_flight: dashmap::DashMap<kiln_cache::Digest, Arc<tokio::sync::Mutex<()>>>,
     slots: tokio::sync::Semaphore,
+    witness: Arc<dyn Witness>,
 }
 
 impl Solver {
@@ -79,7 +82,14 @@ impl Solver {
             no_cache,
             in_flight: dashmap::DashMap::new(),
             slots,
+            witness: Arc::new(Blind),
         }
+    }
+
+    /// Tells `witness` what runs.
+    #[must_use]
+    pub fn with_witness(self, witness: Arc<dyn Witness>) -> Self {
+        Self { witness, ..self }
     }
 
     /// Looks every vertex up whose inputs are known; `None` marks those that have to run.

@@ -127,6 +127,8 @@ impl Solver {
                 Failure::new(FailureKind::System, "a layer that this step needs was removed meanwhile");
             return Err(Box::new(failure.hint("run the build again")));
         }
+        let op = &self.nodes[vertex].op;
+        self.witness.runs(vertex, &op.cheap_key(inputs), inputs);
         Ok(Some(Claim::Run(lock)))
     }
 
@@ -202,7 +204,12 @@ impl Solver {
         let solver = Arc::clone(self);
         let unchanged = blocking::run("record step", move || {
             let op = solver.nodes[vertex].op.as_ref();
-            lookup::record(op, (&cheap, &inputs), &executed.key, &executed.outcome, &solver.store)
+            let recorded =
+                lookup::record(op, (&cheap, &inputs), &executed.key, &executed.outcome, &solver.store);
+            if recorded.is_ok() {
+                solver.witness.ran(vertex, &executed.key, &executed.outcome);
+            }
+            recorded
         })
         .await?;
         if let Some(step) = node.step {
