@@ -35,7 +35,7 @@ pub use history::history;
 pub use import::{Import, import};
 pub use inspect::{familiar, inspect};
 pub use load::{Loaded, from_layout, load};
-pub use pull::{PullStatus, Pulled, Sink, pull};
+pub use pull::{PullStatus, Pulled, Remote, Sink, Sought, pull, seek};
 pub use push::{Pushed, push};
 pub use remove::{ImageUse, forget, remove};
 pub use save::{ArchiveKind, Saved, save};

@@ -1,7 +1,8 @@
 //! From a registry into the store.
 //!
 //! 1. The name is resolved; an index gives the manifest of the platform.
-//! 2. The config is fetched and checked against the manifest.
+//! 2. The config is fetched and checked against the manifest. A build stops here ([`seek`]) until a step needs the
+//!    layers.
 //! 3. At most four layers at a time are downloaded, verified and unpacked as they come ([`ingest`]).
 //!    A layer whose diffID has a snapshot already isn't fetched. Two pulls, also of two processes, don't
 //!    fetch one layer twice.
@@ -92,6 +93,44 @@ struct Pull {
     sink: Sink,
 }
 
+/// An image that was looked for at its registry.
+#[derive(Debug)]
+pub enum Sought {
+    /// Just this image is in the store already, and has its names.
+    Here(Pulled),
+    /// Its config is here; its layers can be brought.
+    There(Box<Remote>),
+}
+
+/// An image at its registry: what it is, without its layers.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    reference: Reference,
+    /// What the registry gave for the name: of an index, when it is one.
+    digest: Digest,
+    manifest: Resolved,
+    parsed: ImageManifest,
+    id: Digest,
+    config: ImageConfig,
+}
+
+impl Remote {
+    /// Returns the id that the image has in the store.
+    pub fn id(&self) -> Digest {
+        self.id
+    }
+
+    /// Returns its config.
+    pub fn config(&self) -> &ImageConfig {
+        &self.config
+    }
+
+    /// Brings the layers and names the image; `lease` keeps its parts.
+    pub async fn bring(&self, store: &Store, client: &Client, lease: &Lease, sink: &Sink) -> Result<Pulled> {
+        Pull::new(store, client, &self.reference, lease, sink).bring(self).await
+    }
+}
+
 /// Pulls the image that `reference` names for `platform`; `lease` keeps its parts.
 pub async fn pull(
     store: &Store,
@@ -101,37 +140,66 @@ pub async fn pull(
     lease: &Lease,
     sink: &Sink,
 ) -> Result<Pulled> {
-    let pull = Pull {
-        store: store.clone(),
-        client: client.clone(),
-        reference: reference.clone(),
-        lease: lease.clone(),
-        sink: sink.clone(),
-    };
-    pull.run(platform).await
+    let pull = Pull::new(store, client, reference, lease, sink);
+    match pull.seek(platform).await? {
+        Sought::Here(pulled) => Ok(pulled),
+        Sought::There(remote) => pull.bring(&remote).await,
+    }
+}
+
+/// Asks the registry what `reference` is for `platform`, without fetching layers.
+pub async fn seek(
+    store: &Store,
+    client: &Client,
+    reference: &Reference,
+    platform: &Platform,
+    lease: &Lease,
+) -> Result<Sought> {
+    Pull::new(store, client, reference, lease, &Sink::none()).seek(platform).await
 }
 
 impl Pull {
-    async fn run(&self, platform: &Platform) -> Result<Pulled> {
+    fn new(store: &Store, client: &Client, reference: &Reference, lease: &Lease, sink: &Sink) -> Self {
+        Self {
+            store: store.clone(),
+            client: client.clone(),
+            reference: reference.clone(),
+            lease: lease.clone(),
+            sink: sink.clone(),
+        }
+    }
+
+    async fn seek(&self, platform: &Platform) -> Result<Sought> {
         let resolved = self.client.resolve(&self.reference).await?;
-        let pinned = self.reference.with_digest(resolved.digest).to_string();
+        let pinned = self.pinned(resolved.digest);
         if let Some(image) = self.known(&pinned, platform)? {
             let status = self.name(&image, &pinned)?;
-            return Ok(Pulled { image, digest: resolved.digest, status });
+            return Ok(Sought::Here(Pulled { image, digest: resolved.digest, status }));
         }
         let manifest = self.manifest(&resolved, platform).await?;
         let parsed = self.parse_manifest(&manifest)?;
         let (id, config) = self.config(&parsed, platform).await?;
-        let chain = self.layers(&parsed, &config).await?;
+        let (reference, digest) = (self.reference.clone(), resolved.digest);
+        Ok(Sought::There(Box::new(Remote { reference, digest, manifest, parsed, id, config })))
+    }
+
+    async fn bring(&self, remote: &Remote) -> Result<Pulled> {
+        let Remote { manifest, parsed, id, config, digest, .. } = remote;
+        let chain = self.layers(parsed, config).await?;
         self.store.put_blob(&manifest.bytes, &self.lease)?;
         let created = config.created.as_deref().and_then(unix_seconds).unwrap_or(0);
         let size = size(&self.store, &chain)?;
-        self.store.put_image(&NewImage { id, manifest: Some(manifest.digest), chain, size, created })?;
-        let image = self.store.image(&id)?.ok_or(Error::Cancelled)?;
-        let status = self.name(&image, &pinned)?;
+        self.store.put_image(&NewImage { id: *id, manifest: Some(manifest.digest), chain, size, created })?;
+        let image = self.store.image(id)?.ok_or(Error::Cancelled)?;
+        let status = self.name(&image, &self.pinned(*digest))?;
         // Read again, now with its names.
-        let image = self.store.image(&id)?.unwrap_or(image);
-        Ok(Pulled { image, digest: resolved.digest, status })
+        let image = self.store.image(id)?.unwrap_or(image);
+        Ok(Pulled { image, digest: *digest, status })
+    }
+
+    /// The name that will mean the same for ever.
+    fn pinned(&self, digest: Digest) -> String {
+        self.reference.with_digest(digest).to_string()
     }
 
     /// Returns the image that was pulled under this digest before, if it is whole and of the platform.
