@@ -10,13 +10,18 @@ use crate::api::{Failure, FailureKind};
 /// Without it, reading a whole context to look it up can't find anything: it is copied and keyed in one pass.
 const CONTENT_SEEN: &str = "content-seen";
 
-/// Looks `op` up. Blocking; reads only, but for the cheap key of a closed op whose content was found.
-pub(super) fn find(op: &dyn Op, inputs: &[Outcome], store: &Store) -> Result<Option<Outcome>, OpError> {
+/// Looks `op` up, and tells under which key it was found. Blocking; reads only, but for the cheap key of a closed
+/// op whose content was found.
+pub(super) fn find(
+    op: &dyn Op,
+    inputs: &[Outcome],
+    store: &Store,
+) -> Result<Option<(Digest, Outcome)>, OpError> {
     let cheap = op.cheap_key(inputs);
     if op.is_closed()
         && let Some(record) = store.record(&cheap.digest).map_err(store_error)?
     {
-        return Ok(Some(outcome(record)));
+        return Ok(Some((cheap.digest, outcome(record))));
     }
     if store.note(CONTENT_SEEN, &op.family(inputs).hex()).map_err(store_error)?.is_none() {
         return Ok(None);
@@ -27,7 +32,7 @@ pub(super) fn find(op: &dyn Op, inputs: &[Outcome], store: &Store) -> Result<Opt
         // The next look-up reads nothing. A record that can't be written costs that reading, no more.
         let _ = store.put_record(&[cheap.digest], &record);
     }
-    Ok(Some(outcome(record)))
+    Ok(Some((content.digest, outcome(record))))
 }
 
 /// Records what an execution gave under its own key and, for a closed op, under the cheap one.

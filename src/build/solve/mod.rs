@@ -99,7 +99,7 @@ impl Solver {
             let inputs: Option<Vec<Outcome>> =
                 node.inputs.iter().map(|input| found[*input].clone()).collect();
             let outcome = match inputs {
-                Some(inputs) => self.lookup(node, &inputs).map_err(|error| Stopped { vertex, error })?,
+                Some(inputs) => self.lookup(vertex, &inputs).map_err(|error| Stopped { vertex, error })?,
                 None => None,
             };
             if let (Some(step), Some(_)) = (node.step, &outcome) {
@@ -116,13 +116,19 @@ impl Solver {
         Ok(layers.is_empty() || self.lease.hold(&layers).map_err(lookup::store_error)?)
     }
 
-    fn lookup(&self, node: &Node, inputs: &[Outcome]) -> Result<Option<Outcome>, OpError> {
-        if let Some(outcome) = node.op.known(inputs) {
+    fn lookup(&self, vertex: usize, inputs: &[Outcome]) -> Result<Option<Outcome>, OpError> {
+        let op = self.nodes[vertex].op.as_ref();
+        if let Some(outcome) = op.known(inputs) {
+            self.witness.has(vertex, None, &outcome);
             return Ok(Some(outcome));
         }
         if self.no_cache {
             return Ok(None);
         }
-        lookup::find(node.op.as_ref(), inputs, &self.store)
+        let found = lookup::find(op, inputs, &self.store)?;
+        Ok(found.map(|(key, outcome)| {
+            self.witness.has(vertex, Some(&key), &outcome);
+            outcome
+        }))
     }
 }

@@ -72,6 +72,7 @@ impl Solver {
             inputs.push(cells[*input].wait().await.clone());
         }
         if let Some(outcome) = node.op.known(&inputs) {
+            self.witness.has(vertex, None, &outcome);
             return Ok(outcome);
         }
         let cheap = node.op.cheap_key(&inputs);
@@ -117,7 +118,7 @@ impl Solver {
         let Some(lock) = self.store.try_lock_key(key).map_err(lookup::store_error)? else { return Ok(None) };
         // What another build made is held by this one before its maker ends and a prune comes;
         // what went away already is made again.
-        if let Some(outcome) = self.lookup(&self.nodes[vertex], inputs)?
+        if let Some(outcome) = self.lookup(vertex, inputs)?
             && self.hold([&outcome])?
         {
             return Ok(Some(Claim::Found(outcome)));
@@ -206,8 +207,10 @@ impl Solver {
             let op = solver.nodes[vertex].op.as_ref();
             let recorded =
                 lookup::record(op, (&cheap, &inputs), &executed.key, &executed.outcome, &solver.store);
-            if recorded.is_ok() {
-                solver.witness.ran(vertex, &executed.key, &executed.outcome);
+            match &recorded {
+                Ok(true) => solver.witness.has(vertex, Some(&executed.key.digest), &executed.outcome),
+                Ok(false) => solver.witness.ran(vertex, &executed.key, &executed.outcome),
+                Err(_) => {}
             }
             recorded
         })

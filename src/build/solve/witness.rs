@@ -1,15 +1,26 @@
 //! Who is told what runs, and can say why.
 
+use kiln_cache::Digest;
+
 use super::{Key, Outcome};
 
-/// Is told of every vertex that executes. Both calls may block: they are made off the async threads.
+/// Is told of every vertex that has a result or executes. All calls may block: they are made off the async threads.
 pub trait Witness: Send + Sync {
+    /// `vertex` has `outcome` without a change: found under `key`, or following from its inputs alone.
+    ///
+    /// Told while a build looks everything up: a build that runs nothing has time for nothing else.
+    fn has(&self, vertex: usize, key: Option<&Digest>, outcome: &Outcome) {
+        let _ = (vertex, key, outcome);
+    }
+
     /// `vertex` is about to execute on `inputs`: nothing that could be used is recorded for it.
     fn runs(&self, vertex: usize, cheap: &Key, inputs: &[Outcome]) {
         let _ = (vertex, cheap, inputs);
     }
 
     /// `vertex` has executed, and `outcome` is recorded under `key`, the key of what it really read.
+    ///
+    /// One that found out that nothing has changed didn't run for its user: that is [`has`](Self::has).
     fn ran(&self, vertex: usize, key: &Key, outcome: &Outcome) {
         let _ = (vertex, key, outcome);
     }
