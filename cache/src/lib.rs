@@ -10,6 +10,7 @@
 //! meta.db              SQLite: what exists, in which state, and who needs it
 //! blobs/sha256/<hex>   configs, manifests, layers as pulled or pushed
 //! snapshots/<id>/fs    the files of one layer in overlay form, never changed after their commit
+//! snapshots/<id>/files what a copied layer was made of, see `file_list`
 //! empty/               the lower of an empty chain
 //! leases/<id>          held by flock while a process needs what it names in meta.db
 //! inflight/<3 hex>     locks of keys in work, never unlinked
@@ -36,6 +37,7 @@ mod blob;
 mod cache_mount;
 mod digest;
 mod error;
+mod file_list;
 mod flush;
 mod gc;
 mod id;
@@ -54,6 +56,7 @@ pub use blob::{Blob, BlobWriter, VerifyingReader};
 pub use cache_mount::{CacheMount, CacheMountRequest, Sharing};
 pub use digest::{Digest, Hasher, ParseDigestError};
 pub use error::{Error, Result};
+pub use file_list::{FileEntry, FileKind, FileList};
 pub use gc::{Sweep, Swept};
 pub use id::{ParseSnapshotIdError, SnapshotId};
 pub use image::{Image, NewImage};

@@ -166,7 +166,7 @@ fn padded(boot: &str) -> [u8; BOOT_BYTES] {
 }
 
 /// Mixes eight bytes at a time (multiply, rotate); the length enters last.
-fn checksum(bytes: &[u8]) -> u64 {
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(FACTOR).rotate_left(29);
     let (words, rest) = bytes.as_chunks::<8>();

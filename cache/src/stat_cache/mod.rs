@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+pub(crate) use self::format::checksum;
 use self::format::{Entry, Table};
 use self::trust::Trust;
 use crate::lock::Claim;
