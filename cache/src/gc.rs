@@ -162,7 +162,8 @@ impl Store {
     }
 }
 
-fn folder(kind: Kind) -> &'static str {
+/// Returns where the files of a kind are.
+pub(crate) fn folder(kind: Kind) -> &'static str {
     match kind {
         Kind::Snapshot => "snapshots",
         Kind::Blob => "blobs/sha256",

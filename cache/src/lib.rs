@@ -35,6 +35,7 @@
 
 mod blob;
 mod cache_mount;
+mod check;
 mod digest;
 mod error;
 mod file_list;
@@ -54,6 +55,7 @@ mod trash;
 
 pub use blob::{Blob, BlobWriter, VerifyingReader};
 pub use cache_mount::{CacheMount, CacheMountRequest, Sharing};
+pub use check::{Fault, Inventory, Repaired, Severity, Subject};
 pub use digest::{Digest, Hasher, ParseDigestError};
 pub use error::{Error, Result};
 pub use file_list::{FileEntry, FileKind, FileList};

@@ -10,6 +10,7 @@ mod failure;
 mod image;
 mod outline;
 mod remote;
+mod system;
 
 pub use build::{
     Allow, BuildOutcome, BuildRequest, ContextModes, ContextSource, DockerfileSource, Layout, NamedContext,
@@ -25,6 +26,7 @@ pub use failure::{Excerpt, Failure, FailureKind};
 pub use image::{HistoryRow, ImageInfo, PruneReport, PruneRequest, Pulled, Pushed, Removed};
 pub use outline::{AskedFor, Outline, OutlineArg, Target, Targets};
 pub use remote::{Checksum, GitSource, HashAlgorithm, HttpSource, RemoteSource, is_commit, without_password};
+pub use system::{Problem, Repairs, SystemCheckReport, SystemCheckRequest};
 
 use std::path::PathBuf;
 

@@ -137,6 +137,8 @@ pub(crate) static COMMANDS: &[Entry] = &[
         c::prune::PruneSome, c::prune::containers, not_yet: &["--filter"]),
     entry!(Grouped, "builder prune", "Remove build cache", "[OPTIONS]",
         c::prune::Prune, c::prune::cache, not_yet: &["--filter", "--keep-storage", "--max-used-space"]),
+    entry!(Grouped, "system check", "Verify all that the store holds, and look for what was left on the machine",
+        "[OPTIONS]", c::system_check::SystemCheck, c::system_check::run),
 ];
 
 /// The groups, as docker has them.
@@ -153,7 +155,7 @@ pub(crate) static GROUPS: &[Group] = &[
         ("load", "load"), ("ls", "images"), ("list", "images"), ("prune", "image prune"), ("pull", "pull"),
         ("push", "push"), ("rm", "rmi"), ("remove", "rmi"), ("save", "save"), ("tag", "tag"),
     ] },
-    Group { name: "system", about: "Manage kiln", verbs: &[("prune", "prune")] },
+    Group { name: "system", about: "Manage kiln", verbs: &[("check", "system check"), ("prune", "prune")] },
 ];
 
 /// Commands of docker that kiln hasn't yet: refused by name.

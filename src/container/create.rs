@@ -52,13 +52,7 @@ impl Containers {
             config,
             state: State::default(),
         };
-        // The pin comes first: a container is never there without what it stands on.
-        if !store.pin(&record.owner(), &record.chain)? {
-            let message = format!("the layers of image `{}` are gone from the store", request.image);
-            return Err(Error::Invalid { message });
-        }
-        let top = store.overlay(image.chain, None).lowers.into_iter().next();
-        let made = self.add(&mut record, request.name.as_deref(), top.as_deref());
+        let made = self.add(store, &mut record, request.name.as_deref());
         if let Err(error) = made {
             let _ = store.unpin(&record.owner());
             self.remove_volumes(&record, true);
@@ -68,8 +62,15 @@ impl Containers {
     }
 
     /// Makes the folder and takes the name; nothing is left when that fails.
-    fn add(&self, record: &mut Record, name: Option<&str>, top: Option<&Path>) -> Result<()> {
+    fn add(&self, store: &Store, record: &mut Record, name: Option<&str>) -> Result<()> {
+        // Under this lock a pin without a container is one that a killed kiln left.
         let _names = self.lock_names()?;
+        // The pin comes first: a container is never there without what it stands on.
+        if !store.pin(&record.owner(), &record.chain)? {
+            let message = format!("the layers of image `{}` are gone from the store", record.image);
+            return Err(Error::Invalid { message });
+        }
+        let top = store.overlay(&record.chain, None).lowers.into_iter().next();
         let name = match name {
             Some(name) => self.free_name(name)?.to_owned(),
             None => self.made_up_name()?,
@@ -81,7 +82,7 @@ impl Containers {
                 let path = folder.join(part);
                 std::fs::create_dir(&path).at("create", &path)?;
             }
-            like(&folder.join("upper"), top)?;
+            like(&folder.join("upper"), top.as_deref())?;
             record.write(&folder)?;
             let link = self.name_path(&record.name);
             std::os::unix::fs::symlink(&record.id, &link).at("create", &link)

@@ -24,6 +24,18 @@ impl Containers {
         Ok(())
     }
 
+    /// Tells whether container `id` is there, or on its way out.
+    pub fn knows(&self, id: &str) -> Result<bool> {
+        if self.folder(id).exists() {
+            return Ok(true);
+        }
+        if !self.folder.exists() {
+            return Ok(false);
+        }
+        let _names = self.lock_names()?;
+        Ok(self.folder(id).exists() || self.folder.join("removed").join(id).exists())
+    }
+
     /// Does what its remover would have done next.
     fn finish_removal(&self, store: &Store, folder: &Path, id: &str) -> Result<()> {
         store.unpin(&owner(id))?;

@@ -22,6 +22,7 @@ mod import;
 mod inspect_container;
 mod inspect_image;
 mod kill;
+mod leftovers;
 mod load;
 mod logs;
 mod outfile;
@@ -36,6 +37,7 @@ mod run;
 mod save;
 mod start;
 mod stop;
+mod system_check;
 mod tag;
 mod wait;
 

@@ -12,6 +12,7 @@
 //! name appears only when all that it needs is in the store. Nothing here runs a process or mounts.
 
 mod assemble;
+mod check;
 mod error;
 mod export;
 mod find;
@@ -28,6 +29,7 @@ mod remove;
 mod save;
 
 pub use assemble::{Assembly, assemble, compute_diff, diffs};
+pub use check::{check_image, check_snapshot};
 pub use error::{Error, Result};
 pub use export::{export_dir, export_tar};
 pub use find::{by_reference, config, find, lookup};

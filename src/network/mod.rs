@@ -26,6 +26,7 @@
 
 mod addresses;
 mod files;
+mod leftovers;
 mod link;
 mod netlink;
 mod nft;
@@ -401,14 +402,13 @@ fn read_record(bytes: &[u8]) -> Option<Ipv4Net> {
 ///
 /// What can't be removed stays; it is in nobody's way but by its subnet.
 fn remove_orphans(host: &mut Socket) {
-    for (index, bridge, owner) in link::owned(host).unwrap_or_default() {
-        let gone = Path::new(&owner).is_absolute() && !Path::new(&owner).exists();
-        if bridge.starts_with(OTHER_BRIDGE) && gone && link::remove(host, index).is_ok() {
+    for (index, bridge) in leftovers::orphans(host) {
+        if link::remove(host, index).is_ok() {
             let filter = Socket::netfilter().and_then(|mut socket| {
                 nft::forget_foreign_drops(&mut socket, &bridge)?;
                 nft::remove(&mut socket, &bridge)
             });
-            tracing::debug!(bridge, owner, ok = filter.is_ok(), "removed the bridge of a store that is gone");
+            tracing::debug!(bridge, ok = filter.is_ok(), "removed the bridge of a store that is gone");
         }
     }
 }

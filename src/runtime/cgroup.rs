@@ -55,6 +55,13 @@ fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     mountinfo.lines().filter_map(parse).collect()
 }
 
+/// Returns the folder that is kiln's in each hierarchy, where there is one.
+pub(super) fn our_folders() -> Vec<PathBuf> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let folders = hierarchies(&mountinfo).into_iter().map(|hierarchy| hierarchy.mount_point.join(OURS));
+    folders.filter(|folder| folder.is_dir()).collect()
+}
+
 fn find<'a>(all: &'a [Hierarchy], controller: &str) -> Option<&'a Hierarchy> {
     let has = |hierarchy: &&Hierarchy| {
         (hierarchy.v1.as_ref()).is_some_and(|names| names.iter().any(|name| name == controller))

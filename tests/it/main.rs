@@ -36,4 +36,5 @@ mod run_mounts;
 mod runtime;
 mod secrets;
 mod support;
+mod system_check;
 mod tree;

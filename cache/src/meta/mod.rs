@@ -6,6 +6,7 @@
 //! command; it is kept short instead, since the first connection of a process reads it whole.
 
 mod blobs;
+mod check;
 mod collect;
 mod images;
 mod leases;
@@ -24,6 +25,7 @@ use rusqlite::{
     TransactionBehavior,
 };
 
+pub(crate) use check::RawRecord;
 pub(crate) use collect::{Dying, Kind};
 pub(crate) use images::ImageRow;
 

@@ -142,6 +142,26 @@ impl StatCache {
 }
 
 impl Store {
+    /// Returns the stat caches that nobody will read: those of other boots, and damaged ones.
+    pub(crate) fn odd_stat_caches(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.path("stat");
+        let mut odd = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
+            let path = entry.map_err(Error::io("read", &folder))?.path();
+            let Ok(bytes) = fs::read(&path) else { continue };
+            if Table::decode(bytes, self.boot()).is_none() {
+                odd.push(path);
+            }
+        }
+        Ok(odd)
+    }
+
+    /// Removes them.
+    pub(crate) fn drop_odd_stat_caches(&self) -> Result<()> {
+        self.odd_stat_caches()?.into_iter().for_each(|path| drop(fs::remove_file(path)));
+        Ok(())
+    }
+
     /// Removes the stat caches of other boots, which nobody will read.
     pub(crate) fn drop_old_stat_caches(&self) -> Result<()> {
         let folder = self.path("stat");

@@ -29,6 +29,7 @@ pub(crate) mod save;
 mod spool;
 pub(crate) mod start;
 pub(crate) mod stop;
+pub(crate) mod system_check;
 pub(crate) mod tag;
 pub(crate) mod version;
 pub(crate) mod wait;

@@ -15,7 +15,7 @@ pub use error::LayerError;
 pub use pack::{TAR_VERSION, diff_id, tar, tar_merged};
 pub(super) use unpack::clean;
 pub use unpack::{Unpacked, Whiteouts, unpack, unpack_with};
-pub use walk::{Node, flatten};
+pub use walk::{Node, flatten, visit};
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{self as unix, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -76,6 +76,14 @@ pub fn flatten(
     visit: &mut dyn FnMut(&Node<'_>) -> Result<(), LayerError>,
 ) -> Result<(), LayerError> {
     walk(dirs, Markers::Apply, visit)
+}
+
+/// Visits what is in the folder of one layer, markers too.
+pub fn visit(
+    dir: &Path,
+    visit: &mut dyn FnMut(&Node<'_>) -> Result<(), LayerError>,
+) -> Result<(), LayerError> {
+    walk(&[dir.to_owned()], Markers::Show, visit)
 }
 
 pub(super) fn walk(

@@ -1,0 +1,70 @@
+//! What kiln left on the machine outside of the store: mounts, cgroups, links and packet filters without an owner,
+//! and what containers that are gone keep in the store.
+
+use std::path::Path;
+
+use kiln_cache::Store;
+
+use super::Engine;
+use super::containers::failure;
+use crate::api::{Failure, FailureKind, Problem};
+use crate::network::Networks;
+use crate::runtime;
+
+/// What helps against them.
+const REMEDY: &str = "`kiln system check --repair` removes it";
+
+/// Looks for what no process and no container owns; `pins` are the owners that the store knows.
+pub(super) fn of_machine(engine: &Engine, store: &Store, pins: &[String]) -> Result<Vec<Problem>, Failure> {
+    let mut problems = Vec::new();
+    let mut tell = |kind: &'static str, name: String, problem: &str| {
+        let problem = problem.to_owned();
+        problems.push(Problem { damage: false, kind, name, problem, remedy: REMEDY.to_owned() });
+    };
+    for owner in forsaken_pins(engine, pins)? {
+        let id = owner.trim_start_matches("container:").chars().take(12).collect();
+        tell("container", id, "is gone, and the store still keeps its layers");
+    }
+    for mount in runtime::stale_mounts(store.root()) {
+        tell("mount", mount.display().to_string(), "belongs to no step that runs");
+    }
+    for cgroup in runtime::stale_cgroups() {
+        tell("cgroup", cgroup.display().to_string(), "has no process");
+    }
+    for (kind, name) in networks(store).leftovers().map_err(system)? {
+        tell(kind, name, "belongs to nobody");
+    }
+    Ok(problems)
+}
+
+/// Removes what [`of_machine`] finds.
+pub(super) fn remove(engine: &Engine, store: &Store) -> Result<(), Failure> {
+    let (inventory, _) = store.check_rows(true).map_err(crate::image::Error::from)?;
+    for owner in forsaken_pins(engine, &inventory.pins)? {
+        store.unpin(&owner).map_err(crate::image::Error::from)?;
+    }
+    runtime::remove_stale(store.root());
+    networks(store).remove_leftovers().map_err(system)
+}
+
+/// The owners of pins that are no containers any more. A container is pinned while it is being made: its folder
+/// is there by then.
+fn forsaken_pins(engine: &Engine, pins: &[String]) -> Result<Vec<String>, Failure> {
+    let mut forsaken = Vec::new();
+    for owner in pins {
+        if let Some(id) = owner.strip_prefix("container:")
+            && !engine.containers().knows(id).map_err(failure)?
+        {
+            forsaken.push(owner.clone());
+        }
+    }
+    Ok(forsaken)
+}
+
+fn networks(store: &Store) -> Networks {
+    Networks::new(&Path::new(store.root()).join("networks"))
+}
+
+fn system(error: crate::network::Error) -> Failure {
+    Failure::from_error(FailureKind::System, &error)
+}

@@ -1,0 +1,339 @@
+//! `kiln system check`: each kind of damage is planted, found and repaired, and a healthy store is clean.
+
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::binary::{Kiln, Ran, busybox_tar, names};
+use crate::support::needs_root;
+
+/// A store with a base, an image of two layers on it, and one that nobody named.
+fn built() -> Kiln {
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[
+        (
+            "Dockerfile",
+            "FROM busybox\nCOPY a sub /\nRUN mkdir /d && ln /a /d/link && echo r > /r && rm /etc/group\n",
+        ),
+        ("a", &"content\n".repeat(1000)),
+        ("sub/b", "b"),
+    ]);
+    kiln.build(&context, &["-t", "built"]).ok();
+    kiln.settle();
+    kiln
+}
+
+fn check(kiln: &Kiln, words: &[&str]) -> (Ran, Value) {
+    let words: Vec<&str> = ["system", "check", "--format", "json"].iter().chain(words).copied().collect();
+    let ran = kiln.run(&words);
+    let report = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran}"));
+    (ran, report)
+}
+
+/// Asserts that nothing at all is told.
+fn assert_clean(kiln: &Kiln) -> Value {
+    kiln.settle();
+    let (ran, report) = check(kiln, &[]);
+    assert_eq!((ran.code, &report["problems"]), (0, &Value::Array(vec![])), "{ran}");
+    report
+}
+
+/// Asserts that damage of this kind is told with these words, that a repair mends it and that all is well then.
+fn assert_found_and_mended(kiln: &Kiln, kind: &str, words: &str) -> Value {
+    let (ran, report) = check(kiln, &[]);
+    assert_eq!(ran.code, 1, "{ran}");
+    let problems = report["problems"].as_array().unwrap();
+    let is_told = |problem: &&Value| {
+        problem["kind"] == kind
+            && problem["damage"] == true
+            && problem["problem"].as_str().unwrap().contains(words)
+    };
+    assert!(problems.iter().any(|problem| is_told(&problem)), "`{kind}: {words}` is missing in:\n{ran}");
+    let (ran, report) = check(kiln, &["--repair"]);
+    assert_eq!((ran.code, &report["problems"]), (0, &Value::Array(vec![])), "{ran}");
+    assert_clean(kiln);
+    report["repaired"].clone()
+}
+
+/// The image and the base can be made again, whatever was lost.
+fn assert_usable(kiln: &Kiln) {
+    if kiln.ok(&["images", "-q", "busybox"]).is_empty() {
+        kiln.run_with(&["import", "-", "busybox:latest"], &busybox_tar()).ok();
+    }
+    let context = kiln.context(&[("Dockerfile", "FROM busybox\nRUN echo again > /again\n")]);
+    kiln.build(&context, &["-t", "again"]).ok();
+    assert_clean(kiln);
+}
+
+/// The files below a folder of every snapshot that are called `name`.
+fn in_snapshots(kiln: &Kiln, name: &str) -> PathBuf {
+    let all = kiln.root().join("snapshots");
+    let found = names(&all).into_iter().map(|id| all.join(id).join("fs").join(name));
+    found.into_iter().find(|path| path.symlink_metadata().is_ok()).unwrap()
+}
+
+fn largest_blob(kiln: &Kiln) -> PathBuf {
+    let all = kiln.root().join("blobs/sha256");
+    names(&all)
+        .into_iter()
+        .map(|name| all.join(name))
+        .max_by_key(|path| path.metadata().unwrap().len())
+        .unwrap()
+}
+
+fn flip(path: &Path, offset: u64) {
+    let mut file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(offset)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(offset)).unwrap();
+    file.write_all(&[byte[0] ^ 1]).unwrap();
+}
+
+#[test]
+fn a_store_is_clean_after_all_sorts_of_commands() {
+    if !needs_root("a_store_is_clean_after_all_sorts_of_commands") {
+        return;
+    }
+    let kiln = built();
+    let report = assert_clean(&kiln);
+    assert!(report["bytes"].as_u64().unwrap() > 1000, "{report}");
+    assert_eq!((&report["layers"], &report["images"]), (&3.into(), &2.into()), "{report}");
+    let text = kiln.ok(&["system", "check"]);
+    assert!(text.starts_with("checked ") && text.ends_with(": all is well\n"), "{text}");
+    let saved = kiln.scratch().join("saved.tar");
+    kiln.ok(&["save", "built", "-o", saved.to_str().unwrap()]);
+    kiln.ok(&["run", "--rm", "--network", "none", "built", "true"]);
+    kiln.ok(&["create", "--name", "kept", "built", "true"]);
+    kiln.ok(&["start", "kept"]);
+    kiln.ok(&["tag", "built", "other:1"]);
+    assert_clean(&kiln);
+    let failing = kiln.context(&[("Dockerfile", "FROM busybox\nRUN echo x > /x\nRUN false\n")]);
+    assert_eq!(kiln.build(&failing, &[]).code, 1);
+    kiln.ok(&["rm", "-f", "kept"]);
+    kiln.ok(&["rmi", "built", "other:1"]);
+    assert_clean(&kiln);
+    kiln.ok(&["load", "-i", saved.to_str().unwrap()]);
+    assert_clean(&kiln);
+    kiln.ok(&["prune", "-f", "-a"]);
+    let report = assert_clean(&kiln);
+    assert_eq!((&report["layers"], &report["blobs"]), (&0.into(), &0.into()), "{report}");
+    assert!(check(&kiln, &["--quick"]).0.code == 0);
+}
+
+#[test]
+fn damage_of_a_blob_is_found() {
+    if !needs_root("damage_of_a_blob_is_found") {
+        return;
+    }
+    let kiln = built();
+    let blob = largest_blob(&kiln);
+    flip(&blob, 100);
+    assert_eq!(check(&kiln, &["--quick"]).0.code, 0, "its size is right");
+    assert_found_and_mended(&kiln, "blob", "its content is another");
+    assert_usable(&kiln);
+
+    let kiln = built();
+    fs::File::options().write(true).open(largest_blob(&kiln)).unwrap().set_len(10).unwrap();
+    assert_eq!(check(&kiln, &["--quick"]).0.code, 1);
+    assert_found_and_mended(&kiln, "blob", "has 10 bytes instead of");
+
+    let kiln = built();
+    let config = kiln.ok(&["image", "inspect", "-f", "{{.Id}}", "built"]);
+    let hex = config.trim().trim_start_matches("sha256:");
+    fs::remove_file(kiln.root().join("blobs/sha256").join(hex)).unwrap();
+    let repaired = assert_found_and_mended(&kiln, "blob", "its file is gone");
+    assert_eq!(
+        repaired["images"],
+        serde_json::json!(["built:latest"]),
+        "a named image is never dropped silently"
+    );
+    assert_eq!(kiln.ok(&["images", "-q", "built"]), "");
+    assert_usable(&kiln);
+}
+
+#[test]
+fn damage_of_a_layer_is_found() {
+    if !needs_root("damage_of_a_layer_is_found") {
+        return;
+    }
+    type Plant = fn(&Kiln);
+    let plants: [(&str, Plant, &str); 8] = [
+        ("content", |kiln| flip(&in_snapshots(kiln, "a"), 4000), "its files aren't those of the layer"),
+        ("length", |kiln| drop(fs::write(in_snapshots(kiln, "r"), "")), "its files aren't"),
+        ("gone", |kiln| fs::remove_file(in_snapshots(kiln, "b")).unwrap(), "its files aren't"),
+        ("added", |kiln| fs::write(in_snapshots(kiln, "d").join("new"), "").unwrap(), "its files aren't"),
+        (
+            "mode",
+            |kiln| fs::set_permissions(in_snapshots(kiln, "a"), fs::Permissions::from_mode(0o600)).unwrap(),
+            "its files aren't",
+        ),
+        (
+            "owner",
+            |kiln| std::os::unix::fs::chown(in_snapshots(kiln, "d"), Some(7), None).unwrap(),
+            "its files aren't",
+        ),
+        (
+            "folder",
+            |kiln| {
+                let d = in_snapshots(kiln, "d");
+                fs::remove_dir_all(d.parent().unwrap()).unwrap();
+            },
+            "its folder is gone",
+        ),
+        ("base", |kiln| flip(&in_snapshots(kiln, "bin/busybox"), 50_000), "its files aren't"),
+    ];
+    for (what, plant, words) in plants {
+        let kiln = built();
+        plant(&kiln);
+        let repaired = assert_found_and_mended(&kiln, "layer", words);
+        let dropped = repaired["images"].as_array().unwrap();
+        assert!(dropped.contains(&"built:latest".into()), "{what}: {repaired}");
+        assert_eq!(dropped.contains(&"busybox:latest".into()), what == "base", "{repaired}");
+        assert!(repaired["records"].as_u64().unwrap() > 0, "{what}: {repaired}");
+        assert_usable(&kiln);
+    }
+}
+
+#[test]
+fn markers_that_no_layer_may_have_are_found() {
+    if !needs_root("markers_that_no_layer_may_have_are_found") {
+        return;
+    }
+    let kiln = built();
+    fs::write(in_snapshots(&kiln, "d").join(".wh.x"), "").unwrap();
+    assert_found_and_mended(&kiln, "layer", "`.wh.");
+    let kiln = built();
+    let file = in_snapshots(&kiln, "r");
+    let none = rustix::fs::XattrFlags::empty();
+    if rustix::fs::setxattr(&file, "trusted.overlay.metacopy", b"", none).is_ok() {
+        assert_found_and_mended(&kiln, "layer", "cannot read `r`");
+    }
+}
+
+/// Runs SQL on a store's database.
+fn sql(kiln: &Kiln, text: &str) {
+    let store = kiln_cache::Store::open(kiln.root()).unwrap();
+    drop(store);
+    let program =
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.executescript(sys.argv[2]); c.close()";
+    let database = kiln.root().join("meta.db");
+    let mut python = std::process::Command::new("python3");
+    assert!(python.args(["-c", program]).arg(database).arg(text).status().unwrap().success());
+}
+
+#[test]
+fn rows_that_contradict_one_another_are_found() {
+    if !needs_root("rows_that_contradict_one_another_are_found") {
+        return;
+    }
+    for (text, kind, words) in [
+        (
+            "DELETE FROM snapshots WHERE id = (SELECT substr(chain, -16) FROM images WHERE length(chain) > 16)",
+            "image",
+            "isn't in the store",
+        ),
+        (
+            "UPDATE records SET chain = '0123456789abcdef'",
+            "build record",
+            "`0123456789abcdef` isn't in the store",
+        ),
+        ("UPDATE records SET parts = '{'", "build record", "the parts of its key can't be read"),
+        ("UPDATE records SET result = 'x'", "build record", "its result is no digest"),
+        (
+            "DELETE FROM images WHERE id = (SELECT image FROM names WHERE name LIKE '%built%')",
+            "name",
+            "leads to no image",
+        ),
+        ("UPDATE images SET chain = substr(chain, 1, 16)", "image", "its config has 3 layers, and it has 1"),
+        (
+            "DELETE FROM blobs WHERE digest IN (SELECT id FROM images)",
+            "image",
+            "its config isn't in the store",
+        ),
+    ] {
+        let kiln = built();
+        sql(&kiln, text);
+        assert_found_and_mended(&kiln, kind, words);
+        assert_usable(&kiln);
+    }
+}
+
+#[test]
+fn a_damaged_database_is_told() {
+    if !needs_root("a_damaged_database_is_told") {
+        return;
+    }
+    let kiln = built();
+    sql(&kiln, "PRAGMA wal_checkpoint(TRUNCATE)");
+    let database = kiln.root().join("meta.db");
+    let pages = database.metadata().unwrap().len() / 4096;
+    let mut file = fs::File::options().write(true).open(&database).unwrap();
+    for page in 1..pages {
+        file.seek(SeekFrom::Start(page * 4096)).unwrap();
+        file.write_all(&[0xa5; 64]).unwrap();
+    }
+    drop(file);
+    let ran = kiln.run(&["system", "check"]);
+    assert_eq!(ran.code, 1, "{ran}");
+    assert!(format!("{ran}").contains("database"), "{ran}");
+}
+
+#[test]
+fn what_is_left_over_is_no_damage_and_is_removed() {
+    if !needs_root("what_is_left_over_is_no_damage_and_is_removed") {
+        return;
+    }
+    let kiln = built();
+    let root = kiln.root();
+    for place in ["tmp/00000000000000aa/fs", "trash/1/x", "snapshots/00000000000000bb/fs"] {
+        fs::create_dir_all(root.join(place)).unwrap();
+    }
+    let unknown = root.join("blobs/sha256").join("0".repeat(64));
+    for file in [root.join("leases/00000000000000cc"), root.join("stat/odd"), unknown] {
+        fs::write(file, "x").unwrap();
+    }
+    fs::remove_file(root.join("reserve")).unwrap();
+    sql(
+        &kiln,
+        "INSERT INTO pins SELECT 'container:' || id, id FROM snapshots LIMIT 1;
+        INSERT INTO keys VALUES ('00', 9999); INSERT INTO lease_blobs VALUES ('00000000000000dd', '00');
+        INSERT INTO snapshots (id, state) VALUES ('00000000000000ee', 'staging')",
+    );
+    let (ran, report) = check(&kiln, &[]);
+    assert_eq!(ran.code, 0, "{ran}");
+    let told = report["problems"].as_array().unwrap();
+    assert!(told.iter().all(|problem| problem["damage"] == false), "{ran}");
+    for name in ["tmp", "leases", "trash", "snapshots", "blobs", "stat", "reserve", "meta.db"] {
+        assert!(
+            told.iter().any(|problem| problem["kind"] == "leftover" && problem["name"] == name),
+            "{name}: {ran}"
+        );
+    }
+    assert!(told.iter().any(|problem| problem["kind"] == "container"), "{ran}");
+    let (ran, report) = check(&kiln, &["--repair"]);
+    assert_eq!((ran.code, &report["problems"]), (0, &Value::Array(vec![])), "{ran}");
+    assert_clean(&kiln);
+    kiln.ok(&["run", "--rm", "--network", "none", "built", "cat", "/r"]);
+}
+
+#[test]
+fn a_mount_on_a_folder_of_the_store_is_found_and_removed() {
+    if !needs_root("a_mount_on_a_folder_of_the_store_is_found_and_removed") {
+        return;
+    }
+    let kiln = built();
+    let place = kiln.root().join("tmp/00000000000000aa");
+    fs::create_dir_all(&place).unwrap();
+    let none = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("none", &place, "tmpfs", none, None::<&std::ffi::CStr>).unwrap();
+    let (ran, report) = check(&kiln, &[]);
+    let told = report["problems"].as_array().unwrap();
+    assert!(told.iter().any(|problem| problem["kind"] == "mount"), "{ran}");
+    assert_eq!(check(&kiln, &["--repair"]).0.code, 0);
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(place.to_str().unwrap()));
+    assert_clean(&kiln);
+}
