@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 
+use crate::record::now;
 use crate::{Error, Result, SnapshotId, Store};
 
 impl Store {
@@ -56,7 +57,7 @@ impl Store {
             let lost: HashSet<SnapshotId> = tx.lost(self.boot())?.into_iter().collect();
             for (record, chain) in tx.record_chains()? {
                 if chain.0.iter().any(|id| lost.contains(id)) {
-                    tx.drop_record(record)?;
+                    tx.collect_record(record, now())?;
                 }
             }
             tx.drop_loose_records()?;
@@ -75,7 +76,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Digest, NewImage, Record, Snapshot, Sweep};
+    use crate::{Digest, Label, NewImage, Record, Snapshot, Sweep};
 
     const KEY: &[u8] = b"key";
 
@@ -89,7 +90,7 @@ mod tests {
         let id = store.stage(&lease).unwrap().commit(Snapshot::default()).unwrap();
         let chain = [base, &[id]].concat();
         let record = Record { result: Digest::of(name), chain: chain.clone(), created: 0, parts: vec![] };
-        store.put_record(&[Digest::of([KEY, name.as_bytes()].concat())], &record).unwrap();
+        store.put_record(&[Digest::of([KEY, name.as_bytes()].concat())], &record, &Label::default()).unwrap();
         let config = store.put_blob(name.as_bytes(), &lease).unwrap();
         store.put_image(&NewImage { id: config, manifest: None, chain, size: 0, created: 0 }).unwrap();
         store.tag(name, &config).unwrap();

@@ -8,11 +8,16 @@ use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 
 use crate::meta::{Chain, Dying, Kind, Tx};
+use crate::record::now;
 use crate::store::{give_up_reserve, is_full, make_reserve};
 use crate::{Error, Result, SnapshotId, Store};
 
 /// Renames in one transaction: other writers wait for about a millisecond.
 const BATCH: u32 = 64;
+
+/// How many records stay known after their snapshots are gone, and for how long (60 days).
+const COLLECTED_RECORDS: u32 = 20_000;
+const COLLECTED_SECONDS: i64 = 60 * 24 * 3600;
 
 /// What to collect beside what nothing reaches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,6 +97,7 @@ impl Store {
             if sweep.records {
                 dropped += drop_unneeded_records(tx, &images)?;
             }
+            tx.forget_collected(now() - COLLECTED_SECONDS, COLLECTED_RECORDS)?;
             dropped += tx.drop_loose_records()? as u64;
             let records = tx.record_chains()?.into_iter().map(|(_, chain)| chain);
             let mut needed: HashSet<SnapshotId> =
@@ -170,14 +176,14 @@ pub(crate) fn folder(kind: Kind) -> &'static str {
     }
 }
 
-/// Drops the records whose chain isn't the beginning of an image's chain.
+/// Collects the records whose chain isn't the beginning of an image's chain.
 fn drop_unneeded_records(tx: &Tx<'_>, images: &[Chain]) -> Result<u64> {
     let beginnings: HashSet<&[SnapshotId]> =
         images.iter().flat_map(|chain| (0..=chain.0.len()).map(|end| &chain.0[..end])).collect();
     let mut dropped = 0;
     for (record, chain) in tx.record_chains()? {
         if !beginnings.contains(chain.0.as_slice()) {
-            tx.drop_record(record)?;
+            tx.collect_record(record, now())?;
             dropped += 1;
         }
     }

@@ -27,6 +27,8 @@
 //!   write lock while it renames: a blob can be born again under its old name between both.
 //! - **Crash**: a killed process leaves its locks free, and only garbage, for the next [`Store::gc`]
 //!   and for a bounded sweep at the first write of a later process.
+//! - **After death** a record stays without its snapshots, as *collected*: its keys still lead to its result id,
+//!   by which the records of later steps are found. The collector bounds their number and their age.
 //! - **Power loss**: blobs are flushed before their rename. Snapshots aren't: their rows carry the
 //!   boot of their commit until [`Store::flush`]; after another boot they are dropped together with
 //!   the records and images that name them.
@@ -65,7 +67,7 @@ pub use image::{Image, NewImage};
 pub use lease::Lease;
 pub use lock::KeyLock;
 pub use meta::DatabaseError;
-pub use record::Record;
+pub use record::{Found, Label, Record, RecordKind};
 pub use snapshot::{Diff, LayerBlob, Mounts, Snapshot, Staged};
 pub use stat_cache::{FileStat, StatCache};
 pub use store::{Scratch, Store};

@@ -40,13 +40,21 @@ pub struct LayerBlob {
     pub media_type: String,
 }
 
+/// The rule of times by which a tar keeps the times of the files.
+pub(crate) const TIMES_KEPT: i64 = 0;
+
 /// What is known about a snapshot at its commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Its diff, when it is known already.
     pub diff: Option<Diff>,
-    /// The bytes of its files on the disk.
+    /// The bytes of its files.
     pub bytes: u64,
+    /// Those of them that are links to, or clones of, files of another snapshot: they take no room of their own
+    /// while that one is there.
+    pub shared_bytes: u64,
+    /// Which other one.
+    pub shared_with: Option<SnapshotId>,
     /// When it was made, in seconds since 1970.
     pub created: i64,
 }
@@ -113,16 +121,27 @@ impl Store {
 
     /// Returns the diff of a snapshot, `None` while nobody computed it.
     pub fn diff(&self, id: &SnapshotId) -> Result<Option<Diff>> {
-        self.meta().read(|tx| tx.diff(*id))?.ok_or(Error::NoSnapshot { id: *id })
+        self.diff_by_rule(id, TIMES_KEPT)
     }
 
     /// Keeps the diff of a snapshot.
     pub fn set_diff(&self, id: &SnapshotId, diff: &Diff) -> Result<()> {
-        let known = self.meta().write(|tx| tx.set_diff(*id, diff))?;
+        self.set_diff_by_rule(id, TIMES_KEPT, diff)
+    }
+
+    /// Returns the diff that a snapshot has by a rule of times: 0 keeps the times of the files, what other numbers
+    /// mean is the caller's.
+    pub fn diff_by_rule(&self, id: &SnapshotId, rule: i64) -> Result<Option<Diff>> {
+        self.meta().read(|tx| tx.diff(*id, rule))?.ok_or(Error::NoSnapshot { id: *id })
+    }
+
+    /// Keeps the diff that a snapshot has by a rule of times.
+    pub fn set_diff_by_rule(&self, id: &SnapshotId, rule: i64, diff: &Diff) -> Result<()> {
+        let known = self.meta().write(|tx| tx.set_diff(*id, rule, diff))?;
         if known { Ok(()) } else { Err(Error::NoSnapshot { id: *id }) }
     }
 
-    /// Returns the bytes of a snapshot's files on the disk.
+    /// Returns the bytes of a snapshot's files.
     pub fn snapshot_bytes(&self, id: &SnapshotId) -> Result<u64> {
         self.meta().read(|tx| tx.snapshot_bytes(*id))?.ok_or(Error::NoSnapshot { id: *id })
     }

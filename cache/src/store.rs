@@ -1,19 +1,23 @@
 //! Opening and making a store, and the places inside it.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
 use crate::lock::Claim;
 use crate::meta::Meta;
-use crate::{Error, Result, trash};
+use crate::{Digest, Error, Result, trash};
 
-/// The only format that this program knows.
-const VERSION: &str = "kiln store 1";
+/// The only format that this program works with.
+const VERSION: &str = "kiln store 2";
+
+/// The format that it makes that of.
+const OLDER_VERSION: &str = "kiln store 1";
 
 /// The folders that `create` makes.
 const FOLDERS: [&str; 10] = [
@@ -59,12 +63,15 @@ struct Inner {
     boot: String,
     /// Shared while the store is open; a change of the format would take it exclusively.
     _in_use: File,
+    /// Results of records that this process has found, and whose last use was noted some time ago.
+    long_unused: Mutex<HashSet<Digest>>,
 }
 
 impl Store {
     /// Opens the store at `root`, and makes it first when there is none.
     ///
-    /// An existing store is only read. Several processes may call this for the same new root at once.
+    /// An existing store is only read, unless an older kiln made it: then this waits for the older one's processes,
+    /// and brings the store to the present format. Several processes may call this for the same root at once.
     pub fn open(root: &Path) -> Result<Self> {
         let path = Path::new("/proc/sys/kernel/random/boot_id");
         let boot = fs::read_to_string(path).map_err(Error::io("read", path))?;
@@ -73,8 +80,12 @@ impl Store {
 
     /// Opens the store as if the kernel called this boot `boot`.
     pub(crate) fn open_in_boot(root: &Path, boot: String) -> Result<Self> {
-        if !is_made(root)? {
-            create(root)?;
+        loop {
+            match state(root)? {
+                State::Made => break,
+                State::Older => migrate(root)?,
+                State::Unmade => create(root)?,
+            }
         }
         let lock = open_lock(root)?;
         lock.lock_shared().map_err(Error::io("lock", &root.join("lock")))?;
@@ -83,7 +94,7 @@ impl Store {
             Err(error) if error.is_disk_full() && give_up_reserve(root)? => Meta::open(&root.join("meta.db")),
             other => other,
         }?;
-        let inner = Inner { root: root.to_owned(), meta, boot, _in_use: lock };
+        let inner = Inner { root: root.to_owned(), meta, boot, _in_use: lock, long_unused: Mutex::default() };
         let store = Self { inner: Arc::new(inner) };
         store.drop_lost_snapshots()?;
         Ok(store)
@@ -115,6 +126,10 @@ impl Store {
         &self.inner.boot
     }
 
+    pub(crate) fn long_unused(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.inner.long_unused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns a path inside the store.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.inner.root.join(name)
@@ -142,17 +157,29 @@ impl Drop for Scratch {
     }
 }
 
-/// Returns whether the store is complete, and refuses one of another format.
-fn is_made(root: &Path) -> Result<bool> {
+/// What lies in a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// A store.
+    Made,
+    /// A store of an older kiln.
+    Older,
+    /// None, or one that isn't finished.
+    Unmade,
+}
+
+/// Returns what lies in `root`, and refuses a store of an unknown format.
+fn state(root: &Path) -> Result<State> {
     let path = root.join("version");
     match fs::read_to_string(&path) {
-        Ok(found) if found.trim_end() == VERSION => Ok(true),
+        Ok(found) if found.trim_end() == VERSION => Ok(State::Made),
+        Ok(found) if found.trim_end() == OLDER_VERSION => Ok(State::Older),
         Ok(found) => Err(Error::UnknownVersion {
             root: root.to_owned(),
             found: found.chars().take(60).collect::<String>().trim_end().to_owned(),
             known: VERSION,
         }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(State::Unmade),
         Err(error) => Err(Error::io("read", &path)(error)),
     }
 }
@@ -166,7 +193,7 @@ fn create(root: &Path) -> Result<()> {
     fs::set_permissions(root, Permissions::from_mode(0o700)).map_err(Error::io("close", root))?;
     let lock = open_lock(root)?;
     lock.lock().map_err(Error::io("lock", &root.join("lock")))?;
-    if is_made(root)? {
+    if state(root)? != State::Unmade {
         return Ok(());
     }
     for name in FOLDERS {
@@ -181,6 +208,26 @@ fn create(root: &Path) -> Result<()> {
     }
     Meta::create(&root.join("meta.db"))?;
     make_reserve(root)?;
+    write_version(root)
+}
+
+/// Brings a store of an older kiln to the present format. Killed in between, it is done again.
+fn migrate(root: &Path) -> Result<()> {
+    let lock = open_lock(root)?;
+    lock.lock().map_err(Error::io("lock", &root.join("lock")))?;
+    if state(root)? != State::Older {
+        return Ok(());
+    }
+    let database = root.join("meta.db");
+    match Meta::migrate(&database) {
+        Err(error) if error.is_disk_full() && give_up_reserve(root)? => Meta::migrate(&database),
+        other => other,
+    }?;
+    write_version(root)
+}
+
+/// Names the format; an older kiln refuses the store from then on.
+fn write_version(root: &Path) -> Result<()> {
     let (new, version) = (root.join("version.new"), root.join("version"));
     let write = || -> io::Result<()> {
         let mut file = File::create(&new)?;

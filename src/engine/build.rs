@@ -100,7 +100,18 @@ impl Build<'_> {
         self.warn(&recipe, &graph.warnings);
         self.warn(&recipe, &check::unasked(&tree, self.request));
         let outcomes = self.solve(&recipe, &graph)?;
-        self.finish(&graph, &outcomes, epoch)
+        let built = self.finish(&graph, &outcomes, epoch)?;
+        self.touch(&outcomes);
+        Ok(built)
+    }
+
+    /// Notes what was used, at most hourly, so that the collector takes it last. A build whose image is there
+    /// doesn't fail because this can't be written.
+    fn touch(&self, outcomes: &[Outcome]) {
+        let results: Vec<_> = outcomes.iter().map(|outcome| outcome.id).collect();
+        if let Err(error) = self.store.touch(&results) {
+            tracing::warn!(%error, "cannot note what the build used");
+        }
     }
 
     fn warn(&self, recipe: &Recipe, warnings: &[Diagnostic]) {

@@ -72,7 +72,12 @@ pub(crate) fn ingest(
         return Err(Error::DiffId { layer: expected.name.clone(), expected: wanted, actual: diff.id });
     }
     let blob = keep(writer, &head, expected, &diff, &folder)?;
-    let snapshot = Snapshot { diff: Some(diff), bytes: unpacked.bytes, created: expected.created };
+    let snapshot = Snapshot {
+        diff: Some(diff),
+        bytes: unpacked.bytes,
+        created: expected.created,
+        ..Snapshot::default()
+    };
     let snapshot = staged.commit(snapshot)?;
     if let Some(blob) = blob {
         store.add_layer_blob(&diff.id, &blob)?;

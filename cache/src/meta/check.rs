@@ -44,9 +44,10 @@ impl Tx<'_> {
         self.all(sql, (), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
     }
 
-    /// Hands each build record to `look`.
+    /// Hands each build record that wasn't collected to `look`.
     pub(crate) fn each_record(&self, mut look: impl FnMut(RawRecord)) -> Result<()> {
-        let sql = "SELECT id, result, chain, parts, id IN (SELECT record FROM keys) FROM records";
+        let sql = "SELECT id, result, chain, parts, id IN (SELECT record FROM keys)
+             FROM records WHERE collected IS NULL";
         let mut each = || -> rusqlite::Result<()> {
             let mut statement = self.connection.prepare(sql)?;
             let mut rows = statement.query(())?;
@@ -118,7 +119,7 @@ impl Tx<'_> {
 
     /// Forgets what layer a snapshot holds, so that nobody takes it for that layer again.
     pub(crate) fn forget_diff(&self, id: SnapshotId) -> Result<()> {
-        self.run("UPDATE snapshots SET diff = NULL, tar_bytes = NULL WHERE id = ?1", (id,)).map(drop)
+        self.run("DELETE FROM diffs WHERE snapshot = ?1", (id,)).map(drop)
     }
 
     /// Returns the number of snapshots and blobs in the making that no lease of `alive` has.

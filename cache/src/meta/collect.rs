@@ -49,7 +49,7 @@ impl Tx<'_> {
     pub(crate) fn drop_loose_layer_blobs(&self) -> Result<()> {
         self.run(
             "DELETE FROM layer_blobs WHERE diff NOT IN
-             (SELECT diff FROM snapshots WHERE state = 'ready' AND diff IS NOT NULL)",
+             (SELECT diff FROM diffs JOIN snapshots ON id = snapshot WHERE state = 'ready')",
             (),
         )
         .map(drop)
@@ -84,6 +84,9 @@ impl Tx<'_> {
     /// Takes out a row whose files are in the trash.
     pub(crate) fn bury(&self, dead: &Dying) -> Result<()> {
         let (table, name, _) = dead.kind.columns();
+        if dead.kind == Kind::Snapshot {
+            self.run("DELETE FROM diffs WHERE snapshot = ?1", (&dead.name,))?;
+        }
         self.run(&format!("DELETE FROM {table} WHERE {name} = ?1"), (&dead.name,)).map(drop)
     }
 

@@ -13,6 +13,8 @@ mod leases;
 mod records;
 mod schema;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -82,7 +84,24 @@ impl Meta {
             }
             Ok(())
         };
-        create().map_err(|error| failure(path, error))
+        create().map_err(|error| failure(path, error))?;
+        Self::migrate(path)
+    }
+
+    /// Brings the database of an older kiln to this one's form: all of it or nothing. The caller holds the
+    /// store's lock alone.
+    pub(crate) fn migrate(path: &Path) -> Result<()> {
+        let migrate = || -> rusqlite::Result<()> {
+            let mut connection = connect(path, OpenFlags::empty())?;
+            // The file that names the new format must not outlive a power cut that this doesn't.
+            connection.pragma_update(None, "synchronous", "full")?;
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if transaction.pragma_query_value(None, "user_version", |row| row.get(0)) == Ok(1) {
+                transaction.execute_batch(schema::FROM_1_TO_2)?;
+            }
+            transaction.commit()
+        };
+        migrate().map_err(|error| failure(path, error))
     }
 
     /// Opens the database, which exists.

@@ -3,49 +3,142 @@
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 
 use super::{Chain, Tx};
-use crate::record::Record;
+use crate::record::{Found, Label, Record};
 use crate::{Digest, Result};
 
 impl Tx<'_> {
-    /// Returns the record under `key`.
-    pub(crate) fn record(&self, key: &Digest) -> Result<Option<Record>> {
+    /// Returns what lies under `key`, and when it was used last.
+    pub(crate) fn record(&self, key: &Digest) -> Result<Option<(Found, i64)>> {
         self.one(
-            "SELECT result, chain, created, parts FROM keys JOIN records ON records.id = keys.record WHERE key = ?1",
+            "SELECT result, chain, created, parts, used, collected
+             FROM keys JOIN records ON records.id = keys.record WHERE key = ?1",
             (key,),
             |row| {
                 let (chain, parts): (Chain, Parts) = (row.get(1)?, row.get(3)?);
-                Ok(Record { result: row.get(0)?, chain: chain.0, created: row.get(2)?, parts: parts.0 })
+                let record =
+                    Record { result: row.get(0)?, chain: chain.0, created: row.get(2)?, parts: parts.0 };
+                let found = match row.get(5)? {
+                    Some(at) => Found::Collected { record, at },
+                    None => Found::Present(record),
+                };
+                Ok((found, row.get(4)?))
             },
         )
     }
 
-    /// Enters a record under all of `keys`, in place of what was there.
-    pub(crate) fn put_record(&self, keys: &[Digest], record: &Record) -> Result<()> {
-        let parts = serde_json::json!(record.parts).to_string();
-        let id: Option<i64> = self.one(
-            "INSERT INTO records (result, chain, created, parts) VALUES (?1, ?2, ?3, ?4) RETURNING id",
-            (record.result, Chain(record.chain.clone()), record.created, parts),
+    /// Enters a record under all of `keys`, in place of what was there. One that is there already gets the keys.
+    pub(crate) fn put_record(&self, keys: &[Digest], record: &Record, label: &Label, now: i64) -> Result<()> {
+        let (chain, parts) = (Chain(record.chain.clone()), serde_json::json!(record.parts).to_string());
+        let known: Option<i64> = self.one(
+            "UPDATE records SET parts = ?4 WHERE id =
+             (SELECT id FROM records WHERE result = ?1 AND chain = ?2 AND created = ?3 AND collected IS NULL)
+             RETURNING id",
+            (record.result, &chain, record.created, &parts),
             |row| row.get(0),
         )?;
+        let id = match known {
+            Some(id) => Some(id),
+            None => self.one(
+                "INSERT INTO records (result, chain, created, parts, kind, description, used, uses)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1) RETURNING id",
+                (record.result, &chain, record.created, &parts, label.kind.name(), &label.description, now),
+                |row| row.get(0),
+            )?,
+        };
         for key in keys {
+            let before: Option<i64> =
+                self.one("SELECT record FROM keys WHERE key = ?1", (key,), |row| row.get(0))?;
             self.run("INSERT OR REPLACE INTO keys (key, record) VALUES (?1, ?2)", (key, id))?;
+            if before != id {
+                self.run(
+                    "DELETE FROM records WHERE id = ?1 AND id NOT IN (SELECT record FROM keys WHERE record = ?1)",
+                    (before,),
+                )?;
+            }
         }
         Ok(())
     }
 
-    /// Returns every record's row number and chain.
+    /// Notes a use of the present records with this result, if their last one is older than `before`.
+    pub(crate) fn touch(&self, result: &Digest, now: i64, before: i64) -> Result<()> {
+        self.run(
+            "UPDATE records SET used = ?2, uses = uses + 1
+             WHERE result = ?1 AND used < ?3 AND collected IS NULL",
+            (result, now, before),
+        )
+        .map(drop)
+    }
+
+    /// Returns when the record of this result was used last, and how often it was.
+    #[cfg(test)]
+    pub(crate) fn uses(&self, result: &Digest) -> Result<Option<(i64, i64)>> {
+        self.one("SELECT used, uses FROM records WHERE result = ?1", (result,), |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+    }
+
+    /// Lets all records be used last at `time`.
+    #[cfg(test)]
+    pub(crate) fn set_used(&self, time: i64) -> Result<()> {
+        self.run("UPDATE records SET used = ?1", (time,)).map(drop)
+    }
+
+    /// Keeps why the step of this key ran.
+    pub(crate) fn keep_reason(&self, key: &Digest, reason: &str) -> Result<()> {
+        self.run(
+            "UPDATE records SET reason = ?2 WHERE id = (SELECT record FROM keys WHERE key = ?1)",
+            (key, reason),
+        )
+        .map(drop)
+    }
+
+    /// Returns why the step of this key ran.
+    pub(crate) fn reason(&self, key: &Digest) -> Result<Option<String>> {
+        let reason = self.one(
+            "SELECT reason FROM keys JOIN records ON records.id = keys.record WHERE key = ?1",
+            (key,),
+            |row| row.get(0),
+        )?;
+        Ok(reason.flatten())
+    }
+
+    /// Returns every present record's row number and chain.
     pub(crate) fn record_chains(&self) -> Result<Vec<(i64, Chain)>> {
-        self.all("SELECT id, chain FROM records", (), |row| Ok((row.get(0)?, row.get(1)?)))
+        self.all("SELECT id, chain FROM records WHERE collected IS NULL", (), |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
     }
 
     /// Removes a record and its keys.
     pub(crate) fn drop_record(&self, id: i64) -> Result<()> {
+        self.run("DELETE FROM keys WHERE record = ?1", (id,))?;
         self.run("DELETE FROM records WHERE id = ?1", (id,)).map(drop)
     }
 
-    /// Removes keys without a record and records without a key; the number of such records.
+    /// Marks a record whose snapshots go.
+    pub(crate) fn collect_record(&self, id: i64, now: i64) -> Result<()> {
+        self.run("UPDATE records SET collected = ?2 WHERE id = ?1 AND collected IS NULL", (id, now)).map(drop)
+    }
+
+    /// Forgets collected records that went before `before`, and of the others all but the `most` that went last.
+    pub(crate) fn forget_collected(&self, before: i64, most: u32) -> Result<()> {
+        self.run("DELETE FROM records WHERE collected < ?1", (before,))?;
+        self.run(
+            "DELETE FROM records WHERE id IN (
+                SELECT id FROM records WHERE collected IS NOT NULL
+                ORDER BY collected DESC, id DESC LIMIT -1 OFFSET ?1)",
+            (most,),
+        )
+        .map(drop)
+    }
+
+    /// Removes keys without a record and records without a key; the number of such records that were present.
     pub(crate) fn drop_loose_records(&self) -> Result<usize> {
         self.run("DELETE FROM keys WHERE record NOT IN (SELECT id FROM records)", ())?;
+        self.run(
+            "DELETE FROM records WHERE id NOT IN (SELECT record FROM keys) AND collected IS NOT NULL",
+            (),
+        )?;
         self.run("DELETE FROM records WHERE id NOT IN (SELECT record FROM keys)", ())
     }
 

@@ -1,7 +1,7 @@
 //! Rows of snapshots and of their layers' blobs.
 
 use super::{Tx, signed, unsigned};
-use crate::snapshot::{Diff, LayerBlob, Snapshot};
+use crate::snapshot::{Diff, LayerBlob, Snapshot, TIMES_KEPT};
 use crate::{Digest, Result, SnapshotId};
 
 impl Tx<'_> {
@@ -17,20 +17,16 @@ impl Tx<'_> {
 
     /// Marks a snapshot, whose files are in place, ready.
     pub(crate) fn finish_snapshot(&self, id: SnapshotId, snapshot: &Snapshot, boot: &str) -> Result<()> {
-        let diff = snapshot.diff.as_ref();
+        let Snapshot { diff, bytes, shared_bytes, shared_with, created } = snapshot;
         self.run(
-            "INSERT OR REPLACE INTO snapshots (id, state, boot, diff, tar_bytes, bytes, created)
+            "INSERT OR REPLACE INTO snapshots (id, state, boot, bytes, shared, source, created)
              VALUES (?1, 'ready', ?2, ?3, ?4, ?5, ?6)",
-            (
-                id,
-                boot,
-                diff.map(|diff| diff.id),
-                diff.map(|diff| signed(diff.tar_bytes)),
-                signed(snapshot.bytes),
-                snapshot.created,
-            ),
-        )
-        .map(drop)
+            (id, boot, signed(*bytes), signed(*shared_bytes), shared_with, created),
+        )?;
+        match diff {
+            Some(diff) => self.set_diff(id, TIMES_KEPT, diff).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Returns the first of `chain` that isn't ready.
@@ -51,28 +47,36 @@ impl Tx<'_> {
             .map(|bytes| bytes.map(unsigned))
     }
 
-    /// Returns the diff of a ready snapshot: `None` without such a snapshot, `Some(None)` while it is unknown.
-    pub(crate) fn diff(&self, id: SnapshotId) -> Result<Option<Option<Diff>>> {
-        self.one("SELECT diff, tar_bytes FROM snapshots WHERE id = ?1 AND state = 'ready'", (id,), |row| {
-            let (diff, bytes) = (row.get::<_, Option<Digest>>(0)?, row.get::<_, Option<i64>>(1)?);
-            Ok(diff.map(|id| Diff { id, tar_bytes: unsigned(bytes.unwrap_or(0)) }))
-        })
+    /// Returns a ready snapshot's diff by a rule of times: `None` without such a snapshot, `Some(None)` while it
+    /// is unknown.
+    pub(crate) fn diff(&self, id: SnapshotId, rule: i64) -> Result<Option<Option<Diff>>> {
+        self.one(
+            "SELECT diff, tar_bytes FROM snapshots LEFT JOIN diffs ON snapshot = id AND rule = ?2
+             WHERE id = ?1 AND state = 'ready'",
+            (id, rule),
+            |row| {
+                let (diff, bytes) = (row.get::<_, Option<Digest>>(0)?, row.get::<_, Option<i64>>(1)?);
+                Ok(diff.map(|id| Diff { id, tar_bytes: unsigned(bytes.unwrap_or(0)) }))
+            },
+        )
     }
 
-    /// Notes the diff of a ready snapshot; false without such a snapshot.
-    pub(crate) fn set_diff(&self, id: SnapshotId, diff: &Diff) -> Result<bool> {
+    /// Notes the diff of a ready snapshot by a rule of times; false without such a snapshot.
+    pub(crate) fn set_diff(&self, id: SnapshotId, rule: i64, diff: &Diff) -> Result<bool> {
         let changed = self.run(
-            "UPDATE snapshots SET diff = ?2, tar_bytes = ?3 WHERE id = ?1 AND state = 'ready'",
-            (id, diff.id, signed(diff.tar_bytes)),
+            "INSERT OR REPLACE INTO diffs (snapshot, rule, diff, tar_bytes)
+             SELECT id, ?2, ?3, ?4 FROM snapshots WHERE id = ?1 AND state = 'ready'",
+            (id, rule, diff.id, signed(diff.tar_bytes)),
         )?;
         Ok(changed == 1)
     }
 
-    /// Returns a ready snapshot that holds the layer `diff`.
+    /// Returns a ready snapshot whose files, with their times, are the layer `diff`.
     pub(crate) fn snapshot_of_layer(&self, diff: &Digest) -> Result<Option<SnapshotId>> {
         self.one(
-            "SELECT id FROM snapshots WHERE diff = ?1 AND state = 'ready' ORDER BY created, id LIMIT 1",
-            (diff,),
+            "SELECT id FROM diffs JOIN snapshots ON id = snapshot
+             WHERE diff = ?1 AND rule = ?2 AND state = 'ready' ORDER BY created, id LIMIT 1",
+            (diff, TIMES_KEPT),
             |row| row.get(0),
         )
     }

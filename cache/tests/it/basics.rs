@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use kiln_cache::{Diff, Digest, LayerBlob, NewImage, Store, Sweep, Swept, VerifyingReader};
+use kiln_cache::{Diff, Digest, Label, LayerBlob, NewImage, Store, Sweep, Swept, VerifyingReader};
 
 use crate::support::{content, names, new_store, record, snapshot};
 
@@ -67,7 +67,7 @@ fn a_record_is_found_under_each_of_its_keys() {
     let chain = [snapshot(&store, &lease, "1")];
     let (cheap, content) = (Digest::of("cheap"), Digest::of("content"));
     assert_eq!(store.record(&cheap).unwrap(), None);
-    store.put_record(&[cheap, content], &record(&chain)).unwrap();
+    store.put_record(&[cheap, content], &record(&chain), &Label::default()).unwrap();
     for key in [cheap, content] {
         assert_eq!(store.record(&key).unwrap(), Some(record(&chain)));
     }
@@ -111,7 +111,7 @@ fn the_collector_takes_what_nothing_names_and_leaves_the_rest() {
     let id = store.put_blob(b"{}", &lease).unwrap();
     store.put_blob(b"unused", &lease).unwrap();
     store.put_image(&NewImage { id, manifest: None, chain: vec![kept], size: 1, created: 2 }).unwrap();
-    store.put_record(&[Digest::of("k")], &record(&[kept, recorded])).unwrap();
+    store.put_record(&[Digest::of("k")], &record(&[kept, recorded]), &Label::default()).unwrap();
     assert_eq!(store.gc(&Sweep::default()).unwrap(), Swept::default(), "all is leased");
     drop(lease);
     let swept = store.gc(&Sweep::default()).unwrap();
@@ -164,7 +164,7 @@ fn records_of_an_images_own_steps_survive_a_sweep_of_records() {
     let (base, top, other) =
         (snapshot(&store, &lease, "1"), snapshot(&store, &lease, "2"), snapshot(&store, &lease, "3"));
     for (key, chain) in [("base", vec![base]), ("top", vec![base, top]), ("other", vec![base, other])] {
-        store.put_record(&[Digest::of(key)], &record(&chain)).unwrap();
+        store.put_record(&[Digest::of(key)], &record(&chain), &Label::default()).unwrap();
     }
     let id = store.put_blob(b"c", &lease).unwrap();
     store.put_image(&NewImage { id, manifest: None, chain: vec![base, top], size: 1, created: 0 }).unwrap();
@@ -182,10 +182,10 @@ fn a_hit_returns_the_chain_that_it_was_made_on() {
     let lease = store.lease();
     let (old, child) = (snapshot(&store, &lease, "old"), snapshot(&store, &lease, "child"));
     let (parent_key, child_key) = (Digest::of("parent"), Digest::of("child"));
-    store.put_record(&[parent_key], &record(&[old])).unwrap();
-    store.put_record(&[child_key], &record(&[old, child])).unwrap();
+    store.put_record(&[parent_key], &record(&[old]), &Label::default()).unwrap();
+    store.put_record(&[child_key], &record(&[old, child]), &Label::default()).unwrap();
     let new = snapshot(&store, &lease, "new");
-    store.put_record(&[parent_key], &record(&[new])).unwrap();
+    store.put_record(&[parent_key], &record(&[new]), &Label::default()).unwrap();
     drop(lease);
     store.gc(&Sweep::default()).unwrap();
     assert_eq!(store.record(&child_key).unwrap().unwrap().chain, [old, child]);
@@ -213,7 +213,7 @@ fn a_build_that_changes_nothing_writes_nothing() {
     let (folder, store) = new_store();
     let lease = store.lease();
     let (id, key) = (snapshot(&store, &lease, "1"), Digest::of("k"));
-    store.put_record(&[key], &record(&[id])).unwrap();
+    store.put_record(&[key], &record(&[id]), &Label::default()).unwrap();
     let config = store.put_blob(b"c", &lease).unwrap();
     let image = NewImage { id: config, manifest: None, chain: vec![id], size: 1, created: 0 };
     store.put_image(&image).unwrap();
@@ -226,7 +226,7 @@ fn a_build_that_changes_nothing_writes_nothing() {
     assert_eq!(store.record(&key).unwrap().unwrap().chain, [id]);
     assert_eq!(store.read_blob(&config).unwrap(), b"c");
     assert!(store.image_by_name("n").unwrap().is_some());
-    store.put_record(&[key], &record(&[id])).unwrap();
+    store.put_record(&[key], &record(&[id]), &Label::default()).unwrap();
     store.put_image(&image).unwrap();
     store.tag("n", &config).unwrap();
     store.put_note("k", "k", "v").unwrap();

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use kiln_cache::{Diff, Digest, LayerBlob, NewImage, Record, Snapshot, Store, Sweep, Swept};
+use kiln_cache::{Diff, Digest, Label, LayerBlob, NewImage, Record, Snapshot, Store, Sweep, Swept};
 
 use crate::support::{Running, content, names, new_store, root_of_child};
 
@@ -41,7 +41,7 @@ fn build(store: &Store, round: u64) {
         for number in 0..FILES {
             fs::write(staged.fs().join(format!("file{number}")), id.to_string()).unwrap();
         }
-        chain.push(staged.commit(Snapshot { bytes: 1, created: 0, diff: None }).unwrap());
+        chain.push(staged.commit(Snapshot { bytes: 1, ..Snapshot::default() }).unwrap());
         let diff = Diff { id: Digest::of(format!("{round} {step}")), tar_bytes: 1 };
         store.set_diff(&id, &diff).unwrap();
         let mut writer = store.blob_writer(&lease).unwrap();
@@ -50,7 +50,7 @@ fn build(store: &Store, round: u64) {
         let blob = LayerBlob { digest: blob.digest, size: blob.size, media_type: "t".to_owned() };
         store.add_layer_blob(&diff.id, &blob).unwrap();
         let record = Record { result: diff.id, chain: chain.clone(), created: 0, parts: vec![] };
-        store.put_record(&[Digest::of(format!("key {step}"))], &record).unwrap();
+        store.put_record(&[Digest::of(format!("key {step}"))], &record, &Label::default()).unwrap();
     }
     let id = store.put_blob(format!("config {}", round % 2).as_bytes(), &lease).unwrap();
     store.put_image(&NewImage { id, manifest: None, chain, size: 1, created: 0 }).unwrap();

@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use kiln_cache::{Digest, Error, NewImage, SnapshotId, Store, Sweep};
+use kiln_cache::{Digest, Error, Label, NewImage, SnapshotId, Store, Sweep};
 
 use crate::support::{Running, content, names, new_store, record, root_of_child, snapshot};
 
@@ -69,7 +69,7 @@ fn solve(store: &Store, key: &Digest, run: impl FnOnce()) -> SnapshotId {
         }
         run();
         let id = snapshot(store, &lease, &key.hex());
-        store.put_record(&[*key], &record(&[id])).unwrap();
+        store.put_record(&[*key], &record(&[id]), &Label::default()).unwrap();
         return id;
     }
 }
@@ -97,7 +97,7 @@ fn build_beside_a_collector(root: &Path, rounds: u64) {
             Some(record) if lease.hold(&record.chain).unwrap() => record.chain[0],
             _ => {
                 let id = snapshot(&store, &lease, "whole");
-                store.put_record(&[key], &record(&[id])).unwrap();
+                store.put_record(&[key], &record(&[id]), &Label::default()).unwrap();
                 id
             }
         };

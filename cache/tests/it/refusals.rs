@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use kiln_cache::{Digest, Error, NewImage, SnapshotId, Store, Sweep};
+use kiln_cache::{Digest, Error, Label, NewImage, SnapshotId, Store, Sweep};
 
 use crate::support::{names, new_store, record, snapshot};
 
@@ -13,11 +13,11 @@ fn a_store_of_another_format_is_refused_by_name_and_left_alone() {
     let (_folder, store) = new_store();
     let root = store.root().to_owned();
     drop(store);
-    fs::write(root.join("version"), "kiln store 2\n").unwrap();
+    fs::write(root.join("version"), "kiln store 3\n").unwrap();
     let error = Store::open(&root).unwrap_err();
-    assert!(matches!(&error, Error::UnknownVersion { found, .. } if found == "kiln store 2"));
+    assert!(matches!(&error, Error::UnknownVersion { found, .. } if found == "kiln store 3"));
     assert!(error.to_string().contains(root.to_str().unwrap()));
-    assert_eq!(fs::read_to_string(root.join("version")).unwrap(), "kiln store 2\n");
+    assert_eq!(fs::read_to_string(root.join("version")).unwrap(), "kiln store 3\n");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn what_names_missing_things_is_not_kept() {
     let lease = store.lease();
     let gone: SnapshotId = "0123456789abcdef".parse().unwrap();
     let (there, key) = (snapshot(&store, &lease, "1"), Digest::of("k"));
-    let refused = store.put_record(&[key], &record(&[there, gone]));
+    let refused = store.put_record(&[key], &record(&[there, gone]), &Label::default());
     assert!(matches!(refused, Err(Error::NoSnapshot { id }) if id == gone));
     assert_eq!(store.record(&key).unwrap(), None);
     let image = NewImage { id: Digest::of("c"), manifest: None, chain: vec![there], size: 0, created: 0 };

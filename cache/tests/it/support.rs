@@ -21,7 +21,7 @@ pub(crate) fn new_store() -> (tempfile::TempDir, Store) {
 pub(crate) fn snapshot(store: &Store, lease: &Lease, content: &str) -> SnapshotId {
     let staged = store.stage(lease).unwrap();
     fs::write(staged.fs().join("file"), content).unwrap();
-    staged.commit(Snapshot { bytes: content.len() as u64, created: 7, diff: None }).unwrap()
+    staged.commit(Snapshot { bytes: content.len() as u64, created: 7, ..Snapshot::default() }).unwrap()
 }
 
 /// Returns the content of a snapshot made by [`snapshot`].

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kiln_cache::Store;
+use kiln_cache::{Label, RecordKind, Store};
 
 use super::exec::Exec;
 use super::link::{MergeOp, OwnerOp, WayOp};
@@ -10,7 +10,7 @@ use super::remote::RemoteOp;
 use super::source::Source;
 use super::transfer::{CopyOp, Files, MkdirOp};
 use super::{Machine, system};
-use crate::api::{Failure, FailureKind, StepId};
+use crate::api::{Failure, FailureKind, RemoteSource, StepId};
 use crate::build::context::Context;
 use crate::build::graph::{Graph, Input, OpSpec, SourceSpec, Vertex};
 use crate::build::solve::{Node, Op, OpError};
@@ -55,9 +55,22 @@ pub(crate) fn bind(
             OpSpec::Mkdir(spec) => Arc::new(MkdirOp { spec: spec.clone(), machine: Arc::clone(machine) }),
         };
         let step = first.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
-        nodes.push(Node { op, inputs: inputs(vertex), step: vertex.op.is_shown().then_some(step) });
+        let step = vertex.op.is_shown().then_some(step);
+        nodes.push(Node { op, inputs: inputs(vertex), step, label: label(vertex) });
     }
     Ok(nodes)
+}
+
+/// What a listing of the cache tells of a vertex' result.
+fn label(vertex: &Vertex) -> Label {
+    let kind = match &vertex.op {
+        OpSpec::Remote(RemoteSource::Git(_)) => RecordKind::GitCheckout,
+        // Files of a context for a step to read, which no instruction of the user's copies.
+        OpSpec::Copy(_) if vertex.name.starts_with("[internal]") => RecordKind::LocalSource,
+        OpSpec::Owner(_) | OpSpec::Way(_) => RecordKind::Internal,
+        _ => RecordKind::Regular,
+    };
+    Label { kind, description: vertex.name.clone() }
 }
 
 fn inputs(vertex: &Vertex) -> Vec<usize> {

@@ -418,7 +418,7 @@ async fn forward(outputs: [OwnedFd; 2], context: &Context, tail: &mut LogTail) {
 /// Seals the staged folder.
 fn seal(staged: Staged, created: i64) -> Result<SnapshotId, OpError> {
     let bytes = usage(&staged.fs());
-    staged.commit(Snapshot { diff: None, bytes, created }).map_err(|error| system(&error))
+    staged.commit(Snapshot { bytes, created, ..Snapshot::default() }).map_err(|error| system(&error))
 }
 
 /// Bytes of the regular files below `folder`.

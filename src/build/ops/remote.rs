@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_cache::key::KeyBuilder;
-use kiln_cache::{Digest, Record, Snapshot, Staged};
+use kiln_cache::{Digest, Label, Record, RecordKind, Snapshot, Staged};
 use serde::{Deserialize, Serialize};
 
 use super::credentials::Credentials;
@@ -79,7 +79,12 @@ impl Remotes {
         let Outcome { id, chain, created } = executed.outcome.clone();
         let record = Record { result: id, chain, created, parts: executed.key.parts };
         let known = context.store.record(&keys[0]).map_err(|error| system(&error))?.as_ref() == Some(&record);
-        context.store.put_record(&keys, &record).map_err(|error| system(&error))?;
+        let kind = match source {
+            RemoteSource::Git(_) => RecordKind::GitCheckout,
+            RemoteSource::Http(_) => RecordKind::Regular,
+        };
+        let label = Label { kind, description: format!("context {}", source.shown()) };
+        context.store.put_record(&keys, &record, &label).map_err(|error| system(&error))?;
         Ok((executed.outcome, known))
     }
 
@@ -235,7 +240,8 @@ async fn seal(
 
 fn commit(staged: Staged, key: Key, bytes: u64) -> Result<Executed, OpError> {
     let created = now();
-    let snapshot = staged.commit(Snapshot { diff: None, bytes, created }).map_err(|error| system(&error))?;
+    let snapshot =
+        staged.commit(Snapshot { bytes, created, ..Snapshot::default() }).map_err(|error| system(&error))?;
     let outcome = Outcome { id: key.digest, chain: vec![snapshot], created };
     Ok(Executed { outcome, key })
 }

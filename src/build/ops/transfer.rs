@@ -214,8 +214,9 @@ pub(super) async fn layer<T: Send + 'static>(
         let staged = store.stage(&lease).map_err(|error| system(&error))?;
         let (value, bytes) = work(&staged)?;
         let created = now();
-        let snapshot =
-            staged.commit(Snapshot { diff: None, bytes, created }).map_err(|error| system(&error))?;
+        let snapshot = staged
+            .commit(Snapshot { bytes, created, ..Snapshot::default() })
+            .map_err(|error| system(&error))?;
         Ok((value, snapshot, created))
     })
     .await

@@ -1,6 +1,6 @@
 //! Finding a recorded result: the cheap key first, then the content key.
 
-use kiln_cache::{Digest, Record, Store};
+use kiln_cache::{Digest, Label, Record, Store};
 
 use super::{Key, Op, OpError, Outcome};
 use crate::api::{Failure, FailureKind};
@@ -30,7 +30,7 @@ pub(super) fn find(
     let Some(record) = store.record(&content.digest).map_err(store_error)? else { return Ok(None) };
     if op.is_closed() {
         // The next look-up reads nothing. A record that can't be written costs that reading, no more.
-        let _ = store.put_record(&[cheap.digest], &record);
+        let _ = store.put_record(&[cheap.digest], &record, &Label::default());
     }
     Ok(Some((content.digest, outcome(record))))
 }
@@ -42,7 +42,7 @@ pub(super) fn record(
     op: &dyn Op,
     (cheap, inputs): (&Key, &[Outcome]),
     key: &Key,
-    outcome: &Outcome,
+    (outcome, label): (&Outcome, &Label),
     store: &Store,
 ) -> Result<bool, OpError> {
     let mut keys: Vec<Digest> = vec![key.digest];
@@ -56,7 +56,7 @@ pub(super) fn record(
         parts: key.parts.clone(),
     };
     let known = store.record(&key.digest).map_err(store_error)?.as_ref() == Some(&record);
-    store.put_record(&keys, &record).map_err(store_error)?;
+    store.put_record(&keys, &record, label).map_err(store_error)?;
     if cheap.digest != key.digest {
         store.put_note(CONTENT_SEEN, &op.family(inputs).hex(), "1").map_err(store_error)?;
     }

@@ -21,7 +21,7 @@ mod witness;
 
 use std::sync::Arc;
 
-use kiln_cache::{Lease, SnapshotId, Store};
+use kiln_cache::{Label, Lease, SnapshotId, Store};
 
 pub use op::{Context, Executed, Key, Op, OpError, OpFuture};
 pub use witness::{Blind, Witness};
@@ -47,6 +47,8 @@ pub struct Node {
     pub inputs: Vec<usize>,
     /// Its step, if users see it.
     pub step: Option<StepId>,
+    /// What people are told of its record.
+    pub label: Label,
 }
 
 /// Why a build stopped.

@@ -7,7 +7,7 @@ use kiln_cache::{CacheMount, CacheMountRequest, Digest, KeyLock};
 use tokio::sync::SetOnce;
 use tokio::task::JoinSet;
 
-use super::{Context, Key, OpError, Outcome, Solver, Stopped, lookup};
+use super::{Context, Key, Node, OpError, Outcome, Solver, Stopped, lookup};
 use crate::api::{Event, Failure, FailureKind, StepOutcome};
 use crate::blocking;
 
@@ -204,9 +204,10 @@ impl Solver {
         let outcome = executed.outcome.clone();
         let solver = Arc::clone(self);
         let unchanged = blocking::run("record step", move || {
-            let op = solver.nodes[vertex].op.as_ref();
+            let Node { op, label, .. } = &solver.nodes[vertex];
+            let result = (&executed.outcome, label);
             let recorded =
-                lookup::record(op, (&cheap, &inputs), &executed.key, &executed.outcome, &solver.store);
+                lookup::record(op.as_ref(), (&cheap, &inputs), &executed.key, result, &solver.store);
             match &recorded {
                 Ok(true) => solver.witness.has(vertex, Some(&executed.key.digest), &executed.outcome),
                 Ok(false) => solver.witness.ran(vertex, &executed.key, &executed.outcome),

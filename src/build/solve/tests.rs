@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kiln_cache::key::KeyBuilder;
-use kiln_cache::{Digest, Snapshot, Store};
+use kiln_cache::{Digest, Label, Snapshot, Store};
 
 use super::{Context, Executed, Key, Node, Op, OpError, OpFuture, Outcome, Solver, Stopped};
 use crate::api::{Events, Failure, FailureKind};
@@ -77,7 +77,7 @@ impl Op for Counted {
                 return Err(Box::new(Failure::new(FailureKind::Step(1), format!("{} failed", self.name))));
             }
             let staged = context.store.stage(&context.lease).unwrap();
-            let snapshot = staged.commit(Snapshot { diff: None, bytes: 0, created: 1 }).unwrap();
+            let snapshot = staged.commit(Snapshot { created: 1, ..Snapshot::default() }).unwrap();
             let digest = self.full(inputs);
             let salt = if self.fresh { count } else { 0 };
             let id =
@@ -121,6 +121,7 @@ impl Bench {
             op: Arc::new(op.clone()),
             inputs: inputs.to_vec(),
             step: None,
+            label: Label::default(),
         });
         Solver::new(nodes.collect(), self.store.clone(), self.store.lease(), Events::none(), no_cache)
     }
@@ -249,7 +250,12 @@ fn independent_vertices_run_at_the_same_time() {
     let barrier = Arc::new(tokio::sync::Barrier::new(3));
     let meet = |name: &str| Meeting { inner: bench.op(name), barrier: Arc::clone(&barrier) };
     let nodes = ["a", "b", "c"]
-        .map(|name| Node { op: Arc::new(meet(name)), inputs: Vec::new(), step: None })
+        .map(|name| Node {
+            op: Arc::new(meet(name)),
+            inputs: Vec::new(),
+            step: None,
+            label: Label::default(),
+        })
         .into_iter()
         .collect();
     let solver = Solver::new(nodes, bench.store.clone(), bench.store.lease(), Events::none(), false);

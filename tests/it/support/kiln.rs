@@ -61,7 +61,7 @@ impl Kiln {
         std::fs::write(fs.join("etc/group"), "root:x:0:\nuser:x:1000:\n").unwrap();
         std::fs::write(fs.join("data/sub/file"), "from the image\n").unwrap();
         std::fs::write(fs.join("bin/not-executable"), "x").unwrap();
-        let layer = staged.commit(Snapshot { diff: None, bytes: 0, created: 0 }).unwrap();
+        let layer = staged.commit(Snapshot::default()).unwrap();
         self.add_image(&store, "busybox", layer, config);
         true
     }
