@@ -141,6 +141,11 @@ impl Store {
         if known { Ok(()) } else { Err(Error::NoSnapshot { id: *id }) }
     }
 
+    /// Returns the diffs of a snapshot that are known, each with the number of its rule of times.
+    pub fn diffs(&self, id: &SnapshotId) -> Result<Vec<(i64, Diff)>> {
+        self.meta().read(|tx| tx.diffs(*id))
+    }
+
     /// Returns the bytes of a snapshot's files.
     pub fn snapshot_bytes(&self, id: &SnapshotId) -> Result<u64> {
         self.meta().read(|tx| tx.snapshot_bytes(*id))?.ok_or(Error::NoSnapshot { id: *id })

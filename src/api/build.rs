@@ -152,6 +152,8 @@ pub struct BuildRequest {
     pub add_hosts: Vec<(String, String)>,
     /// `--build-context`, later ones win.
     pub named_contexts: Vec<NamedContext>,
+    /// `--reproducible`: the image carries a time in any case, 1970 if nobody names another.
+    pub reproducible: bool,
     /// `--context-modes`.
     pub context_modes: ContextModes,
     /// `--secret`.

@@ -1,11 +1,13 @@
 //! From the results of a build's vertices to an image and its outputs.
 
-use kiln_cache::{Image, Lease, Store};
+use kiln_cache::{Image, Lease, SnapshotId, Store};
 
 use super::outfile;
 use crate::api::{Failure, FailureKind, Output, OutputKind};
-use crate::build::graph::{Graph, HistoryPlan};
+use crate::build::graph::{Graph, HistoryPlan, OpSpec};
+use crate::build::ops::Maker;
 use crate::build::solve::Outcome;
+use crate::image::layer::Times;
 use crate::image::{self, ArchiveKind, Assembly, Saved};
 use crate::oci::{HistoryEntry, Reference};
 
@@ -25,8 +27,29 @@ pub(super) fn image(
     let (history, newest) = history(graph, outcomes, base.unwrap_or(0), epoch);
     config.created = Some(rfc3339(epoch.unwrap_or(newest)));
     config.history = history;
-    let assembly = Assembly { config, chain: outcomes[graph.target].chain.clone() };
+    let layers = layers(graph, outcomes, epoch, Times::Kept);
+    let assembly = Assembly { config, layers };
     Ok(image::assemble(store, lease, assembly)?)
+}
+
+/// The layers of the result, each with the rule for the times of its files; those of the base have `base`.
+pub(super) fn layers(
+    graph: &Graph,
+    outcomes: &[Outcome],
+    epoch: Option<i64>,
+    base: Times,
+) -> Vec<(SnapshotId, Times)> {
+    let made = graph.plan.history.iter().filter_map(|line| match line {
+        HistoryPlan::Made { vertex: Some(vertex), .. } => Some(match &graph.vertices[*vertex].op {
+            OpSpec::Exec(_) => Maker::Program.times(epoch),
+            _ => Maker::Kiln.times(epoch),
+        }),
+        _ => None,
+    });
+    let made: Vec<Times> = made.collect();
+    let chain = &outcomes[graph.target].chain;
+    let of_base = std::iter::repeat_n(base, chain.len().saturating_sub(made.len()));
+    chain.iter().copied().zip(of_base.chain(made)).collect()
 }
 
 /// The history, and the time of the newest result in it.
@@ -59,17 +82,17 @@ fn history(graph: &Graph, outcomes: &[Outcome], base: i64, epoch: Option<i64>) -
     (entries, newest)
 }
 
-/// Writes one `-o`.
+/// Writes one `-o`; `layers` are those of the image, as its files are written.
 pub(super) fn export(
     output: &Output,
     image: &Image,
     names: &[Reference],
     (store, lease): (&Store, &Lease),
-    epoch: Option<i64>,
+    layers: &[(SnapshotId, Times)],
 ) -> Result<(), Failure> {
     let kind = match (output.kind, &output.destination) {
         (OutputKind::Image, _) => return Ok(()),
-        (OutputKind::Local, Some(folder)) => return Ok(image::export_dir(store, &image.chain, folder)?),
+        (OutputKind::Local, Some(folder)) => return Ok(image::export_dir(store, layers, folder)?),
         (OutputKind::Local, None) => {
             let failure = Failure::new(FailureKind::Invalid, "output type local needs a destination");
             return Err(failure.hint("write it as `-o type=local,dest=DIR`"));
@@ -83,7 +106,7 @@ pub(super) fn export(
             let saved = Saved { image: image.clone(), names: names.to_vec() };
             Ok(image::save(store, lease, &[saved], kind, out)?)
         }
-        None => Ok(image::export_tar(store, &image.chain, out, epoch)?),
+        None => Ok(image::export_tar(store, layers, out)?),
     })
 }
 

@@ -26,7 +26,7 @@ use crate::build::context::Ignore;
 use crate::build::graph::{
     self, Base, BaseRequest, Bases, Graph, Hidden, Lowered, OpSpec, Parameters, Wanted,
 };
-use crate::build::ops::{self, Credentials, Lent, Machine};
+use crate::build::ops::{self, Credentials, Lent, Machine, Maker};
 use crate::build::solve::{Outcome, Solver, Stopped};
 use crate::image;
 use crate::oci::{Platform, Reference};
@@ -95,6 +95,9 @@ impl Build<'_> {
         let recipe = dockerfile::read(self)?;
         let tree = recipe.parse(self.request)?;
         let epoch = self.epoch(&recipe)?;
+        if let Some(epoch) = epoch {
+            self.machine.diff_ids.carry(epoch);
+        }
         let mut bases = Bases::new();
         let graph = self.lower((&recipe, epoch), &tree, &mut bases)?;
         self.warn(&recipe, &graph.warnings);
@@ -155,6 +158,11 @@ impl Build<'_> {
                 // An ARG of this name has the time itself, as in BuildKit.
                 *value = epoch.to_string();
             }
+        }
+        if let Some(epoch) = epoch
+            && !parameters.build_args.iter().any(|(name, _)| name == EPOCH_ARG)
+        {
+            parameters.build_args.push((EPOCH_ARG.to_owned(), epoch.to_string()));
         }
         parameters
     }
@@ -315,9 +323,11 @@ impl Build<'_> {
         if !self.request.outputs.is_empty() {
             self.hold(&target.chain)?;
         }
+        // Files outside of an image have no layers to be shared by: those of the base are clamped, too.
+        let layers = assemble::layers(graph, outcomes, epoch, Maker::Program.times(epoch));
         for output in &self.request.outputs {
             let place = (&self.store, &self.lease);
-            assemble::export(output, &image, &self.request.tags, place, epoch)?;
+            assemble::export(output, &image, &self.request.tags, place, &layers)?;
         }
         let tags = names.iter().map(Reference::to_string).collect();
         Ok(BuildOutcome { image: Some(image.id.to_string()), tags })

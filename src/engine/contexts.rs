@@ -91,12 +91,15 @@ impl Build<'_> {
         }
     }
 
-    /// The time that the image carries: of the build-arg, else of the environment.
+    /// The time that the image carries: of the build-arg, else of the environment, else for `--reproducible` 1970.
     pub(super) fn epoch(&self, recipe: &Recipe) -> Result<Option<i64>, Failure> {
         let args = &self.request.build_args;
         let given = args.iter().rev().find(|(key, value)| key == EPOCH_ARG && !value.is_empty());
         match given.map(|(_, value)| value.as_str()) {
-            None => Ok(self.engine.settings().source_date_epoch),
+            None => {
+                let of_environment = self.engine.settings().source_date_epoch;
+                Ok(of_environment.or_else(|| self.request.reproducible.then_some(0)))
+            }
             Some("context") => match recipe.folder.commit_time {
                 Some(time) => Ok(Some(time)),
                 None => {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kiln_cache::{Diff, Image, Lease, NewImage, SnapshotId, Store};
 
 use super::error::{Error, Result};
-use super::layer;
+use super::layer::{self, Times};
 use crate::oci::{ImageConfig, RootFs};
 
 /// What an image is made of.
@@ -14,15 +14,16 @@ use crate::oci::{ImageConfig, RootFs};
 pub struct Assembly {
     /// Its configuration with its history; `rootfs` is filled in here.
     pub config: ImageConfig,
-    /// Its layers' snapshots, base first.
-    pub chain: Vec<SnapshotId>,
+    /// Its layers, base first: their snapshots, and which times their files get.
+    pub layers: Vec<(SnapshotId, Times)>,
 }
 
 /// Makes the image and puts it into the store; what is written meanwhile is kept by `lease`.
 ///
 /// An image that is there already, such as one that was pulled, stays as it is.
 pub fn assemble(store: &Store, lease: &Lease, assembly: Assembly) -> Result<Image> {
-    let diffs = diffs(store, &assembly.chain)?;
+    let diffs = diffs(store, &assembly.layers)?;
+    let chain: Vec<SnapshotId> = assembly.layers.iter().map(|(id, _)| *id).collect();
     let mut config = assembly.config;
     config.rootfs = RootFs { diff_ids: diffs.iter().map(|diff| diff.id).collect(), ..RootFs::default() };
     check_history(&config)?;
@@ -37,46 +38,62 @@ pub fn assemble(store: &Store, lease: &Lease, assembly: Assembly) -> Result<Imag
         return Ok(image);
     }
     store.put_blob(&bytes, lease)?;
-    let size = size(store, &assembly.chain)?;
+    let size = size(store, &chain)?;
     let created = config.created.as_deref().and_then(unix_seconds).unwrap_or(0);
-    store.put_image(&NewImage { id, manifest: None, chain: assembly.chain, size, created })?;
+    store.put_image(&NewImage { id, manifest: None, chain, size, created })?;
     store.image(&id)?.ok_or_else(|| Error::NotFound { name: id.to_string(), closest: None })
 }
 
-/// Returns the diffs of a chain; those that nobody computed yet are computed now, on all processors.
-pub fn diffs(store: &Store, chain: &[SnapshotId]) -> Result<Vec<Diff>> {
-    let known: Vec<Option<Diff>> = chain.iter().map(|id| store.diff(id)).collect::<Result<_, _>>()?;
-    let missing: Vec<SnapshotId> =
-        chain.iter().zip(&known).filter(|(_, diff)| diff.is_none()).map(|(id, _)| *id).collect();
+/// Returns the diffs of layers; those that nobody computed yet are computed now, on all processors.
+fn diffs(store: &Store, layers: &[(SnapshotId, Times)]) -> Result<Vec<Diff>> {
+    let known = |(id, times): &(SnapshotId, Times)| store.diff_by_rule(id, times.rule());
+    let before: Vec<Option<Diff>> = layers.iter().map(known).collect::<Result<_, _>>()?;
+    let missing: Vec<(SnapshotId, Times)> =
+        layers.iter().zip(&before).filter(|(_, diff)| diff.is_none()).map(|(layer, _)| *layer).collect();
     if !missing.is_empty() {
         compute(store, &missing)?;
     }
-    let mut diffs = Vec::with_capacity(chain.len());
-    for (id, known) in chain.iter().zip(known) {
-        let diff = if known.is_some() { known } else { store.diff(id)? };
-        diffs.push(diff.ok_or(kiln_cache::Error::NoSnapshot { id: *id })?);
+    let mut diffs = Vec::with_capacity(layers.len());
+    for (layer, before) in layers.iter().zip(before) {
+        let diff = if before.is_some() { before } else { known(layer)? };
+        diffs.push(diff.ok_or(kiln_cache::Error::NoSnapshot { id: layer.0 })?);
     }
     Ok(diffs)
 }
 
-/// Computes and keeps the diff of one snapshot.
-pub fn compute_diff(store: &Store, id: &SnapshotId) -> Result<Diff> {
-    let (digest, tar_bytes) = layer::diff_id(&store.snapshot_dir(id), None)
+/// Computes and keeps the diff that a snapshot has by a rule of times.
+pub fn compute_diff(store: &Store, id: &SnapshotId, times: Times) -> Result<Diff> {
+    let (digest, tar_bytes) = layer::diff_id(&store.snapshot_dir(id), times)
         .map_err(|source| Error::Layer { action: "pack", layer: format!("snapshot `{id}`"), source })?;
     let diff = Diff { id: digest, tar_bytes };
-    store.set_diff(id, &diff)?;
+    store.set_diff_by_rule(id, times.rule(), &diff)?;
     Ok(diff)
 }
 
-fn compute(store: &Store, missing: &[SnapshotId]) -> Result<()> {
+/// Returns an image's layers with their diffs, as its config names them, and the rules of times that make those.
+pub(super) fn layers(store: &Store, image: &Image) -> Result<Vec<(SnapshotId, Times, Diff)>> {
+    let named = super::find::config(store, image)?.rootfs.diff_ids;
+    let mut layers = Vec::with_capacity(image.chain.len());
+    for (index, id) in image.chain.iter().enumerate() {
+        let is_named = |(_, diff): &(i64, Diff)| named.get(index).is_some_and(|named| *named == diff.id);
+        let (times, diff) = match store.diffs(id)?.into_iter().find(is_named) {
+            Some((rule, diff)) => (Times::of_rule(rule), diff),
+            None => (Times::Kept, diffs(store, &[(*id, Times::Kept)])?[0]),
+        };
+        layers.push((*id, times, diff));
+    }
+    Ok(layers)
+}
+
+fn compute(store: &Store, missing: &[(SnapshotId, Times)]) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(None);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(id) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = compute_diff(store, id) {
+                while let Some((id, times)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = compute_diff(store, id, *times) {
                         *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
                         return;
                     }

@@ -7,7 +7,7 @@ use kiln_cache::{Image, Lease, Store};
 use super::assemble::{Assembly, assemble};
 use super::error::{Error, Result};
 use super::ingest::{Expected, ingest};
-use super::layer;
+use super::layer::{self, Times};
 use crate::oci::{HistoryEntry, ImageConfig, Platform, RunConfig};
 
 /// What an imported image is besides its files.
@@ -50,5 +50,5 @@ pub fn import(store: &Store, lease: &Lease, reader: &mut (dyn Read + Send), impo
         history: vec![line],
         ..ImageConfig::default()
     };
-    assemble(store, lease, Assembly { config, chain: vec![layer] })
+    assemble(store, lease, Assembly { config, layers: vec![(layer, Times::Kept)] })
 }

@@ -98,7 +98,7 @@ fn keep(
     let compressed = layer::Compressed::by_magic(head);
     if compressed == layer::Compressed::No && expected.blob.is_none() {
         let failure = |source| Error::Layer { action: "read", layer: expected.name.clone(), source };
-        let (canonical, _) = layer::diff_id(folder, None).or_else(|error| match error {
+        let (canonical, _) = layer::diff_id(folder, layer::Times::Kept).or_else(|error| match error {
             LayerError::Name { .. } => Ok((Digest::of(b""), 0)),
             other => Err(failure(other)),
         })?;

@@ -28,7 +28,7 @@ mod push;
 mod remove;
 mod save;
 
-pub use assemble::{Assembly, assemble, compute_diff, diffs};
+pub use assemble::{Assembly, assemble, compute_diff};
 pub use check::{check_image, check_snapshot};
 pub use error::{Error, Result};
 pub use export::{export_dir, export_tar};

@@ -9,9 +9,9 @@ use std::io::{self, Read, Write};
 use kiln_cache::{BlobWriter, Diff, Digest, Hasher, Image, LayerBlob, Lease, SnapshotId, Store};
 use oci_spec::image::{DescriptorBuilder, ImageManifestBuilder, MediaType, SCHEMA_VERSION};
 
-use super::assemble::diffs;
+use super::assemble;
 use super::error::{Error, Result};
-use super::layer::{self, GzipWriter, LayerError};
+use super::layer::{self, GzipWriter, LayerError, Times};
 use crate::oci::{Descriptor, ImageManifest, digest_of, media_type};
 
 /// An image ready to leave the store.
@@ -33,8 +33,8 @@ pub(crate) fn pack(store: &Store, lease: &Lease, image: &Image) -> Result<Packed
         return Ok(packed);
     }
     let mut layers = Vec::with_capacity(image.chain.len());
-    for (id, diff) in image.chain.iter().zip(diffs(store, &image.chain)?) {
-        layers.push(pack_layer(store, lease, id, &diff)?);
+    for (id, times, diff) in assemble::layers(store, image)? {
+        layers.push(pack_layer(store, lease, (&id, times), &diff)?);
     }
     with_manifest(store, image, layers)
 }
@@ -87,14 +87,14 @@ pub(crate) fn as_pulled(store: &Store, lease: &Lease, image: &Image) -> Result<O
 }
 
 /// Returns a compressed blob of the layer; makes one when there is none.
-fn pack_layer(store: &Store, lease: &Lease, id: &SnapshotId, diff: &Diff) -> Result<LayerBlob> {
+fn pack_layer(store: &Store, lease: &Lease, layer: (&SnapshotId, Times), diff: &Diff) -> Result<LayerBlob> {
     if let Some(blob) = kept_blob(store, lease, diff, |kind| !is_plain(kind))? {
         return Ok(blob);
     }
     let writer = store.blob_writer(lease)?;
     let gzip = GzipWriter::new(writer).map_err(Error::io("start the compressing threads"))?;
     let mut hashed = Hashed { out: gzip, hasher: Hasher::new() };
-    write_tar(store, id, diff, &mut hashed)?;
+    write_tar(store, layer, diff, &mut hashed)?;
     let actual = hashed.hasher.finish();
     if actual != diff.id {
         return Err(Error::Unpackable { layer: diff.id });
@@ -123,7 +123,12 @@ pub(crate) fn kept_blob(
 }
 
 /// Writes the layer's uncompressed tar, exactly as its diffID says: from a kept blob, else from its files.
-pub(crate) fn write_tar(store: &Store, id: &SnapshotId, diff: &Diff, out: &mut dyn Write) -> Result<()> {
+pub(crate) fn write_tar(
+    store: &Store,
+    (id, times): (&SnapshotId, Times),
+    diff: &Diff,
+    out: &mut dyn Write,
+) -> Result<()> {
     for blob in store.layer_blobs(&diff.id)? {
         if store.blob_size(&blob.digest)?.is_none() {
             continue;
@@ -132,7 +137,7 @@ pub(crate) fn write_tar(store: &Store, id: &SnapshotId, diff: &Diff, out: &mut d
             layer::decompress(store.open_blob(&blob.digest)?).map_err(Error::io("read a layer's blob"))?;
         return copy(&mut plain, out);
     }
-    layer::tar(&store.snapshot_dir(id), out, None).map_err(|source: LayerError| Error::Layer {
+    layer::tar(&store.snapshot_dir(id), out, times).map_err(|source: LayerError| Error::Layer {
         action: "pack",
         layer: diff.id.to_string(),
         source,

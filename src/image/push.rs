@@ -36,17 +36,15 @@ pub async fn push(
     sink: &Sink,
 ) -> Result<Pushed> {
     sink.events.send(Event::Status(format!("The push refers to repository [{}]", reference.name())));
-    for id in &image.chain {
-        if let Ok(Some(diff)) = store.diff(id) {
-            sink.line(&diff.id, "Preparing");
-        }
+    for (_, _, diff) in super::assemble::layers(store, image)? {
+        sink.line(&diff.id, "Preparing");
     }
     let (packing, packing_lease, packing_image) = (store.clone(), lease.clone(), image.clone());
     let packed =
         blocking::run("pack image", move || packed::pack(&packing, &packing_lease, &packing_image)).await?;
     let push = Push { store, client, image, reference, sink };
     let blobs = packed.layers.iter().chain([&packed.config]);
-    let names = layer_names(store, image, &packed);
+    let names = layer_names(store, image)?;
     let work: Vec<_> = blobs.enumerate().map(|(at, blob)| push.blob(blob, names.get(at).copied())).collect();
     let _: Vec<()> = futures_util::stream::iter(work).buffer_unordered(BLOBS_AT_ONCE).try_collect().await?;
     let bytes = Bytes::from(packed.manifest.clone());
@@ -57,12 +55,8 @@ pub async fn push(
 }
 
 /// Returns what the layers are called: by their diffIDs, as docker does it, which are known before they are packed.
-fn layer_names(store: &Store, image: &Image, packed: &Packed) -> Vec<Digest> {
-    let name = |(id, blob): (_, &LayerBlob)| match store.diff(id) {
-        Ok(Some(diff)) => diff.id,
-        _ => blob.digest,
-    };
-    image.chain.iter().zip(&packed.layers).map(name).collect()
+fn layer_names(store: &Store, image: &Image) -> Result<Vec<Digest>> {
+    Ok(super::assemble::layers(store, image)?.into_iter().map(|(_, _, diff)| diff.id).collect())
 }
 
 /// Keeps the manifest, so that the next push and `inspect` know the same digest.

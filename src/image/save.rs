@@ -17,8 +17,9 @@ use std::io::{self, Write};
 use kiln_cache::{Diff, Digest, Hasher, Image, LayerBlob, Lease, SnapshotId, Store};
 use serde_json::{Value, json};
 
-use super::assemble::diffs;
+use super::assemble;
 use super::error::{Error, Result};
+use super::layer::Times;
 use super::packed::{self, Packed};
 use crate::oci::{Platform, Reference, media_type};
 
@@ -83,7 +84,7 @@ pub fn save(
 enum Content {
     Bytes(Vec<u8>),
     Blob(u64),
-    Tar(SnapshotId, Diff),
+    Tar(SnapshotId, Times, Diff),
 }
 
 struct Plan<'a> {
@@ -144,11 +145,11 @@ impl Plan<'_> {
             return Ok(packed);
         }
         let mut layers = Vec::with_capacity(image.chain.len());
-        for (id, diff) in image.chain.iter().zip(diffs(self.store, &image.chain)?) {
+        for (id, times, diff) in assemble::layers(self.store, image)? {
             layers.push(match packed::kept_blob(self.store, lease, &diff, |_| true)? {
                 Some(blob) => blob,
                 None => {
-                    self.contents.insert(diff.id, Content::Tar(*id, diff));
+                    self.contents.insert(diff.id, Content::Tar(id, times, diff));
                     LayerBlob {
                         digest: diff.id,
                         size: diff.tar_bytes,
@@ -182,10 +183,10 @@ impl Archive<'_> {
                 checked.finish(digest, *size)?;
                 self.pad(*size)
             }
-            Content::Tar(id, diff) => {
+            Content::Tar(id, times, diff) => {
                 self.header(&path(digest), diff.tar_bytes, tar::EntryType::Regular)?;
                 let mut checked = Checked::new(self.out);
-                packed::write_tar(store, id, diff, &mut checked)?;
+                packed::write_tar(store, (id, *times), diff, &mut checked)?;
                 checked.finish(digest, diff.tar_bytes)?;
                 self.pad(diff.tar_bytes)
             }

@@ -370,7 +370,7 @@ fn a_made_image_goes_through_a_registry_and_comes_back_the_same() {
     std::fs::create_dir(folder.path().join("bin")).unwrap();
     std::fs::write(folder.path().join("bin/hello"), "x".repeat(3 << 20)).unwrap();
     let mut tar = Vec::new();
-    layer::tar(folder.path(), &mut tar, None).unwrap();
+    layer::tar(folder.path(), &mut tar, layer::Times::Kept).unwrap();
     let id = one.import(&tar, &target.familiar());
     let first = one.engine.push(&target, &Events::none()).unwrap();
     assert_eq!(one.engine.push(&target, &Events::none()).unwrap(), first);
@@ -554,13 +554,14 @@ fn a_merged_root_is_exported_as_tar_and_as_folder() {
     let store = home.store();
     let image = kiln::image::find(&store, &registry.reference("app:v1").familiar()).unwrap();
     let out = tempfile::tempdir().unwrap();
-    kiln::image::export_dir(&store, &image.chain, out.path()).unwrap();
+    let layers: Vec<_> = image.chain.iter().map(|id| (*id, layer::Times::Kept)).collect();
+    kiln::image::export_dir(&store, &layers, out.path()).unwrap();
     let mut text = String::new();
     std::fs::File::open(out.path().join("bin/hello")).unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "hi");
     assert!(!out.path().join("old").exists());
     let mut tar = Vec::new();
-    kiln::image::export_tar(&store, &image.chain, &mut tar, None).unwrap();
+    kiln::image::export_tar(&store, &layers, &mut tar).unwrap();
     let mut archive = tar::Archive::new(tar.as_slice());
     let names: Vec<String> = archive
         .entries()

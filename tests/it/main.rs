@@ -30,6 +30,7 @@ mod lint_peer;
 mod network;
 mod peer;
 mod registry;
+mod reproducible;
 mod run_allow;
 mod run_failures;
 mod run_mounts;

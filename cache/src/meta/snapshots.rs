@@ -61,6 +61,16 @@ impl Tx<'_> {
         )
     }
 
+    /// Returns the known diffs of a ready snapshot by their rules of times.
+    pub(crate) fn diffs(&self, id: SnapshotId) -> Result<Vec<(i64, Diff)>> {
+        self.all(
+            "SELECT rule, diff, tar_bytes FROM diffs JOIN snapshots ON id = snapshot
+             WHERE snapshot = ?1 AND state = 'ready' ORDER BY rule",
+            (id,),
+            |row| Ok((row.get(0)?, Diff { id: row.get(1)?, tar_bytes: unsigned(row.get(2)?) })),
+        )
+    }
+
     /// Notes the diff of a ready snapshot by a rule of times; false without such a snapshot.
     pub(crate) fn set_diff(&self, id: SnapshotId, rule: i64, diff: &Diff) -> Result<bool> {
         let changed = self.run(

@@ -1,17 +1,40 @@
 //! Layers are hashed beside the running steps, so that an image can be assembled as soon as its last one ends.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kiln_cache::{SnapshotId, Store};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::image::layer::Times;
 use crate::{blocking, image};
+
+/// What wrote the files of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Maker {
+    /// A program of a RUN step.
+    Program,
+    /// kiln itself: COPY, ADD, WORKDIR.
+    Kiln,
+}
+
+impl Maker {
+    /// Returns which times the files get in an image that carries the time `epoch`.
+    pub(crate) fn times(self, epoch: Option<i64>) -> Times {
+        match (self, epoch) {
+            (_, None) => Times::Kept,
+            (Self::Program, Some(epoch)) => Times::Clamped(epoch),
+            (Self::Kiln, Some(epoch)) => Times::Set(epoch),
+        }
+    }
+}
 
 /// The layers of a build that are being hashed.
 pub(crate) struct DiffIds {
     running: Mutex<HashMap<SnapshotId, JoinHandle<()>>>,
+    /// The time that the image carries, if it does.
+    epoch: OnceLock<i64>,
     gate: Arc<Semaphore>,
 }
 
@@ -19,17 +42,25 @@ impl DiffIds {
     pub(super) fn new() -> Self {
         // One less than the processors: the steps come first.
         let threads = std::thread::available_parallelism().map_or(1, usize::from).saturating_sub(1).max(1);
-        Self { running: Mutex::default(), gate: Arc::new(Semaphore::new(threads)) }
+        Self { running: Mutex::default(), epoch: OnceLock::new(), gate: Arc::new(Semaphore::new(threads)) }
     }
 
-    /// Starts hashing `snapshot` on the runtime.
-    pub(super) fn start(&self, store: &Store, snapshot: &SnapshotId) {
+    /// Tells which time the image carries, before the first step runs.
+    pub(crate) fn carry(&self, epoch: i64) {
+        self.epoch.get_or_init(|| epoch);
+    }
+
+    /// Starts hashing `snapshot`, made by a step of this kind, on the runtime.
+    pub(super) fn start(&self, store: &Store, snapshot: &SnapshotId, maker: Maker) {
+        let times = maker.times(self.epoch.get().copied());
         let (store, id, gate) = (store.clone(), *snapshot, Arc::clone(&self.gate));
         let task = tokio::spawn(async move {
             let _turn = gate.acquire().await;
             // What fails here is tried again, and told, by the assembly.
             blocking::run("hash layer", move || {
-                let _ = image::compute_diff(&store, &id);
+                if let Ok(None) = store.diff_by_rule(&id, times.rule()) {
+                    let _ = image::compute_diff(&store, &id, times);
+                }
             })
             .await;
         });

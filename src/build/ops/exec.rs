@@ -23,7 +23,7 @@ use super::explain::Scene;
 use super::machine::Machine;
 use super::mounts::{self, Prepared};
 use super::tail::LogTail;
-use super::{now, programs, system};
+use super::{Maker, now, programs, system};
 use crate::api::{Event, Failure, FailureKind, NetworkMode, Stream};
 use crate::blocking;
 use crate::build::graph::{ExecSpec, HOSTNAME, SCRIPT_FOLDER};
@@ -201,7 +201,7 @@ impl Exec {
             .field("key", key.digest.to_string())
             .field("run", run.to_string())
             .digest();
-        self.machine.diff_ids.start(&context.store, &snapshot);
+        self.machine.diff_ids.start(&context.store, &snapshot, Maker::Program);
         let mut chain = inputs[0].chain.clone();
         chain.push(snapshot);
         Ok(Executed { outcome: Outcome { id, chain, created }, key })

@@ -26,6 +26,7 @@ use std::{fs, io};
 
 pub(crate) use bind::bind;
 pub(crate) use credentials::Credentials;
+pub(crate) use diff_ids::Maker;
 pub(crate) use lent::Lent;
 pub(crate) use machine::Machine;
 pub(crate) use remote::{FILE as REMOTE_FILE, Remotes};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kiln_cache::key::KeyBuilder;
 use kiln_cache::{Snapshot, SnapshotId, Staged, Store};
 
-use super::{Machine, copy, mkdir, now, system};
+use super::{Machine, Maker, copy, mkdir, now, system};
 use crate::api::{Failure, FailureKind};
 use crate::blocking;
 use crate::build::context;
@@ -231,7 +231,7 @@ fn finish(
     machine: &Machine,
     context: &solve::Context,
 ) -> Executed {
-    machine.diff_ids.start(&context.store, &snapshot);
+    machine.diff_ids.start(&context.store, &snapshot, Maker::Kiln);
     let mut chain = rootfs.chain.clone();
     chain.push(snapshot);
     Executed { outcome: Outcome { id: key.digest, chain, created }, key }

@@ -86,6 +86,10 @@ pub(crate) struct Build {
     /// Show nothing but the image's id
     #[arg(long, short)]
     pub(crate) quiet: bool,
+    /// The same image on every machine: the time is SOURCE_DATE_EPOCH, else 1970, for the image and in its layers;
+    /// permission bits are git's unless --context-modes says otherwise
+    #[arg(long)]
+    pub(crate) reproducible: bool,
     /// Remove what steps leave; kiln never leaves anything
     #[arg(long, hide = true)]
     pub(crate) rm: bool,
@@ -200,16 +204,18 @@ pub(super) fn request(
         allow: build_lend::allowed(&build.allow)?,
         shm_bytes: build.shm_size.as_deref().map(build_lend::shm_bytes).transpose()?,
         named_contexts: build_named::parse_all(&build.build_context)?,
+        reproducible: build.reproducible,
         context_modes: modes(build, environment)?,
     };
     Ok((request, found.spooled))
 }
 
-/// `--context-modes`, else `KILN_CONTEXT_MODES`.
+/// `--context-modes`, else `KILN_CONTEXT_MODES`, else as `--reproducible` needs it.
 fn modes(build: &Build, environment: &Environment) -> Result<ContextModes, Error> {
     let (name, text) = match (&build.context_modes, environment.filled("KILN_CONTEXT_MODES")) {
         (Some(text), _) => ("--context-modes", text.as_str()),
         (None, Some(text)) => ("KILN_CONTEXT_MODES", text),
+        (None, None) if build.reproducible => return Ok(ContextModes::Git),
         (None, None) => return Ok(ContextModes::AsIs),
     };
     match text {

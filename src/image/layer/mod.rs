@@ -6,6 +6,7 @@ mod compress;
 mod entries;
 mod error;
 mod pack;
+mod times;
 mod unpack;
 mod walk;
 
@@ -13,6 +14,7 @@ pub use compress::{Compressed, GzipWriter, decompress, decompress_any, without_r
 pub(crate) use entries::{Entries, Entry, Kind};
 pub use error::LayerError;
 pub use pack::{TAR_VERSION, diff_id, tar, tar_merged};
+pub use times::Times;
 pub(super) use unpack::clean;
 pub use unpack::{Unpacked, Whiteouts, unpack, unpack_with};
 pub use walk::{Node, flatten, visit};

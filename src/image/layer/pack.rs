@@ -1,4 +1,4 @@
-//! The canonical tar of a layer: a function of the folder and the time clamp, and of nothing else.
+//! The canonical tar of a layer: a function of the folder and the rule of times, and of nothing else.
 //!
 //! Sorted names; ustar headers with PAX records only where a value doesn't fit; whole seconds; numeric
 //! owners; no sockets; the first name of a hard-link group is the file. Whiteouts are empty files of mode 0
@@ -16,6 +16,7 @@ use rustix::fs::FileType;
 
 use super::entries::BLOCK;
 use super::error::LayerError;
+use super::times::Times;
 use super::walk::{Attributes, Markers, Node, walk, xattrs};
 
 /// Version of the canonical form.
@@ -27,24 +28,26 @@ const OCTAL_11: u64 = (1 << 33) - 1;
 /// Largest number of 7 octal digits.
 const OCTAL_7: u64 = (1 << 21) - 1;
 
-/// Writes the canonical tar of the layer in `dir`; no time is later than `clamp`, unix seconds.
-pub fn tar(dir: &Path, out: &mut dyn Write, clamp: Option<i64>) -> Result<(), LayerError> {
-    let mut packer = Packer::new(out, clamp);
+/// Writes the canonical tar of the layer in `dir`.
+pub fn tar(dir: &Path, out: &mut dyn Write, times: Times) -> Result<(), LayerError> {
+    let times = [times];
+    let mut packer = Packer::new(out, &times);
     walk(&[dir.to_owned()], Markers::Show, &mut |node| packer.add(node, Markers::Show))?;
     packer.finish()
 }
 
-/// Writes the root filesystem that `dirs` (base first) make together as a tar.
-pub fn tar_merged(dirs: &[PathBuf], out: &mut dyn Write, clamp: Option<i64>) -> Result<(), LayerError> {
-    let mut packer = Packer::new(out, clamp);
-    walk(dirs, Markers::Apply, &mut |node| packer.add(node, Markers::Apply))?;
+/// Writes the root filesystem that `dirs` (base first, each with its rule of times) make together as a tar.
+pub fn tar_merged(dirs: &[(PathBuf, Times)], out: &mut dyn Write) -> Result<(), LayerError> {
+    let (dirs, times): (Vec<_>, Vec<_>) = dirs.iter().cloned().unzip();
+    let mut packer = Packer::new(out, &times);
+    walk(&dirs, Markers::Apply, &mut |node| packer.add(node, Markers::Apply))?;
     packer.finish()
 }
 
 /// Returns the digest and the length of the canonical tar of `dir`.
-pub fn diff_id(dir: &Path, clamp: Option<i64>) -> Result<(Digest, u64), LayerError> {
+pub fn diff_id(dir: &Path, times: Times) -> Result<(Digest, u64), LayerError> {
     let mut hashed = Hashed { hasher: Hasher::new(), bytes: 0 };
-    tar(dir, &mut hashed, clamp)?;
+    tar(dir, &mut hashed, times)?;
     Ok((hashed.hasher.finish(), hashed.bytes))
 }
 
@@ -67,7 +70,8 @@ impl Write for Hashed {
 
 struct Packer<'a> {
     out: &'a mut dyn Write,
-    clamp: Option<i64>,
+    /// By layer.
+    times: &'a [Times],
     /// First names of files with more than one, by layer and inode. Two layers may share an inode by the
     /// store's own linking, which is none of the layer's business.
     links: HashMap<(usize, u64), Vec<u8>>,
@@ -89,8 +93,8 @@ struct Header<'a> {
 }
 
 impl<'a> Packer<'a> {
-    fn new(out: &'a mut dyn Write, clamp: Option<i64>) -> Self {
-        Self { out, clamp, links: HashMap::new(), buffer: vec![0; BUFFER] }
+    fn new(out: &'a mut dyn Write, times: &'a [Times]) -> Self {
+        Self { out, times, links: HashMap::new(), buffer: vec![0; BUFFER] }
     }
 
     fn add(&mut self, node: &Node<'_>, markers: Markers) -> Result<(), LayerError> {
@@ -171,7 +175,6 @@ impl<'a> Packer<'a> {
     }
 
     fn plain<'n>(&self, node: &'n Node<'_>, kind: u8) -> Header<'n> {
-        let mtime = node.stat.st_mtime;
         Header {
             kind,
             path: node.path,
@@ -179,7 +182,7 @@ impl<'a> Packer<'a> {
             mode: node.stat.st_mode & 0o7777,
             uid: node.stat.st_uid,
             gid: node.stat.st_gid,
-            mtime: self.clamp.map_or(mtime, |clamp| mtime.min(clamp)),
+            mtime: self.times[node.layer].of(node.stat.st_mtime),
             size: 0,
             device: None,
             xattrs: &[],

@@ -108,7 +108,7 @@ fn refusal(entries: &[E]) -> String {
 
 fn packed(dir: &Path) -> Vec<u8> {
     let mut out = Vec::new();
-    tar(dir, &mut out, None).unwrap();
+    tar(dir, &mut out, Times::Kept).unwrap();
     out
 }
 
@@ -360,14 +360,23 @@ fn a_canonical_tar_is_what_gnu_tar_lists() {
 }
 
 #[test]
-fn times_are_clamped_in_the_archive_only() {
+fn times_are_ruled_in_the_archive_only() {
     let dir = root();
-    fs::write(dir.path().join("a"), "x").unwrap();
-    let mut out = Vec::new();
-    tar(dir.path(), &mut out, Some(5)).unwrap();
-    let mut entries = Entries::new(out.as_slice());
-    while let Some(entry) = entries.next().unwrap() {
-        assert!(entry.mtime.0 <= 5);
+    for (name, seconds) in [("new", 7), ("old", 3)] {
+        fs::write(dir.path().join(name), "x").unwrap();
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let file = fs::File::open(dir.path().join(name)).unwrap();
+        file.set_times(fs::FileTimes::new().set_modified(time)).unwrap();
+    }
+    for (times, expected) in [(Times::Kept, [7, 3]), (Times::Clamped(5), [5, 3]), (Times::Set(5), [5, 5])] {
+        let mut out = Vec::new();
+        tar(dir.path(), &mut out, times).unwrap();
+        let mut entries = Entries::new(out.as_slice());
+        let mut found = Vec::new();
+        while let Some(entry) = entries.next().unwrap() {
+            found.extend((entry.kind == Kind::File).then_some(entry.mtime.0));
+        }
+        assert_eq!(found, expected, "{times:?}");
     }
 }
 
@@ -403,7 +412,7 @@ fn layers_merge_as_a_mount_would_show_them() {
     let seen: Vec<(&str, usize)> = seen.iter().map(|(path, layer)| (path.as_str(), *layer)).collect();
     assert_eq!(seen, [("", 1), ("d", 1), ("d/y", 0), ("d/z", 1), ("f", 1), ("l", 0), ("o", 1), ("o/new", 1)]);
     let mut merged = Vec::new();
-    tar_merged(&dirs, &mut merged, None).unwrap();
+    tar_merged(&dirs.map(|dir| (dir, Times::Kept)), &mut merged).unwrap();
     let out = root();
     unpack_with(merged.as_slice(), out.path(), Whiteouts::Refuse).unwrap();
     assert_eq!(fs::read_to_string(out.path().join("f")).unwrap(), "now a file");
