@@ -55,6 +55,15 @@ impl KeyBuilder {
         self
     }
 
+    /// Adds a value that may be a secret: its part shows a digest of it only.
+    #[must_use]
+    pub fn hidden(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.begin(b'f', name);
+        self.text(value.as_ref());
+        self.parts.push((name.to_owned(), format!("({})", Digest::of(value).short())));
+        self
+    }
+
     /// Adds a value that may be missing; a missing one differs from an empty one.
     #[must_use]
     pub fn optional(mut self, name: &str, value: Option<impl AsRef<[u8]>>) -> Self {
@@ -208,6 +217,16 @@ mod tests {
         assert_eq!(key.parts(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let binary = KeyBuilder::new("exec", 1).field("file", [0xff, 0]).parts();
         assert_eq!(binary[1].1, format!("(2 bytes, {})", Digest::of([0xff, 0]).short()));
+    }
+
+    #[test]
+    fn a_hidden_value_makes_the_same_key_and_is_in_no_part() {
+        let (plain, hidden) = (
+            KeyBuilder::new("exec", 1).field("env A", "hunter2"),
+            KeyBuilder::new("exec", 1).hidden("env A", "hunter2"),
+        );
+        assert_eq!(plain.digest(), hidden.digest());
+        assert_eq!(hidden.parts()[1], ("env A".to_owned(), format!("({})", Digest::of("hunter2").short())));
     }
 
     #[test]

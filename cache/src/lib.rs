@@ -15,6 +15,7 @@
 //! leases/<id>          held by flock while a process needs what it names in meta.db
 //! inflight/<3 hex>     locks of keys in work, never unlinked
 //! stat/<context>       stat caches
+//! builds/<hex>         what the last build of each Dockerfile did
 //! cache-mounts/<hex>   folders that RUN steps keep between builds, see `cache_mount`
 //! tmp/<id>             what is being made, held by flock
 //! trash/<id>           what is being removed
@@ -36,6 +37,7 @@
 //!   transaction.
 
 mod blob;
+mod build_notes;
 mod cache_mount;
 mod check;
 mod digest;

@@ -20,7 +20,7 @@ const VERSION: &str = "kiln store 2";
 const OLDER_VERSION: &str = "kiln store 1";
 
 /// The folders that `create` makes.
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 11] = [
     "blobs",
     "blobs/sha256",
     "snapshots",
@@ -28,6 +28,7 @@ const FOLDERS: [&str; 10] = [
     "leases",
     "inflight",
     "stat",
+    "builds",
     "cache-mounts",
     "tmp",
     "trash",

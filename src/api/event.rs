@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::MissReason;
+
 /// Number of a step within one build, counted from 1 in order of appearance.
 pub type StepId = u32;
 
@@ -40,6 +42,13 @@ pub enum Event {
     },
     /// The step began to run.
     Started(StepId),
+    /// Why the step runs: told once, some time before its end; the root cause first.
+    Ran {
+        /// The step.
+        step: StepId,
+        /// All causes; one at least.
+        reasons: Vec<MissReason>,
+    },
     /// The step wrote to its output; bytes as they came, cut anywhere.
     Output {
         /// The step.

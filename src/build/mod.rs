@@ -5,3 +5,4 @@ pub mod graph;
 pub mod ops;
 pub mod solve;
 pub mod tree;
+pub mod why;

@@ -16,6 +16,7 @@ mod format;
 mod glob;
 mod help;
 mod progress;
+mod reason;
 mod session;
 mod settings;
 mod stdio;

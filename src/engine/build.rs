@@ -27,7 +27,7 @@ use crate::build::graph::{
     self, Base, BaseRequest, Bases, Graph, Hidden, Lowered, OpSpec, Parameters, Wanted,
 };
 use crate::build::ops::{self, Credentials, Lent, Machine, Maker};
-use crate::build::solve::{Outcome, Solver, Stopped};
+use crate::build::solve::{Outcome, Solver, Stopped, Witness};
 use crate::image;
 use crate::oci::{Platform, Reference};
 
@@ -129,11 +129,11 @@ impl Build<'_> {
         (recipe, epoch): (&Recipe, Option<i64>),
         tree: &Dockerfile,
         bases: &mut Bases,
-    ) -> Result<Graph, Failure> {
+    ) -> Result<Arc<Graph>, Failure> {
         let parameters = self.parameters(recipe, epoch);
         for _ in 0..ROUNDS {
             match graph::lower(tree, bases, &parameters) {
-                Ok(Lowered::Ready(graph)) => return Ok(*graph),
+                Ok(Lowered::Ready(graph)) => return Ok(graph.into()),
                 Ok(Lowered::Missing(requests)) => {
                     for (wanted, base) in self.bases(requests) {
                         let base = base.map_err(|failure| {
@@ -231,7 +231,7 @@ impl Build<'_> {
     }
 
     /// Brings every vertex to a result.
-    fn solve(&self, recipe: &Recipe, graph: &Graph) -> Result<Vec<Outcome>, Failure> {
+    fn solve(&self, recipe: &Recipe, graph: &Arc<Graph>) -> Result<Vec<Outcome>, Failure> {
         let contexts = self.contexts(graph, &recipe.context)?;
         let first = self.announce(graph);
         let platform = self.request.platform.to_string();
@@ -244,6 +244,8 @@ impl Build<'_> {
             self.events.clone(),
             self.request.no_cache,
         );
+        let why = Arc::new(self.why(recipe, graph, first));
+        let solver = solver.with_witness(Arc::clone(&why) as Arc<dyn Witness>);
         let stopped = |stopped: Stopped| recipe.explain(*stopped.error, graph.vertices[stopped.vertex].span);
         let mut found = solver.cached().map_err(stopped)?;
         if found.iter().all(Option::is_some) {
@@ -260,6 +262,7 @@ impl Build<'_> {
             self.machine.diff_ids.finish(&outcomes[graph.target].chain).await;
             Ok(outcomes)
         })?;
+        why.keep(outcomes.as_ref().err().map(|stopped: &Stopped| stopped.vertex));
         self.engine.flush_later();
         let outcomes = outcomes.map_err(stopped);
         contexts.save();

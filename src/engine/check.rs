@@ -60,7 +60,7 @@ impl Engine {
             _ => {
                 let events = Events::none();
                 let recipe = dockerfile::read(&Build::new(self, request, &events)?)?;
-                return Ok(Draft::new(recipe.name, recipe.text.into_bytes(), recipe.ignore));
+                return Ok(Draft::new(recipe.name, recipe.text.as_bytes().to_vec(), recipe.ignore));
             }
         };
         let (name, bytes, path) = dockerfile::source(&request.dockerfile, folder.unwrap_or(Path::new("")))?;

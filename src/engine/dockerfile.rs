@@ -30,7 +30,7 @@ const EXCERPT_LINES: (usize, usize) = (4, 2);
 /// A Dockerfile's text, its name in messages, and the context that it copies from.
 pub(super) struct Recipe {
     pub(super) name: String,
-    pub(super) text: String,
+    pub(super) text: Arc<str>,
     pub(super) context: Arc<Context>,
     /// What the context hides.
     pub(super) ignore: Ignore,
@@ -55,7 +55,7 @@ pub(super) fn read(build: &Build<'_>) -> Result<Recipe, Failure> {
     };
     let text = String::from_utf8(text).map_err(|error| not_text(&name, error.as_bytes()))?;
     let (context, ignore) = build.open(&folder, path.as_deref())?;
-    Ok(Recipe { name, text, context, ignore, folder })
+    Ok(Recipe { name, text: text.into(), context, ignore, folder })
 }
 
 /// The parser finds the byte that is no text; it is shown in what can be read of the line.

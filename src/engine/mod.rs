@@ -40,6 +40,7 @@ mod stop;
 mod system_check;
 mod tag;
 mod wait;
+mod why;
 
 use std::future::Future;
 use std::sync::OnceLock;

@@ -270,6 +270,7 @@ fn a_build_repaints_its_steps_on_a_terminal() {
         "{lines:#?}"
     );
     assert!(lines[2].starts_with(" => [2/3] RUN printf") && lines[2].ends_with('s'), "{lines:#?}");
+    assert!(lines[2].contains("  ran: never"), "{lines:#?}");
     assert!(lines[3].contains("[3/3] RUN echo 日本語") && lines[3].contains('…'), "{lines:#?}");
     assert!(lines[4].starts_with("sha256:"), "{lines:#?}");
 

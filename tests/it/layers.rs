@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("build::context", &["cache", "build::tree"]),
     ("build::graph", &["grammar", "oci", "api", "cache"]),
     ("build::solve", &["api", "blocking", "build::graph", "cache"]),
+    ("build::why", &["api", "build::graph", "build::solve", "cache"]),
     (
         "build::ops",
         &[
@@ -68,6 +69,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "build::context",
             "build::graph",
             "build::solve",
+            "build::why",
             "build::ops",
             "container",
         ],

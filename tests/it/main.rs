@@ -39,3 +39,4 @@ mod secrets;
 mod support;
 mod system_check;
 mod tree;
+mod why;

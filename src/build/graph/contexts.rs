@@ -98,7 +98,14 @@ impl<'a> Lowering<'a> {
             ..CopySpec::default()
         };
         let reads = vec![Input::Context(id)];
-        self.vertex(Vertex { op: OpSpec::Copy(spec), rootfs: Some(scratch), reads, name, span })
+        self.vertex(Vertex {
+            op: OpSpec::Copy(spec),
+            rootfs: Some(scratch),
+            reads,
+            name,
+            span,
+            variables: Vec::new(),
+        })
     }
 
     /// What the progress shows of a stage that starts from a context.

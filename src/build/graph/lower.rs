@@ -443,13 +443,13 @@ impl<'a> Lowering<'a> {
             platform: request.platform.to_string(),
             chain_id: crate::oci::chain_id(&diff_ids).map(|chain| chain.0),
         });
-        self.vertex(Vertex { op, rootfs: None, reads: Vec::new(), name, span })
+        self.vertex(Vertex { op, rootfs: None, reads: Vec::new(), name, span, variables: Vec::new() })
     }
 
     /// Adds a vertex that starts from nothing.
     pub(super) fn scratch(&mut self, span: Span) -> VertexId {
         let (op, name) = (OpSpec::Scratch, String::new());
-        self.vertex(Vertex { op, rootfs: None, reads: Vec::new(), name, span })
+        self.vertex(Vertex { op, rootfs: None, reads: Vec::new(), name, span, variables: Vec::new() })
     }
 
     /// Adds a vertex.

@@ -96,6 +96,36 @@ pub struct Vertex {
     pub name: String,
     /// The instruction in the Dockerfile.
     pub span: Span,
+    /// What the instruction's variables stood for, but for a RUN's: those are its environment.
+    pub variables: Vec<Variable>,
+}
+
+impl Vertex {
+    /// The vertices whose results it needs: first the rootfs, then what it reads.
+    pub fn inputs(&self) -> impl Iterator<Item = VertexId> {
+        let made = self.reads.iter().filter_map(|read| match read {
+            Input::Vertex(vertex) => Some(*vertex),
+            Input::Context(_) => None,
+        });
+        self.rootfs.into_iter().chain(made)
+    }
+
+    /// The stage of an instruction's step, empty for the only one without a name; `None` for a step that is no
+    /// instruction of the file's.
+    pub fn stage(&self) -> Option<&str> {
+        name::stage(&self.name)
+    }
+}
+
+/// A variable that was filled into an instruction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value; `None` for one that isn't set.
+    pub value: Option<String>,
+    /// Whether the value is an ARG's, not of the environment.
+    pub is_arg: bool,
 }
 
 /// The image of the target stage, but for its layers and times.

@@ -148,7 +148,14 @@ impl Lowering<'_> {
         let spec = CopySpec { reset_owner: true, ..CopySpec::of(source, source) };
         let name = format!("[internal] load {source} of the build context");
         let reads = vec![Input::Context(context)];
-        let vertex = self.vertex(Vertex { op: OpSpec::Copy(spec), rootfs: Some(rootfs), reads, name, span });
+        let vertex = self.vertex(Vertex {
+            op: OpSpec::Copy(spec),
+            rootfs: Some(rootfs),
+            reads,
+            name,
+            span,
+            variables: Vec::new(),
+        });
         self.parts.insert((context, source.to_owned()), vertex);
         vertex
     }

@@ -35,6 +35,13 @@ pub(super) fn shown(text: &str, escape: char, scope: &dyn Lookup) -> String {
     out
 }
 
+/// The stage in a step's label, which is `[build  2/10]` or `[2/10]`; `None` for another label.
+pub(super) fn stage(name: &str) -> Option<&str> {
+    let (label, _) = name.strip_prefix('[')?.split_once("] ")?;
+    let (before, _) = label.rsplit_once('/')?;
+    Some(before.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end())
+}
+
 /// What the progress shows of a source that is brought from another machine.
 pub(super) fn remote(source: &RemoteSource) -> String {
     match source {
@@ -61,6 +68,21 @@ fn variable(text: &str, scope: &dyn Lookup) -> Option<(String, usize)> {
 mod tests {
     use super::*;
     use crate::build::graph::scope::Scope;
+
+    #[test]
+    fn a_label_has_the_stage() {
+        for (name, expected) in [
+            ("[2/10] RUN x", Some("")),
+            ("[ 2/10] RUN a[0/1] b", Some("")),
+            ("[build  2/10] RUN x", Some("build")),
+            ("[stage-1 2/3] RUN x", Some("stage-1")),
+            ("[internal] load / of the build context", None),
+            ("[git] https://host/x.git", None),
+            ("FROM busybox", None),
+        ] {
+            assert_eq!(stage(name), expected, "{name}");
+        }
+    }
 
     #[test]
     fn known_variables_are_filled_in_and_the_rest_stays() {

@@ -63,7 +63,9 @@ pub struct ExecSpec {
     pub hidden_env: Vec<(String, String)>,
     /// ARGs that it can't read if the programs that it relies on are what they are called: in no key then.
     pub unread_env: Vec<(String, String)>,
-    /// Those programs, when there are such ARGs.
+    /// Which of the variables above are ARGs.
+    pub arg_names: BTreeSet<String>,
+    /// The programs that those ARGs rely on, when there are some.
     pub relies_on: Option<Box<Relied>>,
     /// Its working directory; absolute.
     pub cwd: String,

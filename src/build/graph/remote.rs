@@ -110,7 +110,9 @@ impl Lowering<'_> {
         let op = OpSpec::Remote(source);
         match self.same(&op) {
             Some(vertex) => vertex,
-            None => self.vertex(Vertex { op, rootfs: None, reads: Vec::new(), name, span }),
+            None => {
+                self.vertex(Vertex { op, rootfs: None, reads: Vec::new(), name, span, variables: Vec::new() })
+            }
         }
     }
 }

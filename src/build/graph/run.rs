@@ -29,6 +29,8 @@ impl StageState {
         let mut env = self.scope.environment();
         // The image's own variables, then the ARGs.
         let mut seen_args = env.split_off(self.scope.env.len());
+        let newer = self.scope.newer_args.iter();
+        let arg_names = seen_args.iter().map(|(name, _)| name).chain(newer).cloned().collect();
         let cwd = clean(&self.config.config.working_dir);
         let judged = match &script {
             // What is mounted may stand in the place of a program.
@@ -51,6 +53,7 @@ impl StageState {
             env,
             hidden_env,
             unread_env,
+            arg_names,
             relies_on,
             cwd,
             user: self.config.config.user.clone(),

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use kiln_grammar::word::Lookup;
+use kiln_grammar::word::{self, Lookup};
 
+use super::Variable;
 use crate::oci::Platform;
 
 /// Proxy variables, in both cases: usable without ARG, in no key and no history.
@@ -99,6 +100,20 @@ impl Scope {
     /// Tells whether an ARG of this name is declared, with a value or without.
     pub(super) fn declares(&self, name: &str) -> bool {
         self.args.iter().any(|(known, _)| known == name)
+    }
+
+    /// Tells whether the value of this name is an ARG's.
+    pub(super) fn is_arg(&self, name: &str) -> bool {
+        self.env_value(name).is_none() || self.newer_args.contains(name)
+    }
+
+    /// The variables that an instruction's `text` has filled in.
+    pub(super) fn used(&self, text: &str, escape: char) -> Vec<Variable> {
+        if !text.contains('$') {
+            return Vec::new();
+        }
+        let used = word::variables(text, escape).into_iter();
+        used.map(|name| Variable { value: self.get(&name), is_arg: self.is_arg(&name), name }).collect()
     }
 
     /// The names of all variables.

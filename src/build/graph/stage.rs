@@ -208,7 +208,11 @@ impl StageState {
         created_by: String,
     ) {
         let name = self.step_name(lowering, shown, &op);
-        let vertex = lowering.vertex(Vertex { op, rootfs: Some(self.rootfs), reads, name, span });
+        let variables = match op {
+            OpSpec::Exec(_) => Vec::new(),
+            _ => self.scope.used(shown, lowering.tree.directives.escape),
+        };
+        let vertex = lowering.vertex(Vertex { op, rootfs: Some(self.rootfs), reads, name, span, variables });
         self.stand_on(vertex, created_by);
     }
 

@@ -96,6 +96,7 @@ impl StageState {
             reads,
             name: name.to_owned(),
             span,
+            variables: Vec::new(),
         };
         if let Some(owner) = spec.chown.clone().filter(|owner| has_names(owner)) {
             let owner = lowering.vertex(on_stage(OpSpec::Owner(owner), Vec::new(), &name));
@@ -105,7 +106,9 @@ impl StageState {
             Some(_) => lowering.vertex(on_stage(OpSpec::Way(spec.destination.clone()), Vec::new(), &name)),
             None => lowering.scratch(span),
         };
-        let copy = Vertex { op: OpSpec::Copy(spec), rootfs: Some(ground), reads, name: name.clone(), span };
+        let op = OpSpec::Copy(spec);
+        let variables = self.scope.used(shown, lowering.tree.directives.escape);
+        let copy = Vertex { op, rootfs: Some(ground), reads, name: name.clone(), span, variables };
         let copy = lowering.vertex(copy);
         let merged = lowering.vertex(on_stage(OpSpec::Merge, vec![Input::Vertex(copy)], &name));
         self.stand_on(merged, created_by);

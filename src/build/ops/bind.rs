@@ -56,7 +56,7 @@ pub(crate) fn bind(
         };
         let step = first.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
         let step = vertex.op.is_shown().then_some(step);
-        nodes.push(Node { op, inputs: inputs(vertex), step, label: label(vertex) });
+        nodes.push(Node { op, inputs: vertex.inputs().collect(), step, label: label(vertex) });
     }
     Ok(nodes)
 }
@@ -73,14 +73,6 @@ fn label(vertex: &Vertex) -> Label {
     Label { kind, description: vertex.name.clone() }
 }
 
-fn inputs(vertex: &Vertex) -> Vec<usize> {
-    let made = vertex.reads.iter().filter_map(|read| match read {
-        Input::Vertex(vertex) => Some(*vertex),
-        Input::Context(_) => None,
-    });
-    vertex.rootfs.into_iter().chain(made).collect()
-}
-
 /// Tells whether the result id of what is read follows from its bytes alone: a part of a context, in a layer of
 /// its own.
 fn named_by_content(read: &Input, graph: &Graph) -> bool {
@@ -93,7 +85,7 @@ fn named_by_content(read: &Input, graph: &Graph) -> bool {
 /// Which of a copy's inputs says whom it gives its files to, if that isn't its rootfs: the last one.
 fn owner_of(vertex: &Vertex, graph: &Graph) -> Option<usize> {
     let last = vertex.reads.last()?;
-    is_owner(last, graph).then(|| inputs(vertex).len() - 1)
+    is_owner(last, graph).then(|| vertex.inputs().count() - 1)
 }
 
 fn is_owner(read: &Input, graph: &Graph) -> bool {

@@ -101,11 +101,11 @@ impl Exec {
             .field("user", &spec.user)
             .field("network", format!("{:?}", spec.network));
         for (name, value) in &spec.env {
-            key = key.field(&format!("env {name}"), value);
+            key = key.hidden(&format!("env {name}"), value);
         }
         if !self.relies_on_plain_programs(&inputs[0]) {
             for (name, value) in &spec.unread_env {
-                key = key.field(&format!("env {name}"), value);
+                key = key.hidden(&format!("env {name}"), value);
             }
         }
         for (name, address) in &spec.add_hosts {
@@ -115,7 +115,7 @@ impl Exec {
             key = key.field("hostname", &spec.hostname);
         }
         if let Some(script) = &spec.script {
-            key = key.field("script name", &script.name).field("script", &script.body);
+            key = key.field("script name", &script.name).hidden("script", &script.body);
         }
         if spec.insecure {
             key = key.field("security", "insecure");

@@ -93,7 +93,7 @@ impl CopyOp {
         for source in &spec.sources {
             key = match source {
                 CopySource::Path(path) => key.field("source", path),
-                CopySource::Inline { name, body } => key.field("inline", name).field("body", body),
+                CopySource::Inline { name, body } => key.field("inline", name).hidden("body", body),
                 CopySource::Remote { read, name, unpack, .. } => key
                     .field("remote", read.to_string())
                     .optional("name", name.as_ref())

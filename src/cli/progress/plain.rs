@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Lines, amount};
 use crate::api::{Event, StepId, StepOutcome, Stream};
+use crate::cli::reason;
 use crate::cli::text::harmless;
 
 /// A transfer is told again after this time, and when it is complete.
@@ -27,6 +28,8 @@ struct Step {
     stdout: Lines,
     stderr: Lines,
     transfers: BTreeMap<String, Duration>,
+    /// Why it runs, until it has begun.
+    reason: Option<String>,
     ended: bool,
 }
 
@@ -37,8 +40,22 @@ impl Plain {
         match event {
             Event::Planned { step, name } => self.steps.entry(step).or_default().name = one_line(&name),
             Event::Started(step) => {
-                self.steps.entry(step).or_default().started = Some(now);
+                let state = self.steps.entry(step).or_default();
+                state.started = Some(now);
+                let reason = state.reason.take();
                 self.head(step, &mut out);
+                out.extend(reason);
+            }
+            Event::Ran { step, reasons } => {
+                let line = format!("#{step} ran: {}\n", reason::line(&reasons));
+                let state = self.steps.entry(step).or_default();
+                if state.started.is_none() {
+                    // It may still have to wait for its turn.
+                    state.reason = Some(line);
+                } else {
+                    self.head(step, &mut out);
+                    out.push_str(&line);
+                }
             }
             Event::Output { step, stream, bytes } => {
                 let state = self.steps.entry(step).or_default();

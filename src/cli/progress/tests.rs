@@ -6,7 +6,7 @@ use super::plain::Plain;
 use super::transfers::Transfers;
 use super::tty::Tty;
 use super::*;
-use crate::api::{StepId, StepOutcome, Stream};
+use crate::api::{MissReason, StepId, StepOutcome, Stream};
 use crate::cli::text::width;
 
 fn planned(step: StepId, name: &str) -> Event {
@@ -95,6 +95,73 @@ fn plain_lines_of_parallel_steps_say_whose_they_are() {
 #1 DONE 0.0s
 ";
     assert_eq!(text, expected);
+}
+
+#[test]
+fn why_a_step_runs_stands_below_its_name_once_it_has_begun() {
+    let mut plain = Plain::default();
+    let ran =
+        |step, name: &str| Event::Ran { step, reasons: vec![MissReason::StepRemoved { name: name.into() }] };
+    let events = [
+        planned(1, "[1/3] RUN x"),
+        planned(2, "[2/3] COPY y /"),
+        planned(3, "[3/3] RUN z"),
+        ran(1, "a"),
+        // It still waits for its turn.
+        ran(3, "c\n\x1b[2J"),
+        Event::Started(1),
+        output(1, "x\n"),
+        Event::Finished(1, done(0)),
+        Event::Started(2),
+        ran(2, "b"),
+        Event::Finished(2, done(0)),
+        Event::Started(3),
+        Event::Finished(3, done(0)),
+    ];
+    let text: String = events.into_iter().map(|event| plain.take(event, at(0))).collect();
+    let expected = "\
+#1 [1/3] RUN x
+#1 ran: earlier step a is gone
+#1 0.000 x
+#1 DONE 0.0s
+
+#2 [2/3] COPY y /
+#2 ran: earlier step b is gone
+#2 DONE 0.0s
+
+#3 [3/3] RUN z
+#3 ran: earlier step c  [2J is gone
+#3 DONE 0.0s
+";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn the_terminal_shows_why_a_step_runs_beside_its_name() {
+    let mut tty = Tty::new(Style::plain(), 6);
+    for event in [
+        planned(1, "[1/2] RUN make"),
+        planned(2, &format!("[2/2] RUN {}", "long ".repeat(20))),
+        Event::Ran { step: 1, reasons: vec![MissReason::NewStep] },
+        Event::Ran { step: 2, reasons: vec![MissReason::Arg { names: vec!["A".into()] }] },
+        Event::Started(1),
+        Event::Finished(1, done(1000)),
+        Event::Started(2),
+    ] {
+        assert_eq!(tty.take(event, at(0)), Vec::<String>::new());
+    }
+    let expected = [
+        "[+] Building 2.0s (1/2)",
+        " => [1/2] RUN make  ran: new step                        1.0s",
+        " => [2/2] RUN long long long long …  ran: ARG A changed 2.0s",
+    ];
+    assert_eq!(tty.block(at(2000), 10, 62), expected);
+    for columns in 0..100 {
+        assert!(
+            tty.block(at(2000), 10, columns).iter().all(|line| width(line) < columns.max(2)),
+            "{columns}"
+        );
+    }
 }
 
 #[test]

@@ -31,9 +31,11 @@ impl Transfers {
                 }
                 Vec::new()
             }
-            Event::Planned { .. } | Event::Started(_) | Event::Output { .. } | Event::Finished(..) => {
-                Vec::new()
-            }
+            Event::Planned { .. }
+            | Event::Started(_)
+            | Event::Ran { .. }
+            | Event::Output { .. }
+            | Event::Finished(..) => Vec::new(),
         }
     }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::{Lines, amount};
 use crate::api::{Event, StepId, StepOutcome, Stream};
+use crate::cli::reason;
 use crate::cli::style::Style;
 use crate::cli::text::{ellipsis, harmless, one_line, width};
 
@@ -38,6 +39,8 @@ struct Step {
     stdout: Lines,
     stderr: Lines,
     tail: VecDeque<String>,
+    /// Why it runs.
+    reason: Option<String>,
     transfers: Vec<(String, u64, u64)>,
 }
 
@@ -52,6 +55,9 @@ impl Tty {
         match event {
             Event::Planned { step, name } => self.steps.entry(step).or_default().name = one_line(&name),
             Event::Started(step) => self.steps.entry(step).or_default().started = Some(now),
+            Event::Ran { step, reasons } => {
+                self.steps.entry(step).or_default().reason = Some(reason::line(&reasons));
+            }
             Event::Output { step, stream, bytes } => {
                 let limit = self.log_lines;
                 let state = self.steps.entry(step).or_default();
@@ -114,22 +120,52 @@ impl Tty {
     fn step(&self, step: &Step, now: Duration, columns: usize) -> Option<Vec<String>> {
         let Some((outcome, elapsed)) = &step.outcome else {
             let elapsed = now.saturating_sub(step.started?);
-            let mut lines = vec![line(" => ", &step.name, elapsed, columns)];
+            let mut lines = vec![self.line(" => ", step, elapsed, columns, |text| text.to_owned())];
             lines.extend(moving(step, columns));
             for log in &step.tail {
                 lines.push(self.style.faint(&ellipsis(&format!(" => => # {log}"), columns)));
             }
             return Some(lines);
         };
+        let style = self.style;
         Some(vec![match outcome {
-            StepOutcome::Done(_) => self.style.blue(&line(" => ", &step.name, *elapsed, columns)),
-            StepOutcome::Cached => self.style.blue(&line(" => CACHED ", &step.name, Duration::ZERO, columns)),
-            StepOutcome::Failed(_) => self.style.red(&line(" => ERROR ", &step.name, *elapsed, columns)),
+            StepOutcome::Done(_) => self.line(" => ", step, *elapsed, columns, |text| style.blue(text)),
+            StepOutcome::Cached => {
+                self.line(" => CACHED ", step, Duration::ZERO, columns, |text| style.blue(text))
+            }
+            StepOutcome::Failed(_) => {
+                self.line(" => ERROR ", step, *elapsed, columns, |text| style.red(text))
+            }
             StepOutcome::Cancelled => {
                 step.started?;
-                self.style.yellow(&line(" => CANCELED ", &step.name, *elapsed, columns))
+                self.line(" => CANCELED ", step, *elapsed, columns, |text| style.yellow(text))
             }
         }])
+    }
+
+    /// A step's line: its name, why it runs, and its time at the right edge; names are cut to the width.
+    fn line(
+        &self,
+        mark: &str,
+        step: &Step,
+        elapsed: Duration,
+        columns: usize,
+        paint: impl Fn(&str) -> String,
+    ) -> String {
+        let time = format!("{:.1}s", elapsed.as_secs_f64());
+        let room = columns.saturating_sub(width(mark) + time.len() + 1);
+        if room < 8 {
+            return paint(&ellipsis(&format!("{mark}{}", step.name), columns));
+        }
+        let reason = step.reason.as_ref().map(|reason| format!("  ran: {reason}")).unwrap_or_default();
+        // What a long name leaves is the reason's, and two fifths of the line at least.
+        let name = ellipsis(&step.name, room.saturating_sub(width(&reason)).max(room - room * 2 / 5));
+        let reason = ellipsis(&reason, room - width(&name));
+        let gap = " ".repeat(room - width(&name) - width(&reason) + 1);
+        if reason.is_empty() {
+            return paint(&format!("{mark}{name}{gap}{time}"));
+        }
+        paint(&format!("{mark}{name}")) + &self.style.faint(&reason) + &paint(&format!("{gap}{time}"))
     }
 }
 
@@ -140,18 +176,6 @@ fn moving(step: &Step, columns: usize) -> Vec<String> {
         ellipsis(&format!(" => => {} {}", harmless(item.as_bytes()), amount(*done, *total)), columns)
     };
     moving.take(MAX_TRANSFERS).map(line).collect()
-}
-
-/// A step's line: its name cut to the width, its time at the right edge.
-fn line(mark: &str, name: &str, elapsed: Duration, columns: usize) -> String {
-    let time = format!("{:.1}s", elapsed.as_secs_f64());
-    let room = columns.saturating_sub(width(mark) + time.len() + 1);
-    if room < 8 {
-        return ellipsis(&format!("{mark}{name}"), columns);
-    }
-    let name = ellipsis(name, room);
-    let gap = room - width(&name) + 1;
-    format!("{mark}{name}{}{time}", " ".repeat(gap))
 }
 
 /// Makes the steps fit in `rows`: first the lines below running steps go, then the steps that ended first.

@@ -1,0 +1,252 @@
+//! Why steps run: every cause is provoked, and the line that is shown of it.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::binary::{Kiln, Ran, busybox_tar};
+use crate::support::needs_root;
+
+impl Ran {
+    /// `step: why` of each step that ran, in the order of the steps; the brackets and their numbers are left out.
+    fn reasons(&self) -> Vec<String> {
+        let mut steps: Vec<(u32, String)> = Vec::new();
+        let mut reasons = Vec::new();
+        for line in self.error.lines() {
+            let Some((number, rest)) = line.strip_prefix('#').and_then(|line| line.split_once(' ')) else {
+                continue;
+            };
+            let Ok(number) = number.parse::<u32>() else { continue };
+            if let Some(why) = rest.strip_prefix("ran: ") {
+                let name = steps.iter().find(|(known, _)| *known == number).map(|(_, name)| name.clone());
+                reasons.push((number, format!("{}: {why}", name.unwrap())));
+            } else if let Some((_, name)) = rest.split_once("] ").filter(|_| rest.starts_with('[')) {
+                steps.push((number, name.to_owned()));
+            }
+        }
+        reasons.sort();
+        reasons.into_iter().map(|(_, reason)| reason).collect()
+    }
+}
+
+/// Builds `context` twice, the second time after `change`, and gives the causes of the second one.
+fn after(kiln: &Kiln, context: &Path, change: impl FnOnce(&Path)) -> Vec<String> {
+    kiln.build(context, &[]).ok();
+    change(context);
+    kiln.build(context, &[]).ok().reasons()
+}
+
+fn write(path: &str, text: &'static str) -> impl FnOnce(&Path) {
+    let path = path.to_owned();
+    move |context| fs::write(context.join(path), text).unwrap()
+}
+
+#[test]
+fn a_first_build_and_an_unchanged_one() {
+    if !needs_root("a_first_build_and_an_unchanged_one") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context =
+        kiln.context(&[("Dockerfile", "FROM busybox\nWORKDIR /w\nCOPY a a\nRUN cat a\n"), ("a", "1")]);
+    let first = kiln.build(&context, &[]).ok();
+    assert_eq!(
+        first.reasons(),
+        ["WORKDIR /w: never built before", "COPY a a: never built before", "RUN cat a: never built before"]
+    );
+    // The line stands between a step's name and its end.
+    let lines: Vec<&str> = first.error.lines().filter(|line| line.starts_with("#4 ")).collect();
+    assert_eq!(lines[..2], ["#4 [4/4] RUN cat a", "#4 ran: never built before"], "{first}");
+    let second = kiln.build(&context, &[]).ok();
+    assert!(!second.error.contains("ran:"), "{second}");
+}
+
+#[test]
+fn arguments_and_variables_are_named_without_their_values() {
+    if !needs_root("arguments_and_variables_are_named_without_their_values") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let text = "FROM busybox\nARG A=1\nARG B=1\nENV E=$B\nWORKDIR /w$A\nRUN echo $A\nRUN echo $E\nCOPY --chmod=$A f /f\n";
+    let context = kiln.context(&[("Dockerfile", text), ("f", "f")]);
+    let build = |arguments: &[&str]| kiln.build(&context, arguments).ok().reasons();
+    build(&["--build-arg", "A=700", "--build-arg", "B=secret1"]);
+    let first = build(&["--build-arg", "A=755", "--build-arg", "B=secret1"]);
+    assert_eq!(first[0], "WORKDIR /w755: ARG A changed");
+    assert!(first[1].starts_with("RUN echo 755: ") && first[1].contains("ARG A"), "{first:?}");
+    assert_eq!(first[3], "COPY --chmod=755 f /f: ARG A changed");
+    let second = kiln.build(&context, &["--build-arg", "A=755", "--build-arg", "B=secret2"]).ok();
+    let reasons = second.reasons();
+    assert!(reasons.iter().any(|line| line.contains("ARG B") || line.contains("ENV E")), "{second}");
+    assert!(second.error.lines().filter(|line| line.contains("ran:")).all(|line| !line.contains("secret")));
+    assert_eq!(
+        reasons.last().unwrap(),
+        "COPY --chmod=755 f /f: earlier step [4/5] RUN echo $E ran",
+        "{second}"
+    );
+    let kept = fs::read_dir(kiln.root().join("builds")).unwrap().map(|entry| entry.unwrap().path());
+    for path in kept {
+        assert!(!fs::read_to_string(path).unwrap().contains("secret"));
+    }
+
+    let context = kiln.context(&[("Dockerfile", "FROM busybox\nENV E=1\nRUN echo a\nRUN echo b\n")]);
+    let reasons =
+        after(&kiln, &context, write("Dockerfile", "FROM busybox\nENV E=2\nRUN echo a\nRUN echo b\n"));
+    assert_eq!(reasons, ["RUN echo a: ENV E changed", "RUN echo b: ENV E changed"]);
+}
+
+#[test]
+fn what_other_instructions_say_is_named() {
+    if !needs_root("what_other_instructions_say_is_named") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    for (before, now, expected) in [
+        ("USER user", "USER root", "RUN true: USER changed"),
+        ("WORKDIR /a\nWORKDIR /b", "WORKDIR /b\nWORKDIR /a", "RUN true: WORKDIR changed"),
+        ("SHELL [\"/bin/sh\", \"-c\"]", "SHELL [\"/bin/sh\", \"-ec\"]", "RUN true: SHELL changed"),
+    ] {
+        let text = |line: &str| format!("FROM busybox\n{line}\nRUN true\n");
+        let context = kiln.context(&[("Dockerfile", &text(before))]);
+        let now = text(now);
+        let reasons = after(&kiln, &context, |context| fs::write(context.join("Dockerfile"), now).unwrap());
+        assert_eq!(reasons.last().unwrap(), expected);
+    }
+    let context = kiln.context(&[("Dockerfile", "FROM busybox\nRUN echo flags\n")]);
+    kiln.build(&context, &[]).ok();
+    let hosts = kiln.build(&context, &["--add-host", "h:10.0.0.1"]).ok();
+    assert_eq!(hosts.reasons(), ["RUN echo flags: --add-host changed"]);
+    let network = kiln.build(&context, &["--network", "host"]).ok();
+    assert_eq!(network.reasons(), ["RUN echo flags: --add-host, --network changed"]);
+}
+
+#[test]
+fn edited_new_and_removed_instructions_are_told_apart() {
+    if !needs_root("edited_new_and_removed_instructions_are_told_apart") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    for (before, now, expected) in [
+        (
+            "RUN echo a\nRUN true",
+            "RUN echo b\nRUN true",
+            vec!["RUN echo b: the instruction changed", "RUN true: earlier step [2/3] RUN echo b ran"],
+        ),
+        (
+            "RUN echo c\nRUN true",
+            "RUN echo c\nRUN echo new\nRUN true",
+            vec!["RUN echo new: new step", "RUN true: earlier step [3/4] RUN echo new ran"],
+        ),
+        (
+            "RUN echo d\nRUN echo e\nRUN true",
+            "RUN echo d\nRUN true",
+            vec!["RUN true: earlier step [3/4] RUN echo e is gone"],
+        ),
+        (
+            "RUN echo f\nRUN echo g\nRUN true",
+            "RUN echo g\nRUN echo f\nRUN true",
+            vec![
+                "RUN echo g: the steps before it changed",
+                "RUN echo f: the steps before it changed",
+                "RUN true: the steps before it changed",
+            ],
+        ),
+        ("RUN <<EOF\necho h\nEOF", "RUN <<EOF\necho i\nEOF", vec!["RUN <<EOF (echo i): its heredoc changed"]),
+        ("COPY <<a /a\none\na", "COPY <<a /a\ntwo\na", vec!["COPY <<a /a: its heredoc changed"]),
+        (
+            "COPY --chown=1 f /f",
+            "COPY --chown=2 f /f",
+            vec!["COPY --chown=2 f /f: the instruction changed: --chown"],
+        ),
+    ] {
+        let text = |lines: &str| format!("FROM busybox\n{lines}\n");
+        let context = kiln.context(&[("Dockerfile", &text(before)), ("f", "f")]);
+        let now = text(now);
+        let reasons = after(&kiln, &context, |context| fs::write(context.join("Dockerfile"), now).unwrap());
+        assert_eq!(reasons.len(), expected.len(), "{reasons:?}");
+        for (reason, expected) in reasons.iter().zip(expected) {
+            // How a heredoc is shown is no matter of this test.
+            let (_, why) = expected.rsplit_once(": ").unwrap();
+            assert!(reason == expected || expected.contains("<<") && reason.ends_with(why), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn another_base_is_told_by_its_digests() {
+    if !needs_root("another_base_is_told_by_its_digests") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context =
+        kiln.context(&[("Dockerfile", "ARG B=busybox\nFROM $B\nRUN true\nRUN echo 2\n"), ("f", "f")]);
+    kiln.build(&context, &[]).ok();
+    let before = kiln.ok(&["images", "-q", "busybox"]);
+    // The same files and one more.
+    let tar = busybox_tar();
+    let mut other = tar[..tar.len() - 1024].to_vec();
+    let mut header = tar::Header::new_gnu();
+    header.set_path("etc/new").unwrap();
+    header.set_size(0);
+    header.set_cksum();
+    other.extend_from_slice(header.as_bytes());
+    other.extend_from_slice(&[0; 1024]);
+    kiln.run_with(&["import", "-", "busybox:latest"], &other).ok();
+    kiln.run_with(&["import", "-", "other:latest"], &tar).ok();
+    let now = kiln.ok(&["images", "-q", "busybox"]);
+    let why =
+        format!("base docker.io/library/busybox:latest changed from {} to {}", before.trim(), now.trim());
+    let reasons = kiln.build(&context, &[]).ok().reasons();
+    assert_eq!(reasons, [format!("RUN true: {why}"), format!("RUN echo 2: {why}")]);
+    // Another name for what it was is no other base.
+    assert_eq!(kiln.build(&context, &["--build-arg", "B=other"]).ok().reasons(), Vec::<String>::new());
+}
+
+#[test]
+fn mounted_files_are_named() {
+    if !needs_root("mounted_files_are_named") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[
+        ("Dockerfile", "FROM busybox\nRUN --mount=type=bind,source=src,target=/src cat /src/f\n"),
+        ("src/f", "1"),
+    ]);
+    let reasons = after(&kiln, &context, write("src/f", "2"));
+    assert_eq!(reasons.last().unwrap().rsplit_once(": ").unwrap().1, "its files changed", "{reasons:?}");
+
+    let text = |what: &str| {
+        format!(
+            "FROM busybox AS made\nRUN echo {what} > /f\nFROM busybox\n\
+             RUN --mount=type=bind,from=made,source=/f,target=/f cat /f\n"
+        )
+    };
+    let context = kiln.context(&[("Dockerfile", &text("1"))]);
+    let now = text("2");
+    let reasons = after(&kiln, &context, |context| fs::write(context.join("Dockerfile"), now).unwrap());
+    assert!(reasons[1].ends_with("earlier step [made 2/2] RUN echo 2 > /f ran"), "{reasons:?}");
+}
+
+#[test]
+fn what_the_user_wanted_or_the_store_lost_is_told() {
+    if !needs_root("what_the_user_wanted_or_the_store_lost_is_told") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[("Dockerfile", "FROM busybox\nCOPY f /f\nRUN echo 1\n"), ("f", "f")]);
+    kiln.build(&context, &[]).ok();
+    let all = kiln.build(&context, &["--no-cache"]).ok();
+    assert_eq!(all.reasons(), ["COPY f /f: --no-cache", "RUN echo 1: --no-cache"]);
+    kiln.ok(&["builder", "prune", "-a", "-f"]);
+    let reasons = kiln.build(&context, &[]).ok().reasons();
+    assert!(reasons[0].starts_with("COPY f /f: its result was collected"), "{reasons:?}");
+    assert_eq!(reasons.len(), 2);
+
+    let text = "FROM busybox\nRUN echo 1\nRUN test -e /never\nRUN echo 3\n";
+    let context = kiln.context(&[("Dockerfile", text)]);
+    assert_eq!(kiln.build(&context, &[]).code, 1);
+    let again = kiln.build(&context, &[]);
+    assert_eq!(again.reasons(), ["RUN test -e /never: failed last time"], "{again}");
+    fs::write(context.join("Dockerfile"), text.replace("/never", "/bin")).unwrap();
+    let reasons = kiln.build(&context, &[]).ok().reasons();
+    assert_eq!(reasons[1..], ["RUN echo 3: never built before"]);
+}
