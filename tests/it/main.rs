@@ -20,6 +20,7 @@ mod container;
 mod contexts;
 mod copy;
 mod crash;
+mod crash_moments;
 mod fmt;
 mod guard;
 mod hostile;
