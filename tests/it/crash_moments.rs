@@ -116,14 +116,18 @@ fn pid_of(child: &Child) -> Pid {
 /// Kills a part of the build, or all of it.
 fn kill_some(site: &Site, child: &Child, kind: u32) {
     let pid = pid_of(child);
-    match kind {
-        0 => drop(kill_process_group(pid, Signal::KILL)),
-        1 => children(child.id()).into_iter().for_each(|child| drop(kill_process(child, Signal::KILL))),
-        2 => {
-            drop(kill_process(pid, Signal::KILL));
-            flushes(site.kiln.root()).into_iter().for_each(|flush| drop(kill_process(flush, Signal::KILL)));
+    let doomed = match kind {
+        0 => {
+            // What is gone already needs no kill.
+            let _ = kill_process_group(pid, Signal::KILL);
+            Vec::new()
         }
-        _ => drop(kill_process(pid, Signal::KILL)),
+        1 => children(child.id()),
+        2 => [vec![pid], flushes(site.kiln.root())].concat(),
+        _ => vec![pid],
+    };
+    for pid in doomed {
+        let _ = kill_process(pid, Signal::KILL);
     }
 }
 
