@@ -55,6 +55,7 @@ mod record;
 mod snapshot;
 mod stat_cache;
 mod store;
+mod stream_hasher;
 mod trash;
 
 pub use blob::{Blob, BlobWriter, VerifyingReader};
@@ -73,3 +74,4 @@ pub use record::{Found, Label, Record, RecordKind};
 pub use snapshot::{Diff, LayerBlob, Mounts, Snapshot, Staged};
 pub use stat_cache::{FileStat, StatCache};
 pub use store::{Scratch, Store};
+pub use stream_hasher::StreamHasher;

@@ -160,6 +160,7 @@ impl Modes {
 /// A build context that is a directory.
 pub struct Context {
     root: OwnedFd,
+    dir: PathBuf,
     ignore: Ignore,
     modes: Modes,
     digests: Option<StatCache>,
@@ -173,7 +174,13 @@ impl Context {
     /// `digests` may know its files from earlier builds; without it every file that is asked for is read.
     pub fn open(dir: &Path, ignore: Ignore, digests: Option<StatCache>) -> Result<Self, Error> {
         let root = tree::open_root(dir).map_err(|source| Error::Open { path: dir.to_path_buf(), source })?;
-        Ok(Self { root, ignore, modes: Modes::AsIs, digests, matched: Mutex::default() })
+        let dir = dir.to_path_buf();
+        Ok(Self { root, dir, ignore, modes: Modes::AsIs, digests, matched: Mutex::default() })
+    }
+
+    /// Returns its directory, if digests of its files are kept from build to build.
+    pub fn lasting_dir(&self) -> Option<&Path> {
+        self.digests.is_some().then_some(&self.dir)
     }
 
     /// Shows all entries with these modes.

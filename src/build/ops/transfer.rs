@@ -1,5 +1,6 @@
 //! COPY, ADD and WORKDIR as vertices: what they write becomes a layer without a mount or a process.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ use crate::build::tree::{Digests, Known, Merged, Several, Tree};
 
 /// Changes when the same definition writes something else than before.
 const COPY_VERSION: u32 = 2;
+
+/// The kind of note that names the layer which a copy made last.
+const COPIED: &str = "copied";
 
 /// COPY or ADD.
 pub(super) struct CopyOp {
@@ -73,10 +77,13 @@ fn with_tree<T>(
 impl CopyOp {
     /// The definition and the rootfs; what is read comes on top.
     fn definition(&self, kind: &str, inputs: &[Outcome]) -> KeyBuilder {
+        self.flags(KeyBuilder::new(kind, COPY_VERSION).field("rootfs", inputs[0].id.to_string()), inputs)
+    }
+
+    /// The definition alone.
+    fn flags(&self, key: KeyBuilder, inputs: &[Outcome]) -> KeyBuilder {
         let spec = &self.spec;
-        let mut key = KeyBuilder::new(kind, COPY_VERSION)
-            .field("rootfs", inputs[0].id.to_string())
-            .field("destination", &spec.destination);
+        let mut key = key.field("destination", &spec.destination);
         // A rootfs that isn't the copy's own has a say in the owner's numbers only.
         key = match self.owner {
             Some(owner) => key.field("owner", inputs[owner].id.to_string()),
@@ -106,6 +113,18 @@ impl CopyOp {
     /// The places with the layers of those that are results.
     fn places(&self, inputs: &[Outcome], store: &Store) -> Vec<(Files, Option<Vec<PathBuf>>)> {
         self.from.iter().map(|files| (files.clone(), files.layers(inputs, store))).collect()
+    }
+
+    /// Names the executions of this copy, whatever it reads and stands on: the key of the note that says which
+    /// layer the last one made.
+    fn history(&self, inputs: &[Outcome]) -> String {
+        let from = self.from.iter().map(|files| match files {
+            Files::Context(context) => {
+                context.lasting_dir().map_or(&[][..], |dir| dir.as_os_str().as_bytes())
+            }
+            Files::Input(_) => b"input",
+        });
+        self.flags(KeyBuilder::new("copy history", COPY_VERSION), inputs).list("from", from).digest().hex()
     }
 
     fn content(&self, inputs: &[Outcome], content: kiln_cache::Digest) -> Key {
@@ -144,14 +163,23 @@ impl Op for CopyOp {
         let folders_of = |input: usize| folders(&inputs[input].chain, &context.store);
         let (rootfs, owners) = (folders_of(0), folders_of(self.owner.unwrap_or(0)));
         let digests = Arc::clone(&self.digests);
+        let history = self.history(inputs);
         let work = move |staged: &Staged| {
             let copy = |source: &dyn Tree| {
-                let owner = copy::owner(&spec, &owners)?;
-                copy::execute_as(owner, &spec, source, &rootfs, &staged.fs())
+                let layer = copy::Layer {
+                    folder: &staged.fs(),
+                    chain: &rootfs,
+                    previous: previous(&history, staged)?,
+                    list: &mut |entries| staged.write_files(entries),
+                };
+                copy::execute_as(copy::owner(&spec, &owners)?, &spec, source, layer)
             };
             let written = with_tree(&places, &digests, copy);
             digests.clear();
             let written = written.map_err(|error| failure(&error))?;
+            // What comes of it if the commit fails: nothing is found by this name the next time.
+            let noted = staged.store().put_note(COPIED, &history, &staged.id().to_string());
+            noted.map_err(|error| system(&error))?;
             Ok((written.digest, written.bytes))
         };
         Box::pin(async move {
@@ -160,6 +188,18 @@ impl Op for CopyOp {
             Ok(finish(key, &inputs[0], snapshot, created, &self.machine, context))
         })
     }
+}
+
+/// Finds the layer that the copy `history` made before, if it is there still, and holds it.
+fn previous(history: &str, staged: &Staged) -> kiln_cache::Result<Option<copy::Previous>> {
+    let store = staged.store();
+    let Some(id) = store.note(COPIED, history)?.and_then(|id| id.parse::<SnapshotId>().ok()) else {
+        return Ok(None);
+    };
+    if !staged.lease().hold(&[id])? {
+        return Ok(None);
+    }
+    Ok(store.file_list(&id)?.and_then(|list| copy::Previous::open(&store.snapshot_dir(&id), list)))
 }
 
 fn chmod(chmod: &Chmod) -> String {

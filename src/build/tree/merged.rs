@@ -155,6 +155,7 @@ fn empty_root() -> Entry {
         ctime: (0, 0),
         dev: 0,
         ino: 0,
+        names: 1,
         hollow: false,
         layer: 0,
     }

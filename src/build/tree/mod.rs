@@ -26,7 +26,7 @@ use kiln_cache::Digest;
 pub use error::{Error, Result};
 pub use merged::Merged;
 pub use owner::{Owner, lookup_owner};
-pub use path::{clean, compare, join, parent, show, split_last};
+pub use path::{clean, compare, inner, join, parent, show, split_last};
 pub use resolve::{Resolved, resolve, way};
 pub use several::{Several, beside};
 pub use walk::{Filter, walk};
@@ -36,7 +36,9 @@ pub(crate) use known::{Digests, Known};
 pub(crate) use walk::threads;
 pub(crate) use writer::{create_in, set_attributes};
 
-pub(crate) use raw::{file_xattrs, list_beneath, open_file, open_root, read_link, restat, stat_beneath};
+pub(crate) use raw::{
+    LastDir, file_xattrs, list_beneath, open_file, open_root, read_link, restat, stat_beneath,
+};
 
 /// What kind of thing an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,6 +85,8 @@ pub struct Entry {
     pub dev: u64,
     /// Its inode.
     pub ino: u64,
+    /// How many names the inode has.
+    pub names: u32,
     /// True for a directory that the tree hides, but below which it shows something.
     pub hollow: bool,
     /// Which layer has it, top first; 0 where there is one.

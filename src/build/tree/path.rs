@@ -42,19 +42,23 @@ pub fn parent(path: &[u8]) -> Option<&[u8]> {
 
 /// Orders paths part by part, so that a directory comes right before what is in it.
 pub fn compare(left: &[u8], right: &[u8]) -> Ordering {
-    let rank = |byte: &u8| if *byte == b'/' { 0 } else { u16::from(*byte) + 1 };
-    left.iter().map(rank).cmp(right.iter().map(rank))
+    let same = left.iter().zip(right).take_while(|(left, right)| left == right).count();
+    let rank =
+        |byte: Option<&u8>| byte.map_or(0, |byte| if *byte == b'/' { 1 } else { u16::from(*byte) + 2 });
+    rank(left.get(same)).cmp(&rank(right.get(same)))
+}
+
+/// Returns `path` inside its own tree: without the name under which that stands beside another ([`super::beside`]).
+pub fn inner(path: &[u8]) -> &[u8] {
+    match path.first() {
+        Some(0) => path.splitn(2, |byte| *byte == b'/').nth(1).unwrap_or(b""),
+        _ => path,
+    }
 }
 
 /// Returns `path` as users read it: absolute inside its tree.
-///
-/// The name under which a tree stands beside another ([`super::beside`]) is nothing to them.
 pub fn show(path: &[u8]) -> String {
-    let path = match path.first() {
-        Some(0) => path.splitn(2, |byte| *byte == b'/').nth(1).unwrap_or(b""),
-        _ => path,
-    };
-    format!("/{}", String::from_utf8_lossy(path))
+    format!("/{}", String::from_utf8_lossy(inner(path)))
 }
 
 #[cfg(test)]

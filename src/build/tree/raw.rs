@@ -50,6 +50,23 @@ pub(super) fn open_dir(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<Owned
     }
 }
 
+/// The directory that was opened last: files of one directory come one after another.
+#[derive(Default)]
+pub(crate) struct LastDir(Option<(Vec<u8>, OwnedFd)>);
+
+impl LastDir {
+    /// Opens the directory `path` below `root`, which is the same each time.
+    pub(crate) fn open(&mut self, root: BorrowedFd<'_>, path: &[u8]) -> Result<BorrowedFd<'_>> {
+        if self.0.as_ref().is_none_or(|(last, _)| last != path) {
+            let dir = open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY)
+                .map_err(|source| Error::io("open", path, source))?;
+            self.0 = Some((path.to_vec(), dir));
+        }
+        let (_, dir) = self.0.as_ref().expect("it was set above");
+        Ok(dir.as_fd())
+    }
+}
+
 /// Opens the regular file of `entry`.
 pub(crate) fn open_file(root: BorrowedFd<'_>, entry: &Entry) -> Result<File> {
     // NONBLOCK: a FIFO put in its place must not make us wait.
@@ -134,6 +151,7 @@ fn describe(path: Vec<u8>, stat: &Statx, layer: usize) -> Entry {
         ctime: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
         dev: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
         ino: stat.stx_ino,
+        names: stat.stx_nlink,
         hollow: false,
         layer,
     }

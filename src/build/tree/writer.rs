@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
@@ -234,7 +234,12 @@ impl<'a> LayerWriter<'a> {
     /// Creates the file `path`, after [`LayerWriter::make_room`]; readable and writable.
     pub fn create(&self, path: &[u8]) -> Result<File> {
         let (above, name) = split_last(path);
-        create_in(&self.open_dir(above)?, path, name)
+        create_in(self.open_dir(above)?.as_fd(), path, name, 0o600)
+    }
+
+    /// Returns the layer's folder.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 
     /// Opens a directory of this layer.
@@ -362,21 +367,30 @@ impl<'a> LayerWriter<'a> {
     }
 }
 
-/// Creates the file `name` in `dir`; `path` is for messages.
-pub(crate) fn create_in(dir: &OwnedFd, path: &[u8], name: &[u8]) -> Result<File> {
+/// Creates the file `name` in `dir`, with those bits of `mode` that the umask leaves; `path` is for messages.
+pub(crate) fn create_in(dir: BorrowedFd<'_>, path: &[u8], name: &[u8], mode: u32) -> Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o600))
+    rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(mode & 0o777))
         .map(File::from)
         .map_err(|source| Error::io("create", path, source))
 }
 
 /// Gives an open file or directory its owner, mode, extended attributes and time.
+///
+/// What it has already is not set again: each change is a transaction of the filesystem.
 pub(crate) fn set_attributes(file: &File, path: &[u8], attributes: &Attributes) -> Result<()> {
     let fail = |source| Error::io("set the attributes of", path, source);
     let Owner { uid, gid } = attributes.owner;
+    let mode = attributes.mode & 0o7777;
+    let now = rustix::fs::fstat(file).map_err(fail)?;
     // First the owner: a change of owner takes set-id bits and capabilities away.
-    rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(fail)?;
-    rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode & 0o7777)).map_err(fail)?;
+    let is_owned = (now.st_uid, now.st_gid) == (uid, gid);
+    if !is_owned {
+        rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(fail)?;
+    }
+    if !is_owned || now.st_mode & 0o7777 != mode {
+        rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).map_err(fail)?;
+    }
     for (name, value) in &attributes.xattrs {
         rustix::fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty()).map_err(fail)?;
     }

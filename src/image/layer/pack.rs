@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use kiln_cache::{Digest, Hasher};
+use kiln_cache::{Digest, StreamHasher};
 use rustix::fs::FileType;
 
 use super::entries::BLOCK;
@@ -46,26 +46,9 @@ pub fn tar_merged(dirs: &[(PathBuf, Times)], out: &mut dyn Write) -> Result<(), 
 
 /// Returns the digest and the length of the canonical tar of `dir`.
 pub fn diff_id(dir: &Path, times: Times) -> Result<(Digest, u64), LayerError> {
-    let mut hashed = Hashed { hasher: Hasher::new(), bytes: 0 };
-    tar(dir, &mut hashed, times)?;
-    Ok((hashed.hasher.finish(), hashed.bytes))
-}
-
-struct Hashed {
-    hasher: Hasher,
-    bytes: u64,
-}
-
-impl Write for Hashed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hasher.update(bytes);
-        self.bytes += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    let mut hasher = StreamHasher::new();
+    tar(dir, &mut hasher, times)?;
+    Ok(hasher.finish())
 }
 
 struct Packer<'a> {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use kiln_cache::{Digest, Hasher};
+use kiln_cache::{Digest, Hasher, StreamHasher};
 
 use crate::build::graph::CopySpec;
 use crate::build::tree::{
@@ -214,21 +214,22 @@ pub(super) fn digest_files(tree: &dyn Tree, files: &[&Entry]) -> Result<Vec<Dige
 }
 
 /// Calls `work` for each item, on as many threads as pay, and keeps the order of the results.
-pub(super) fn in_parallel<I: Sync, T: Send>(
+///
+/// `S` is what a thread keeps from one item to the next.
+pub(super) fn in_parallel<I: Sync, S: Default, T: Send>(
     items: &[I],
-    work: impl Fn(&I, &mut Vec<u8>) -> tree::Result<T> + Sync,
+    work: impl Fn(&I, &mut S) -> tree::Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let done = Mutex::new(Vec::with_capacity(items.len()));
     let one_thread = || -> tree::Result<()> {
-        let mut buffer = Vec::new();
+        let mut kept = S::default();
         let mut mine = Vec::new();
         while !failed.load(Ordering::Relaxed) {
             let start = next.fetch_add(BATCH, Ordering::Relaxed);
             let Some(batch) = items.get(start..).filter(|rest| !rest.is_empty()) else { break };
             for (offset, item) in batch.iter().take(BATCH).enumerate() {
-                let result =
-                    work(item, &mut buffer).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+                let result = work(item, &mut kept).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
                 mine.push((start + offset, result));
             }
         }
@@ -265,10 +266,10 @@ fn read_digest(tree: &dyn Tree, entry: &Entry, buffer: &mut Vec<u8>) -> tree::Re
 /// Hashes `file` from where it stands.
 pub(super) fn hash_file(mut file: &File, entry: &Entry, buffer: &mut Vec<u8>) -> tree::Result<Digest> {
     buffer.resize(BUFFER, 0);
-    let mut hasher = Hasher::new();
+    let mut hasher = StreamHasher::new();
     loop {
         match file.read(buffer) {
-            Ok(0) => return Ok(hasher.finish()),
+            Ok(0) => return Ok(hasher.finish().0),
             Ok(count) => hasher.update(&buffer[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(source) => return Err(TreeError::io("read", &entry.path, source)),

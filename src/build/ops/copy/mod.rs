@@ -9,20 +9,23 @@
 //! Links are followed only for the sources themselves and for the destination, both inside their roots.
 
 mod content;
+mod listing;
 mod parents;
+mod reuse;
 mod select;
 mod transfer;
 mod write;
 
 use std::path::{Path, PathBuf};
 
-use kiln_cache::Digest;
+use kiln_cache::{Digest, FileEntry};
 
 use crate::build::context::IgnoreError;
 use crate::build::context::pattern::BadPattern;
 use crate::build::graph::CopySpec;
 use crate::build::tree::{self, Merged, Owner, Tree, lookup_owner};
 
+pub use reuse::Previous;
 pub use select::{Match, Selected, select};
 
 /// Why files can't be copied.
@@ -66,6 +69,9 @@ pub enum Error {
     /// Reading the source or writing the layer failed.
     #[error(transparent)]
     Tree(#[from] tree::Error),
+    /// The list of what was written can't be kept.
+    #[error(transparent)]
+    List(#[from] kiln_cache::Error),
 }
 
 /// The result of copying.
@@ -95,9 +101,22 @@ pub fn owner(spec: &CopySpec, chain: &[PathBuf]) -> Result<Option<Owner>> {
     Ok(Some(lookup_owner(&Merged::open(chain)?, text)?))
 }
 
+/// Where a copy writes.
+pub struct Layer<'a> {
+    /// The fresh layer's empty folder.
+    pub folder: &'a Path,
+    /// The folders of the layers below, in overlay form, base first.
+    pub chain: &'a [PathBuf],
+    /// The layer that the same copy made before, whose files may be taken over.
+    pub previous: Option<Previous>,
+    /// Takes the list of what was written, sorted by place.
+    pub list: &'a mut dyn FnMut(&mut dyn Iterator<Item = FileEntry>) -> kiln_cache::Result<()>,
+}
+
 /// Copies into the empty folder `layer`, a fresh layer on top of `chain` (folders in overlay form, base first).
 pub fn execute(spec: &CopySpec, source: &dyn Tree, chain: &[PathBuf], layer: &Path) -> Result<Written> {
-    execute_as(owner(spec, chain)?, spec, source, chain, layer)
+    let list = &mut |_: &mut dyn Iterator<Item = FileEntry>| Ok(());
+    execute_as(owner(spec, chain)?, spec, source, Layer { folder: layer, chain, previous: None, list })
 }
 
 /// [`execute`] with an [`owner`] that was looked up elsewhere.
@@ -105,10 +124,9 @@ pub fn execute_as(
     owner: Option<Owner>,
     spec: &CopySpec,
     source: &dyn Tree,
-    chain: &[PathBuf],
-    layer: &Path,
+    layer: Layer<'_>,
 ) -> Result<Written> {
-    write::execute((spec, owner), source, &select(spec, source)?, chain, layer)
+    write::execute((spec, owner), source, &select(spec, source)?, layer)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::build::tree::merged_tests::{is_root, layer};
 use crate::build::tree::{Kind, Merged, walk};
 
 mod flags;
+mod reuse;
 
 /// A context, a chain and room for a layer.
 struct Setup {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kiln_cache::{Digest, Hasher};
+use kiln_cache::{Digest, StreamHasher};
 use rustix::io::Errno;
 
 use crate::build::tree::{self, Entry, Error, Tree, Xattrs, restat};
@@ -20,7 +20,7 @@ pub(super) struct Copied {
     pub(super) digest: Digest,
     /// Its size.
     pub(super) bytes: u64,
-    /// Its extended attributes, still to be set.
+    /// Its extended attributes, which aren't set yet.
     pub(super) xattrs: Xattrs,
 }
 
@@ -112,8 +112,8 @@ fn copy_and_hash(
     buffer: &mut Vec<u8>,
 ) -> tree::Result<(u64, Digest)> {
     buffer.resize(BUFFER, 0);
-    let mut hasher = Hasher::new();
-    let (mut bytes, mut hole) = (0, false);
+    let mut hasher = StreamHasher::new();
+    let mut hole = false;
     loop {
         let count = match from.read(buffer) {
             Ok(0) => break,
@@ -123,7 +123,6 @@ fn copy_and_hash(
         };
         let chunk = &buffer[..count];
         hasher.update(chunk);
-        bytes += count as u64;
         // Whole buffers of zeros become holes: a sparse file doesn't fill the disk.
         hole = count == BUFFER && chunk.iter().all(|byte| *byte == 0);
         let result = match hole {
@@ -132,8 +131,9 @@ fn copy_and_hash(
         };
         result.map_err(|source| Error::io("write", &entry.path, source))?;
     }
+    let (digest, bytes) = hasher.finish();
     if hole {
         to.set_len(bytes).map_err(|source| Error::io("write", &entry.path, source))?;
     }
-    Ok((bytes, hasher.finish()))
+    Ok((bytes, digest))
 }

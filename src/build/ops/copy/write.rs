@@ -3,31 +3,30 @@
 use std::collections::{HashMap, hash_map};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
 
-use kiln_cache::Hasher;
+use kiln_cache::{Digest, FileEntry, Hasher};
 
 use crate::build::graph::{CopySpec, PARENTS_MODE};
 use crate::build::tree::archive;
 use crate::build::tree::{
-    Attributes, Entry, Error as TreeError, Kind, LayerWriter, Merged, Owner, Tree, clean, compare, create_in,
-    join, set_attributes, show, split_last,
+    Attributes, Entry, Error as TreeError, Kind, LastDir, LayerWriter, Merged, Owner, Time, Tree, Xattrs,
+    clean, create_in, join, set_attributes, show, split_last,
 };
 
 use super::content::Content;
+use super::listing::{Listed, Source, Thing, settle};
 use super::transfer::{Copied, Copier};
-use super::{Error, Match, Result, Selected, Written, content};
+use super::{Error, Layer, Match, Previous, Result, Selected, Written, content};
 
 /// See [`super::execute`].
 pub(super) fn execute(
     (spec, owner): (&CopySpec, Option<Owner>),
     source: &dyn Tree,
     selected: &Selected,
-    chain: &[PathBuf],
-    layer: &Path,
+    layer: Layer<'_>,
 ) -> Result<Written> {
-    let rootfs = Merged::open(chain)?;
-    let mut writer = LayerWriter::new(layer, &rootfs, owner.unwrap_or_default())?;
+    let rootfs = Merged::open(layer.chain)?;
+    let mut writer = LayerWriter::new(layer.folder, &rootfs, owner.unwrap_or_default())?;
     writer.parents_mode(spec.parents_mode());
     let files = content::files(selected);
     let mut copy = Copy {
@@ -35,14 +34,16 @@ pub(super) fn execute(
         source,
         owner,
         writer,
+        previous: layer.previous,
         contents: vec![None; files.len()],
-        waiting: HashMap::new(),
+        listed: Vec::with_capacity(files.len()),
         next_file: 0,
         current: 0,
         bytes: 0,
         entries: 0,
     };
     copy.all(selected)?;
+    copy.list(layer.list)?;
     let Copy { writer, contents, bytes, entries, .. } = copy;
     writer.finish()?;
     let contents = complete(source, &files, contents)?;
@@ -64,24 +65,16 @@ struct Copy<'a> {
     source: &'a dyn Tree,
     owner: Option<Owner>,
     writer: LayerWriter<'a>,
+    previous: Option<Previous>,
     /// One for each regular file of the selection.
     contents: Vec<Option<Content>>,
-    /// Files that have a place but no bytes yet, by place.
-    waiting: HashMap<Vec<u8>, Waiting<'a>>,
+    /// What has a place; files get their bytes with [`Copy::flush`].
+    listed: Vec<Listed<'a>>,
     next_file: usize,
     /// Which of the sources is being copied.
     current: usize,
     bytes: u64,
     entries: u64,
-}
-
-/// A file that has a place but no bytes yet.
-struct Waiting<'a> {
-    /// Which of the selection's files.
-    index: usize,
-    entry: &'a Entry,
-    /// Which of the sources it is of: names of one file stay linked within one source, as in BuildKit.
-    source: usize,
 }
 
 /// The place that the destination names.
@@ -97,7 +90,7 @@ impl<'a> Copy<'a> {
             match found {
                 Match::Directory { top, entries } => self.directory(top, entries)?,
                 Match::File { name, entry, unpack } => self.file(name, entry, *unpack)?,
-                Match::Inline { name, body } => self.inline(name.as_bytes(), body.as_bytes())?,
+                Match::Inline { name, body } => self.inline(name, body.as_bytes())?,
             }
         }
         self.flush()
@@ -160,19 +153,20 @@ impl<'a> Copy<'a> {
                         true => self.writer.change_mode(&place, attributes.mode)?,
                         false => self.writer.directory(&place, &attributes, true)?,
                     }
+                    self.listed.push(Listed::new(place, Thing::Other(entry)));
                 }
                 Kind::File => self.wait(place, entry)?,
                 Kind::Symlink => {
                     let target = self.source.link_target(entry)?;
-                    self.waiting.remove(&place);
                     self.writer.symlink(&place, &target, &self.attributes(entry))?;
+                    self.listed.push(Listed::new(place, Thing::Symlink(entry, target.into())));
                 }
                 Kind::CharDevice(..) | Kind::BlockDevice(..) if self.spec.reset_owner => {
                     return Err(TreeError::Device { path: show(&entry.path) }.into());
                 }
                 kind => {
-                    self.waiting.remove(&place);
                     self.writer.node(&place, kind, &self.attributes(entry))?;
+                    self.listed.push(Listed::new(place, Thing::Other(entry)));
                 }
             }
         }
@@ -191,25 +185,34 @@ impl<'a> Copy<'a> {
     /// Gives a file its place; its bytes come with [`Copy::flush`].
     fn wait(&mut self, place: Vec<u8>, entry: &'a Entry) -> Result<()> {
         self.writer.make_room(&place)?;
-        self.waiting.insert(place, Waiting { index: self.next_file, entry, source: self.current });
-        self.next_file += 1;
+        let file = self.take_source(entry, false);
+        self.listed.push(Listed::new(place, Thing::File(file)));
         Ok(())
     }
 
-    fn inline(&mut self, name: &[u8], body: &[u8]) -> Result<()> {
-        let place = self.place(name)?;
+    /// Counts the next file of the selection, which is `entry`.
+    fn take_source(&mut self, entry: &'a Entry, written: bool) -> Source<'a> {
+        self.next_file += 1;
+        Source { entry, index: self.next_file - 1, of: self.current, written }
+    }
+
+    fn inline(&mut self, name: &'a str, body: &[u8]) -> Result<()> {
+        let place = self.place(name.as_bytes())?;
         self.writer.make_room(&place)?;
-        self.waiting.remove(&place);
         let mut file = self.writer.create(&place)?;
         file.write_all(body).map_err(|source| TreeError::io("write", &place, source))?;
-        let attributes = Attributes {
+        let mut attributes = Attributes {
             mode: self.spec.mode(0o644, false),
             owner: self.owner.unwrap_or_default(),
             ..Attributes::default()
         };
         set_attributes(&file, &place, &attributes)?;
-        self.bytes += body.len() as u64;
+        attributes.mtime = written_at(&file, &place)?;
+        let size = body.len() as u64;
+        self.bytes += size;
         self.entries += 1;
+        let inline = Thing::Inline { name, digest: Digest::of(body), attributes, size };
+        self.listed.push(Listed::new(place, inline));
         Ok(())
     }
 
@@ -233,68 +236,142 @@ impl<'a> Copy<'a> {
         self.bytes += unpacked.bytes;
         self.entries += unpacked.entries;
         let digest = content::file_digest(reader.hasher.finish(), &xattrs);
-        self.contents[self.next_file] = Some(Content { digest, archive: true });
-        self.next_file += 1;
+        let file = self.take_source(entry, true);
+        self.contents[file.index] = Some(Content { digest, archive: true });
+        let listed = Listed { attributed: !xattrs.is_empty(), ..Listed::new(target, Thing::Archive(file)) };
+        self.listed.push(listed);
         Ok(true)
     }
 
     /// Writes the files that wait, on several threads when they are many.
     fn flush(&mut self) -> Result<()> {
-        let mut files: Vec<_> = self.waiting.drain().collect();
-        files.sort_unstable_by(|left, right| compare(&left.0, &right.0));
-        let (files, links) = split_links(files);
+        settle(&mut self.listed);
+        let mut listed = std::mem::take(&mut self.listed);
+        let (mut jobs, links) = split_links(&mut listed);
+        self.take_over(&mut jobs, &listed);
         let copier = Copier::default();
-        let copied = {
-            let this = &*self;
-            content::in_parallel(&files, |(place, file), buffer| {
-                this.copy_file(&copier, place, file.entry, buffer)
-            })?
-        };
-        for ((_, file), copied) in files.iter().zip(copied) {
+        let copied = content::in_parallel(&jobs, |job, hands: &mut Hands| {
+            self.write_file(&copier, &listed[job.number].place, job, hands)
+        })?;
+        for (job, copied) in jobs.iter().zip(copied) {
             self.bytes += copied.bytes;
-            self.contents[file.index] = Some(Content { digest: copied.digest, archive: false });
+            self.contents[job.source.index] = Some(Content { digest: copied.digest, archive: false });
+            listed[job.number].attributed = !copied.xattrs.is_empty();
         }
-        for (place, file, first) in links {
-            let (existing, first) = &files[first];
-            self.writer.hard_link(&place, existing)?;
-            self.contents[file.index] = self.contents[first.index];
+        for (number, source, first) in links {
+            let first = &jobs[first];
+            self.writer.hard_link(&listed[number].place, &listed[first.number].place)?;
+            self.contents[source.index] = self.contents[first.source.index];
+            listed[number].attributed = listed[first.number].attributed;
         }
+        for one in &mut listed {
+            if let Thing::File(source) = &mut one.thing {
+                source.written = true;
+            }
+        }
+        self.listed = listed;
         Ok(())
     }
 
-    fn copy_file(
+    /// Finds the files that the previous layer has just as they are to be.
+    fn take_over(&mut self, jobs: &mut [Job<'_>], listed: &[Listed<'_>]) {
+        let Some(mut previous) = self.previous.take() else { return };
+        for job in jobs.iter_mut().filter(|job| !listed[job.number].linked) {
+            let entry = job.source.entry;
+            job.taken = self
+                .source
+                .known_digest(entry)
+                .filter(|digest| previous.has(&listed[job.number].place, digest, &self.attributes(entry)));
+        }
+        self.previous = Some(previous);
+    }
+
+    fn write_file(
         &self,
         copier: &Copier,
         place: &[u8],
-        entry: &Entry,
-        buffer: &mut Vec<u8>,
+        job: &Job<'_>,
+        hands: &mut Hands,
     ) -> std::result::Result<Copied, TreeError> {
-        let (above, name) = split_last(place);
-        let file = create_in(&self.writer.open_dir(above)?, place, name)?;
-        let mut copied = copier.copy(self.source, entry, &file, buffer)?;
-        let xattrs = std::mem::take(&mut copied.xattrs);
-        set_attributes(&file, place, &Attributes { xattrs, ..self.attributes(entry) })?;
+        let (entry, (above, name)) = (job.source.entry, split_last(place));
+        let dir = hands.to.open(self.writer.root(), above)?;
+        if let (Some(digest), Some(previous)) = (job.taken, &self.previous)
+            && previous.link(&mut hands.from, place, (dir, name))?
+        {
+            return Ok(Copied { digest, bytes: entry.size, xattrs: Xattrs::new() });
+        }
+        let mut attributes = self.attributes(entry);
+        let file = create_in(dir, place, name, attributes.mode)?;
+        let copied = copier.copy(self.source, entry, &file, &mut hands.buffer)?;
+        attributes.xattrs.clone_from(&copied.xattrs);
+        set_attributes(&file, place, &attributes)?;
         Ok(copied)
+    }
+
+    /// Hands over what is in the layer.
+    fn list(
+        &self,
+        take: &mut dyn FnMut(&mut dyn Iterator<Item = FileEntry>) -> kiln_cache::Result<()>,
+    ) -> Result<()> {
+        let digest_of = |index: usize| self.contents[index].map(|content| content.digest);
+        let mut entries =
+            self.listed.iter().map(|one| one.describe(|entry| self.attributes(entry), digest_of));
+        Ok(take(&mut entries)?)
     }
 }
 
-/// A further name of a file: its place, itself, and which of the files it is a name of.
-type Link<'a> = (Vec<u8>, Waiting<'a>, usize);
+/// When the file `place` was written.
+fn written_at(file: &File, place: &[u8]) -> Result<Option<Time>> {
+    let stat = rustix::fs::fstat(file).map_err(|source| TreeError::io("stat", place, source))?;
+    Ok(Some((stat.st_mtime, stat.st_mtime_nsec as u32)))
+}
 
-/// Parts `files` into those to be copied and further names of those.
-fn split_links(files: Vec<(Vec<u8>, Waiting<'_>)>) -> (Vec<(Vec<u8>, Waiting<'_>)>, Vec<Link<'_>>) {
-    let (mut copied, mut links) = (Vec::with_capacity(files.len()), Vec::new());
-    let mut seen = HashMap::with_capacity(files.len());
-    for (place, file) in files {
-        match seen.entry((file.source, file.entry.dev, file.entry.ino)) {
-            hash_map::Entry::Occupied(first) => links.push((place, file, *first.get())),
-            hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(copied.len());
-                copied.push((place, file));
+/// What a thread keeps from one file to the next.
+#[derive(Default)]
+struct Hands {
+    buffer: Vec<u8>,
+    to: LastDir,
+    from: LastDir,
+}
+
+/// A file to be written.
+struct Job<'a> {
+    /// Which of the listed names.
+    number: usize,
+    source: Source<'a>,
+    /// Its digest, if the previous layer has the file.
+    taken: Option<Digest>,
+}
+
+/// A further name of a file: which of the listed names, which file, and which of the jobs writes it.
+type Link<'a> = (usize, Source<'a>, usize);
+
+/// Parts the files that wait into those to be written and further names of those.
+fn split_links<'a>(listed: &mut [Listed<'a>]) -> (Vec<Job<'a>>, Vec<Link<'a>>) {
+    let (mut jobs, mut links) = (Vec::with_capacity(listed.len()), Vec::new());
+    let mut seen = HashMap::new();
+    for number in 0..listed.len() {
+        let Some(source) = listed[number].waiting() else { continue };
+        let first = match source.entry.names {
+            0 | 1 => None,
+            _ => match seen.entry((source.of, source.entry.dev, source.entry.ino)) {
+                hash_map::Entry::Occupied(first) => Some(*first.get()),
+                hash_map::Entry::Vacant(vacant) => {
+                    vacant.insert(jobs.len());
+                    None
+                }
+            },
+        };
+        match first {
+            Some(first) => {
+                let Job { number: of_first, .. } = jobs[first];
+                (listed[of_first].linked, listed[number].linked) = (true, true);
+                links.push((number, source, first));
             }
+            None => jobs.push(Job { number, source, taken: None }),
         }
     }
-    (copied, links)
+    (jobs, links)
 }
 
 /// Hashes a file while it is unpacked: the digest is of the very bytes that were unpacked.
