@@ -26,7 +26,7 @@ pub(crate) use failure::MAKE_ROOM;
 pub use failure::{Excerpt, Failure, FailureKind};
 pub use image::{HistoryRow, ImageInfo, PruneReport, PruneRequest, Pulled, Pushed, Removed};
 pub use outline::{AskedFor, Outline, OutlineArg, Target, Targets};
-pub use reason::{FileAspect, FileChange, MissReason};
+pub use reason::{FileAspect, FileChange, LastBuild, LastStep, MissReason, StepEnd, WhyRequest};
 pub use remote::{Checksum, GitSource, HashAlgorithm, HttpSource, RemoteSource, is_commit, without_password};
 pub use system::{Problem, Repairs, SystemCheckReport, SystemCheckRequest};
 

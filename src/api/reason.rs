@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{ContextSource, DockerfileSource};
+use crate::oci::Platform;
+
 /// One cause; a step may have several, the root of them first.
 ///
 /// Names only: values of variables may be secrets.
@@ -89,7 +92,7 @@ pub enum MissReason {
         /// When, unix seconds, if that is known.
         at: Option<i64>,
     },
-    /// The result was lost in a power cut.
+    /// The result was there when the build began, and went away.
     Lost,
     /// This kiln makes such a step in another way than the one before.
     Upgraded,
@@ -126,4 +129,50 @@ pub enum FileAspect {
     Target,
     /// Its extended attributes.
     Attributes,
+}
+
+/// `kiln why`: which build is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WhyRequest {
+    /// Its context.
+    pub context: ContextSource,
+    /// Its Dockerfile.
+    pub dockerfile: DockerfileSource,
+    /// Its platform.
+    pub platform: Platform,
+}
+
+/// The last build of a Dockerfile that ran a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LastBuild {
+    /// When it ended, unix seconds.
+    pub ended: u64,
+    /// Its steps.
+    pub steps: Vec<LastStep>,
+}
+
+/// A step of the last build.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LastStep {
+    /// Its name: `[build 2/5] RUN make`; variables aren't filled in.
+    pub name: String,
+    /// How it came out.
+    pub end: StepEnd,
+    /// Why it ran.
+    pub reasons: Vec<MissReason>,
+}
+
+/// How a step came out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepEnd {
+    /// It wasn't reached.
+    #[default]
+    NotReached,
+    /// Its result was there.
+    Cached,
+    /// It ran.
+    Ran,
+    /// It failed.
+    Failed,
 }

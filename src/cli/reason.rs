@@ -45,7 +45,7 @@ fn cause(reason: &MissReason) -> String {
         }
         MissReason::Collected { at: Some(at) } => format!("its result was collected {}", time::rfc3339(*at)),
         MissReason::Collected { at: None } => "its result was collected".to_owned(),
-        MissReason::Lost => "its result was lost in a power cut".to_owned(),
+        MissReason::Lost => "its result went away meanwhile".to_owned(),
         MissReason::Upgraded => "this kiln makes it in another way".to_owned(),
         MissReason::FailedLastTime => "failed last time".to_owned(),
     }
@@ -154,7 +154,7 @@ mod tests {
             ),
             (MissReason::Collected { at: None }, "its result was collected"),
             (MissReason::Collected { at: Some(0) }, "its result was collected 1970-01-01T00:00:00Z"),
-            (MissReason::Lost, "its result was lost in a power cut"),
+            (MissReason::Lost, "its result went away meanwhile"),
             (MissReason::Upgraded, "this kiln makes it in another way"),
             (MissReason::FailedLastTime, "failed last time"),
         ] {

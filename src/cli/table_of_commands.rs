@@ -126,6 +126,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
         "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", c::tag::Tag, c::tag::run),
     entry!(Other, "wait", "Block until one or more containers stop, then print their exit codes",
         "CONTAINER [CONTAINER...]", c::wait::Wait, c::wait::run),
+    entry!(Other, "why", "Show which steps of the last build ran, and why", "[OPTIONS] [PATH]", c::why::Why, c::why::run),
     entry!(Grouped, "image inspect", "Display detailed information on one or more images",
         "[OPTIONS] IMAGE [IMAGE...]", c::inspect::InspectOne, c::inspect::image, not_yet: &["--platform"]),
     entry!(Grouped, "container inspect", "Display detailed information on one or more containers",

@@ -44,6 +44,7 @@ fn every_command_explains_itself() {
     for name in [
         "run", "exec", "ps", "build", "pull", "push", "images", "history", "version", "create", "import",
         "inspect", "kill", "load", "logs", "prune", "rm", "rmi", "save", "start", "stop", "tag", "wait",
+        "why",
     ] {
         let (code, out, error) = run(&[name, "--help"]);
         assert_eq!((code, error.as_str()), (0, ""), "{name}");

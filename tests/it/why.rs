@@ -250,3 +250,50 @@ fn what_the_user_wanted_or_the_store_lost_is_told() {
     let reasons = kiln.build(&context, &[]).ok().reasons();
     assert_eq!(reasons[1..], ["RUN echo 3: never built before"]);
 }
+
+#[test]
+fn kiln_why_shows_the_last_build_that_ran_a_step() {
+    if !needs_root("kiln_why_shows_the_last_build_that_ran_a_step") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let text = "FROM busybox\nRUN echo one\nRUN echo two\nRUN test -e /bin\nRUN true\n";
+    let context = kiln.context(&[("Dockerfile", text)]);
+    let why = |words: &[&str]| {
+        let words: Vec<&str> = ["why"].iter().chain(words).copied().chain(context.to_str()).collect();
+        kiln.run(&words)
+    };
+    let none = why(&[]).fails_with(&["no build of this Dockerfile", "build it first"]);
+    assert_eq!(none.out, "");
+    kiln.build(&context, &[]).ok();
+    let edited = text.replace("two", "2").replace("/bin", "/never");
+    fs::write(context.join("Dockerfile"), edited).unwrap();
+    assert_eq!(kiln.build(&context, &[]).code, 1);
+    let shown = why(&[]).ok().out;
+    let lines: Vec<Vec<&str>> = shown
+        .lines()
+        .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            vec!["STEP", "RESULT", "WHY"],
+            vec!["[1/5] FROM busybox", "cached"],
+            vec!["[2/5] RUN echo one", "cached"],
+            vec!["[3/5] RUN echo 2", "ran", "the instruction changed"],
+            vec!["[4/5] RUN test -e /never", "failed", "the instruction changed"],
+            vec!["[5/5] RUN true", "not reached"],
+        ],
+        "{shown}"
+    );
+    let json = why(&["--format", "json"]).ok().out;
+    let third: serde_json::Value = serde_json::from_str(json.lines().nth(2).unwrap()).unwrap();
+    assert_eq!(third["Reasons"], serde_json::json!([{ "kind": "instruction", "flags": [] }]), "{json}");
+    assert_eq!(why(&["--format", "{{.Result}}"]).ok().out, "cached\ncached\nran\nfailed\nnot reached\n");
+    // A build that runs nothing leaves it as it is.
+    fs::write(context.join("Dockerfile"), text).unwrap();
+    kiln.build(&context, &[]).ok();
+    assert_eq!(why(&[]).ok().out, shown);
+    assert_eq!(why(&["--platform", "linux/s390x"]).code, 1);
+    kiln.run(&["why", "-"]).fails_with(&["standard input names no build"]);
+}

@@ -22,11 +22,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cache::{Digest, SnapshotId, Store};
 
-use crate::api::{Event, Events, MissReason, StepId};
+use crate::api::{Event, Events, LastBuild, LastStep, MissReason, StepEnd, StepId};
 use crate::build::graph::{Graph, OpSpec, Vertex};
 use crate::build::solve::{Key, Outcome, Witness};
 
-use self::notes::{End, Image, Notes, Step};
+use self::notes::{Image, Notes, Step};
 
 /// A shown name is kept up to this length.
 const NAME_BYTES: usize = 200;
@@ -209,6 +209,7 @@ impl Why {
                 self.ended(*vertex, step.clone(), runs.get(vertex), failed == Some(*vertex))
             })
             .collect();
+        let own = steps.len();
         // Another target's stages are as the build before left them.
         let matched: BTreeSet<usize> = last.matched.values().copied().collect();
         let stages: BTreeSet<String> = steps.iter().map(|step| step.stage.clone()).collect();
@@ -216,7 +217,7 @@ impl Why {
         let others = before.filter(|(index, step)| !matched.contains(index) && !stages.contains(&step.stage));
         steps.extend(others.map(|(_, step)| step.clone()));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if let Some(bytes) = Notes::new(now, steps).encode() {
+        if let Some(bytes) = Notes::new(now, steps, own).encode() {
             // Notes that can't be written cost the next build its explanations.
             let _ = self.store.put_build_notes(&self.plan.build, &bytes);
         }
@@ -227,9 +228,11 @@ impl Why {
         let before = self.last().step(vertex);
         let Some(found) = self.results[vertex].get() else {
             // What it last gave is what the next build compares with: its text and all.
+            let name = step.name.clone();
             let base = before.cloned().unwrap_or(step);
             return Step {
-                end: if failed { End::Failed } else { End::NotReached },
+                name,
+                end: if failed { StepEnd::Failed } else { StepEnd::NotReached },
                 reasons: run.filter(|_| failed).map(|run| run.reasons.clone()).unwrap_or_default(),
                 failed: if failed { run.map(|run| run.cheap) } else { base.failed },
                 ..base
@@ -240,7 +243,7 @@ impl Why {
         let inputs: Option<Vec<String>> = inputs.map(|found| Some(short_id(&found?.id))).collect();
         let before_inputs = || before.map(|before| before.inputs.clone()).unwrap_or_default();
         Step {
-            end: if ran.is_some() { End::Ran } else { End::Cached },
+            end: if ran.is_some() { StepEnd::Ran } else { StepEnd::Cached },
             reasons: ran.map(|run| run.reasons.clone()).unwrap_or_default(),
             key: found.key,
             result: short_id(&found.id),
@@ -274,6 +277,16 @@ impl Witness for Why {
         }
         let _ = self.results[vertex].set(Found::new(Some(&key.digest), outcome));
     }
+}
+
+/// What the last build of `build` (see [`Plan::build`]) left, if something is known of one.
+pub fn last(build: &Digest, store: &Store) -> kiln_cache::Result<Option<LastBuild>> {
+    let notes = store.build_notes(build)?.and_then(|bytes| Notes::decode(&bytes));
+    let step = |step: Step| LastStep { name: step.name, end: step.end, reasons: step.reasons };
+    Ok(notes.map(|notes| LastBuild {
+        ended: notes.ended,
+        steps: notes.steps.into_iter().take(notes.own).map(step).collect(),
+    }))
 }
 
 /// Tells whether only an execution knows what it reads.

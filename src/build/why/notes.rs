@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use kiln_cache::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::api::MissReason;
+use crate::api::{MissReason, StepEnd};
 
 /// Changes when older notes can't be read any more; they are then as good as none.
 const VERSION: u32 = 1;
@@ -21,6 +21,8 @@ pub struct Notes {
     pub ended: u64,
     /// In the order of the graph; then those of stages that this build's target didn't need.
     pub steps: Vec<Step>,
+    /// How many of them are this build's own.
+    pub own: usize,
 }
 
 /// One step.
@@ -35,7 +37,7 @@ pub struct Step {
     /// A digest of its first line.
     pub head: String,
     /// How it came out.
-    pub end: End,
+    pub end: StepEnd,
     /// Why it ran.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<MissReason>,
@@ -62,21 +64,6 @@ pub struct Step {
     pub image: Option<Image>,
 }
 
-/// How a step came out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum End {
-    /// It wasn't reached.
-    #[default]
-    NotReached,
-    /// Its result was there.
-    Cached,
-    /// It ran.
-    Ran,
-    /// It failed.
-    Failed,
-}
-
 /// The image of a FROM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
@@ -87,9 +74,9 @@ pub struct Image {
 }
 
 impl Notes {
-    /// The notes of `steps`.
-    pub fn new(ended: u64, steps: Vec<Step>) -> Self {
-        Self { version: VERSION, ended, steps }
+    /// The notes of `steps`, of which the first `own` are the build's own.
+    pub fn new(ended: u64, steps: Vec<Step>, own: usize) -> Self {
+        Self { version: VERSION, ended, steps, own }
     }
 
     /// Reads notes; `None` for those that aren't whole or of another version.
@@ -188,7 +175,7 @@ mod tests {
 
     #[test]
     fn notes_that_are_cut_or_of_another_version_are_none() {
-        let notes = Notes::new(12, steps("s:a"));
+        let notes = Notes::new(12, steps("s:a"), 1);
         let bytes = notes.encode().unwrap();
         assert_eq!(Notes::decode(&bytes), Some(notes.clone()));
         assert_eq!(Notes::decode(&bytes[..bytes.len() - 1]), None);

@@ -33,3 +33,4 @@ pub(crate) mod system_check;
 pub(crate) mod tag;
 pub(crate) mod version;
 pub(crate) mod wait;
+pub(crate) mod why;
