@@ -1,6 +1,7 @@
 //! Why steps run: every cause is provoked, and the line that is shown of it.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use crate::support::binary::{Kiln, Ran, busybox_tar};
@@ -58,6 +59,95 @@ fn a_first_build_and_an_unchanged_one() {
     assert_eq!(lines[..2], ["#4 [4/4] RUN cat a", "#4 ran: never built before"], "{first}");
     let second = kiln.build(&context, &[]).ok();
     assert!(!second.error.contains("ran:"), "{second}");
+}
+
+#[test]
+fn files_of_a_context_are_named() {
+    if !needs_root("files_of_a_context_are_named") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[
+        ("Dockerfile", "FROM busybox\nCOPY src /src\nRUN true\n"),
+        ("src/main.rs", "1"),
+        ("src/run.sh", "1"),
+        ("src/link", "-> main.rs"),
+        ("src/old", "1"),
+    ]);
+    kiln.build(&context, &[]).ok();
+    let again = |expected: &str| {
+        let build = kiln.build(&context, &[]).ok();
+        let above = "RUN true: earlier step [2/3] COPY src /src ran";
+        assert_eq!(build.reasons(), [&format!("COPY src /src: {expected}"), above], "{build}");
+    };
+    let path = |name: &str| context.join(name);
+
+    fs::write(path("src/main.rs"), "2").unwrap();
+    again("src/main.rs changed");
+    fs::set_permissions(path("src/run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    again("mode of src/run.sh changed");
+    fs::write(path("src/new"), "1").unwrap();
+    again("src/new added");
+    fs::remove_file(path("src/new")).unwrap();
+    // What is there again is cached.
+    assert_eq!(kiln.build(&context, &[]).ok().reasons(), Vec::<String>::new());
+    fs::remove_file(path("src/link")).unwrap();
+    symlink("run.sh", path("src/link")).unwrap();
+    again("target of src/link changed, src/new removed");
+    fs::rename(path("src/old"), path("src/renamed")).unwrap();
+    again("src/old removed, src/renamed added");
+    fs::remove_file(path("src/renamed")).unwrap();
+    fs::create_dir(path("src/renamed")).unwrap();
+    fs::write(path("src/renamed/x"), "1").unwrap();
+    again("kind of src/renamed changed, src/renamed/x added");
+    for number in 10..30 {
+        fs::write(path(&format!("src/n{number}")), "1").unwrap();
+    }
+    again("src/n10 added, src/n11 added, src/n12 added and 17 more");
+    fs::write(path("src/a\u{1b}[2J\nb"), "1").unwrap();
+    again("src/a [2J b added");
+}
+
+#[test]
+fn files_of_another_stage_are_named_with_their_owners() {
+    if !needs_root("files_of_another_stage_are_named_with_their_owners") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let text = |owner: &str| {
+        format!(
+            "FROM busybox AS made\nRUN mkdir /out && echo x > /out/f && chown {owner} /out/f\n\
+             FROM busybox\nCOPY --from=made /out /out\n"
+        )
+    };
+    let context = kiln.context(&[("Dockerfile", &text("1:1"))]);
+    let change = |context: &Path| fs::write(context.join("Dockerfile"), text("2:2")).unwrap();
+    let reasons = after(&kiln, &context, change);
+    assert_eq!(reasons[0].rsplit(": ").next(), Some("the instruction changed"));
+    assert_eq!(reasons[1..], ["COPY --from=made /out /out: owner of out/f changed"]);
+}
+
+#[test]
+fn a_builds_notes_are_of_its_dockerfile_and_keep_other_targets() {
+    if !needs_root("a_builds_notes_are_of_its_dockerfile_and_keep_other_targets") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let text = "FROM busybox AS one\nCOPY f /f\nFROM busybox AS two\nCOPY g /g\n";
+    let context = kiln.context(&[("Dockerfile", text), ("f", "1"), ("g", "1")]);
+    let build = |target: &str| kiln.build(&context, &["--target", target]).ok().reasons();
+    build("one");
+    build("two");
+    fs::write(context.join("f"), "2").unwrap();
+    fs::write(context.join("g"), "2").unwrap();
+    assert_eq!(build("two"), ["COPY g /g: g changed"]);
+    assert_eq!(build("one"), ["COPY f /f: f changed"]);
+    // Notes that can't be read are none.
+    for entry in fs::read_dir(kiln.root().join("builds")).unwrap() {
+        fs::write(entry.unwrap().path(), "{").unwrap();
+    }
+    fs::write(context.join("f"), "3").unwrap();
+    assert_eq!(build("one"), ["COPY f /f: never built before"]);
 }
 
 #[test]
@@ -212,7 +302,7 @@ fn mounted_files_are_named() {
         ("src/f", "1"),
     ]);
     let reasons = after(&kiln, &context, write("src/f", "2"));
-    assert_eq!(reasons.last().unwrap().rsplit_once(": ").unwrap().1, "its files changed", "{reasons:?}");
+    assert_eq!(reasons.last().unwrap().rsplit_once(": ").unwrap().1, "src/f changed", "{reasons:?}");
 
     let text = |what: &str| {
         format!(
