@@ -142,6 +142,8 @@ pub struct BuildRequest {
     pub platform: Platform,
     /// `--no-cache`.
     pub no_cache: bool,
+    /// `--jobs`: how many steps may run at the same time; 0 for the default.
+    pub jobs: usize,
     /// `--pull`.
     pub pull: PullPolicy,
     /// `--network`: what RUN steps get without a flag of their own.

@@ -11,6 +11,7 @@ mod image;
 mod outline;
 mod reason;
 mod remote;
+mod stop;
 mod system;
 
 pub use build::{
@@ -28,6 +29,7 @@ pub use image::{HistoryRow, ImageInfo, PruneReport, PruneRequest, Pulled, Pushed
 pub use outline::{AskedFor, Outline, OutlineArg, Target, Targets};
 pub use reason::{FileAspect, FileChange, LastBuild, LastStep, MissReason, StepEnd, WhyRequest};
 pub use remote::{Checksum, GitSource, HashAlgorithm, HttpSource, RemoteSource, is_commit, without_password};
+pub use stop::Stop;
 pub use system::{Problem, Repairs, SystemCheckReport, SystemCheckRequest};
 
 use std::path::PathBuf;

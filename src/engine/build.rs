@@ -20,14 +20,14 @@ use super::dockerfile::{self, Recipe};
 use super::{Engine, assemble, check};
 use crate::api::{
     BuildOutcome, BuildRequest, Event, Events, Failure, FailureKind, NetworkMode, OutputKind, Settings,
-    StepId,
+    StepId, Stop,
 };
 use crate::build::context::Ignore;
 use crate::build::graph::{
-    self, Base, BaseRequest, Bases, Graph, Hidden, Lowered, OpSpec, Parameters, Wanted,
+    self, Base, BaseRequest, Bases, Graph, Hidden, Lowered, OpSpec, Parameters, VertexId, Wanted,
 };
 use crate::build::ops::{self, Credentials, Lent, Machine, Maker};
-use crate::build::solve::{Outcome, Solver, Stopped, Witness};
+use crate::build::solve::{Node, Outcome, Setup, Solver, Stopped, Witness};
 use crate::image;
 use crate::oci::{Platform, Reference};
 
@@ -44,6 +44,8 @@ pub(super) struct Build<'a> {
     pub(super) machine: Arc<Machine>,
     /// The number of the next step.
     pub(super) steps: AtomicU32,
+    /// The user's order to stop.
+    pub(super) stop: Stop,
 }
 
 impl Engine {
@@ -86,7 +88,16 @@ impl<'a> Build<'a> {
         let machine = Arc::new(
             Machine::new(&store.root().join("networks"), credentials, lent).with_shm_bytes(request.shm_bytes),
         );
-        Ok(Self { engine, request, events, store, lease, machine, steps: AtomicU32::new(1) })
+        Ok(Self {
+            engine,
+            request,
+            events,
+            store,
+            lease,
+            machine,
+            steps: AtomicU32::new(1),
+            stop: Stop::default(),
+        })
     }
 }
 
@@ -237,43 +248,49 @@ impl Build<'_> {
         let platform = self.request.platform.to_string();
         let nodes = ops::bind(graph, &platform, &self.store, &contexts.all, &self.machine, first)
             .map_err(|failure| *failure)?;
-        let solver = Solver::new(
-            nodes,
-            self.store.clone(),
-            self.lease.clone(),
-            self.events.clone(),
-            self.request.no_cache,
-        );
         let why = Arc::new(self.why(recipe, graph, first));
-        let solver = solver.with_witness(Arc::clone(&why) as Arc<dyn Witness>);
-        let stopped = |stopped: Stopped| recipe.explain(*stopped.error, graph.vertices[stopped.vertex].span);
+        let solver = self.solver(nodes, graph.target, Arc::clone(&why) as Arc<dyn Witness>);
+        let stopped = |stopped: Stopped| match stopped.vertex {
+            Some(vertex) => recipe.explain(*stopped.error, graph.vertices[vertex].span),
+            None => *stopped.error,
+        };
         let mut found = solver.cached().map_err(stopped)?;
-        if found.iter().all(Option::is_some) {
-            return Ok(found.into_iter().flatten().collect());
+        if let Some(outcomes) = solver.complete(&found) {
+            return Ok(outcomes);
         }
-        // From here on a prune beside this build takes nothing of what it stands on.
-        if !solver.hold(found.iter().flatten()).map_err(|failure| *failure)? {
-            // One was there already: each step looks, and holds, by itself.
-            found.fill(None);
-        }
-        self.prepare(graph, &found);
+        let missing = solver.secure(&mut found).map_err(|failure| *failure)?;
+        self.prepare(graph, &missing);
         let outcomes = self.engine.block_on(async {
             let outcomes = Arc::new(solver).run(found).await?;
             self.machine.diff_ids.finish(&outcomes[graph.target].chain).await;
             Ok(outcomes)
         })?;
-        why.keep(outcomes.as_ref().err().map(|stopped: &Stopped| stopped.vertex));
+        why.keep(outcomes.as_ref().err().and_then(|stopped: &Stopped| stopped.vertex));
         self.engine.flush_later();
         let outcomes = outcomes.map_err(stopped);
         contexts.save();
         outcomes
     }
 
-    /// Makes ready what the steps that will run need.
-    fn prepare(&self, graph: &Graph, found: &[Option<Outcome>]) {
-        let missing = graph.vertices.iter().zip(found).filter(|(_, outcome)| outcome.is_none());
+    fn solver(&self, nodes: Vec<Node>, target: VertexId, witness: Arc<dyn Witness>) -> Solver {
+        Solver::new(Setup {
+            nodes,
+            targets: vec![target],
+            store: self.store.clone(),
+            lease: self.lease.clone(),
+            events: self.events.clone(),
+            no_cache: self.request.no_cache,
+            jobs: self.request.jobs,
+            stop: self.stop.clone(),
+            witness,
+        })
+    }
+
+    /// Makes ready what the steps that may run need.
+    fn prepare(&self, graph: &Graph, missing: &[VertexId]) {
         let networks: Vec<NetworkMode> = missing
-            .filter_map(|(vertex, _)| match &vertex.op {
+            .iter()
+            .filter_map(|vertex| match &graph.vertices[*vertex].op {
                 OpSpec::Exec(spec) => Some(spec.network),
                 _ => None,
             })

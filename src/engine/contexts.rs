@@ -163,6 +163,7 @@ impl Build<'_> {
             events: self.events.clone(),
             step: Some(step),
             cache_mounts: Vec::new().into(),
+            stop: self.stop.clone(),
         };
         let brought = self.engine.block_on(self.machine.remotes.context(source, &context))?;
         let end = match &brought {

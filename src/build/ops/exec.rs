@@ -30,7 +30,7 @@ use crate::build::graph::{ExecSpec, HOSTNAME, SCRIPT_FOLDER};
 use crate::build::solve::{Context, Executed, Key, Op, OpError, OpFuture, Outcome};
 use crate::network::Endpoint;
 use crate::redacted::Redacted;
-use crate::runtime::{Exit, Killer, Mount, Net, Spec, StartError, StartErrorKind, Step, StepIo};
+use crate::runtime::{Exit, Mount, Net, Spec, StartError, StartErrorKind, Step, StepIo};
 
 /// What is read of a step's output at once.
 const READ_BYTES: usize = 32 << 10;
@@ -69,6 +69,10 @@ impl Op for Exec {
             return Ok(None);
         }
         Ok(Some(self.key(inputs, "mounted", &self.contents(inputs, store)?)))
+    }
+
+    fn reads(&self, input: usize) -> bool {
+        input > 0 && !self.named_by_content[input - 1]
     }
 
     fn cache_mounts(&self, inputs: &[Outcome]) -> Vec<CacheMountRequest> {
@@ -178,18 +182,21 @@ impl Exec {
         let started = blocking::run("start step", move || exec.start(&own_inputs, &own_context)).await?;
         let (mut running, outputs) = started;
         // Served until the step has ended; aborted by the drop.
-        let mut doors = tokio::task::JoinSet::new();
+        let mut beside = tokio::task::JoinSet::new();
         for door in running.prepared.doors.drain(..) {
-            doors.spawn(door.serve());
+            beside.spawn(door.serve());
         }
+        let (stop, killer) = (context.stop.clone(), running.step.killer());
+        beside.spawn(async move {
+            stop.given().await;
+            killer.kill(rustix::process::Signal::KILL.as_raw());
+            Ok(())
+        });
         let mut tail = LogTail::default();
         forward(outputs, context, &mut tail).await;
-        // A program may close its outputs and go on: a build that is stopped meanwhile kills it.
-        let killer = KillOnDrop(Some(running.step.killer()));
         let run = running.staged.id();
         let (exec, created, own_inputs) = (self.clone(), now(), inputs.to_vec());
         let ended = blocking::run("end step", move || exec.end(running, created, &own_inputs, tail)).await;
-        killer.disarm();
         let snapshot = ended?;
         let key = match own_key {
             Some(task) => {
@@ -365,23 +372,6 @@ impl Exec {
         failure = scene.exit(code, &log).tell(failure);
         failure.log_tail = Some((self.name.clone(), log));
         Box::new(failure)
-    }
-}
-
-/// Kills a step when the build is stopped while it waits for its end.
-struct KillOnDrop(Option<Killer>);
-
-impl KillOnDrop {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        if let Some(killer) = &self.0 {
-            killer.kill(rustix::process::Signal::KILL.as_raw());
-        }
     }
 }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::credentials::Credentials;
 use super::{Machine, now, system};
-use crate::api::{Event, GitSource, HttpSource, RemoteSource, without_password};
+use crate::api::{Event, Failure, FailureKind, GitSource, HttpSource, RemoteSource, without_password};
 use crate::blocking;
 use crate::build::solve::{Context, Executed, Key, Op, OpError, OpFuture, Outcome};
 use crate::fetch::{Answer, Download, Downloads, Git, Resolved, Saved, Validators, Wanted};
@@ -315,6 +315,9 @@ impl Op for RemoteOp {
     }
 
     fn execute<'a>(&'a self, _inputs: &'a [Outcome], context: &'a Context) -> OpFuture<'a> {
-        Box::pin(self.machine.remotes.bring(&self.source, context))
+        Box::pin(async move {
+            let brought = context.stop.unless(self.machine.remotes.bring(&self.source, context)).await;
+            brought.unwrap_or_else(|| Err(Box::new(Failure::new(FailureKind::Cancelled, "stopped"))))
+        })
     }
 }

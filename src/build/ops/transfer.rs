@@ -151,6 +151,10 @@ impl Op for CopyOp {
         self.from.iter().all(|files| matches!(files, Files::Input(_)))
     }
 
+    fn reads(&self, input: usize) -> bool {
+        self.from.iter().any(|files| matches!(files, Files::Input(other) if *other == input))
+    }
+
     fn content_key(&self, inputs: &[Outcome], store: &Store) -> Result<Option<Key>, OpError> {
         let places = self.places(inputs, store);
         let digest = with_tree(&places, &self.digests, |tree| copy::content_digest(&self.spec, tree));

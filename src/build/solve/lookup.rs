@@ -2,7 +2,7 @@
 
 use kiln_cache::{Digest, Label, Record, Store};
 
-use super::{Key, Op, OpError, Outcome};
+use super::{Absent, Key, Known, Op, OpError, Outcome};
 use crate::api::{Failure, FailureKind};
 
 /// The kind of note that marks an op's [family](Op::family) of which some content was recorded.
@@ -10,29 +10,81 @@ use crate::api::{Failure, FailureKind};
 /// Without it, reading a whole context to look it up can't find anything: it is copied and keyed in one pass.
 const CONTENT_SEEN: &str = "content-seen";
 
-/// Looks `op` up, and tells under which key it was found. Blocking; reads only, but for the cheap key of a closed
-/// op whose content was found.
+/// What a look-up gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The key under which it is recorded, and a result whose layers are there.
+    Here(Digest, Outcome),
+    /// One whose layers were collected then, in unix seconds; its id is as good as ever.
+    Collected(Outcome, i64),
+    /// None that may be used.
+    Nothing(Absent),
+}
+
+/// Which records may be used.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Usable {
+    /// None of them.
+    pub(super) refuses_all: bool,
+    /// Those that were made no earlier, in unix seconds.
+    pub(super) since: Option<i64>,
+}
+
+/// Looks `op` up. Blocking; reads only, but for the cheap key of a closed op whose content was found.
+///
+/// Content of an input whose layers were collected can't be read: then the ids alone have to find it.
 pub(super) fn find(
     op: &dyn Op,
-    inputs: &[Outcome],
+    (cheap, inputs): (&Key, &[Known]),
+    usable: Usable,
     store: &Store,
-) -> Result<Option<(Digest, Outcome)>, OpError> {
-    let cheap = op.cheap_key(inputs);
+) -> Result<Found, OpError> {
+    if usable.refuses_all {
+        return Ok(Found::Nothing(Absent::Refused));
+    }
     if op.is_closed()
-        && let Some(record) = store.record(&cheap.digest).map_err(store_error)?
+        && let Some(found) = under(&cheap.digest, usable, store)?
     {
-        return Ok(Some((cheap.digest, outcome(record))));
+        return Ok(found);
     }
-    if store.note(CONTENT_SEEN, &op.family(inputs).hex()).map_err(store_error)?.is_none() {
-        return Ok(None);
+    let outcomes: Vec<Outcome> = inputs.iter().map(|input| input.outcome.clone()).collect();
+    if store.note(CONTENT_SEEN, &op.family(&outcomes).hex()).map_err(store_error)?.is_none() {
+        return Ok(Found::Nothing(Absent::Never));
     }
-    let Some(content) = op.content_key(inputs, store)? else { return Ok(None) };
-    let Some(record) = store.record(&content.digest).map_err(store_error)? else { return Ok(None) };
-    if op.is_closed() {
+    if inputs.iter().enumerate().any(|(index, input)| !input.is_there && op.reads(index)) {
+        return Ok(Found::Nothing(Absent::Never));
+    }
+    let Some(content) = op.content_key(&outcomes, store)? else { return Ok(Found::Nothing(Absent::Never)) };
+    let found = under(&content.digest, usable, store)?.unwrap_or(Found::Nothing(Absent::Never));
+    if let Found::Here(..) = &found
+        && op.is_closed()
+        && let Some(record) = store.record(&content.digest).map_err(store_error)?
+    {
         // The next look-up reads nothing. A record that can't be written costs that reading, no more.
         let _ = store.put_record(&[cheap.digest], &record, &Label::default());
     }
-    Ok(Some((content.digest, outcome(record))))
+    Ok(found)
+}
+
+/// What lies under `key`; `None` if nothing ever did.
+fn under(key: &Digest, usable: Usable, store: &Store) -> Result<Option<Found>, OpError> {
+    let found = store.find_record(key).map_err(store_error)?;
+    Ok(found.map(|found| match found {
+        kiln_cache::Found::Present(record) => fresh(Found::Here(*key, outcome(record)), usable),
+        kiln_cache::Found::Collected { record, at } => fresh(Found::Collected(outcome(record), at), usable),
+    }))
+}
+
+/// A result that is too old is as none.
+fn fresh(found: Found, usable: Usable) -> Found {
+    match &found {
+        Found::Here(_, outcome) | Found::Collected(outcome, _)
+            if usable.since.is_some_and(|since| outcome.created < since) =>
+        {
+            Found::Nothing(Absent::Expired { created: outcome.created })
+        }
+        _ => found,
+    }
 }
 
 /// Records what an execution gave under its own key and, for a closed op, under the cheap one.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kiln_cache::{CacheMount, CacheMountRequest, Digest, Lease, SnapshotId, Store};
 
 use super::Outcome;
-use crate::api::{Events, Failure, StepId};
+use crate::api::{Events, Failure, StepId, Stop};
 
 /// A key and the readable parts that it was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Context {
     pub step: Option<StepId>,
     /// The caches that the op asked for, sorted by their ids; held until the op has ended.
     pub cache_mounts: Arc<[CacheMount]>,
+    /// Given when the result is of no use any more: the op ends as soon as it can, and leaves nothing.
+    pub stop: Stop,
 }
 
 /// One vertex' work: its keys beside its execution.
@@ -77,13 +79,20 @@ pub trait Op: Send + Sync {
         Ok(None)
     }
 
+    /// Tells whether the content key is made of the layers of this input.
+    fn reads(&self, input: usize) -> bool {
+        let _ = input;
+        true
+    }
+
     /// The caches that the op has to hold while it works.
     fn cache_mounts(&self, inputs: &[Outcome]) -> Vec<CacheMountRequest> {
         let _ = inputs;
         Vec::new()
     }
 
-    /// Does the work on `inputs`, whose layers are present and held.
+    /// Does the work on `inputs`, whose layers are present and held. It is never dropped before its end: an order
+    /// to stop comes by the context.
     fn execute<'a>(&'a self, inputs: &'a [Outcome], context: &'a Context) -> OpFuture<'a>;
 }
 

@@ -24,7 +24,7 @@ use kiln_cache::{Digest, SnapshotId, Store};
 
 use crate::api::{Event, Events, LastBuild, LastStep, MissReason, StepEnd, StepId};
 use crate::build::graph::{Graph, OpSpec, Vertex};
-use crate::build::solve::{Key, Outcome, Witness};
+use crate::build::solve::{Absent, Key, Outcome, Witness};
 
 use self::notes::{Image, Notes, Step};
 
@@ -259,7 +259,7 @@ impl Witness for Why {
         let _ = self.results[vertex].set(Found::new(key, outcome));
     }
 
-    fn runs(&self, vertex: usize, cheap: &Key, inputs: &[Outcome]) {
+    fn runs(&self, vertex: usize, cheap: &Key, inputs: &[Outcome], _: &Absent) {
         let inputs: Vec<Digest> = inputs.iter().map(|input| input.id).collect();
         let run = Run { cheap: cheap.digest, inputs, reasons: Vec::new(), ran: false };
         self.runs().insert(vertex, run);

@@ -22,6 +22,9 @@ pub(crate) const NOT_YET: &[&str] = &[
     "--sbom", "--security-opt", "--squash", "--ulimit",
 ];
 
+/// The most steps that may run at the same time: each has processes, pipes and a network.
+const MAX_JOBS: usize = 512;
+
 /// Last lines of a running step that a terminal shows.
 const DEFAULT_LOG_LINES: usize = 6;
 
@@ -59,6 +62,9 @@ pub(crate) struct Build {
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
+    /// How many steps may run at the same time (default: 8 per processor, since most steps wait)
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<String>,
     /// Set a label of the image (KEY=VALUE)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) label: Vec<String>,
@@ -195,6 +201,7 @@ pub(super) fn request(
         target: build.target.clone().filter(|target| !target.is_empty()),
         platform,
         no_cache: build.no_cache,
+        jobs: jobs(build, environment)?,
         pull: if build.pull { PullPolicy::Always } else { PullPolicy::Missing },
         network,
         outputs,
@@ -222,6 +229,20 @@ fn modes(build: &Build, environment: &Environment) -> Result<ContextModes, Error
         "asis" => Ok(ContextModes::AsIs),
         "git" => Ok(ContextModes::Git),
         _ => Err(Error::usage(format!("invalid value `{text}` of {name}")).hint("use asis or git")),
+    }
+}
+
+/// `--jobs`, else `KILN_JOBS`; 0 when neither says anything.
+fn jobs(build: &Build, environment: &Environment) -> Result<usize, Error> {
+    let (name, text) = match (&build.jobs, environment.filled("KILN_JOBS")) {
+        (Some(text), _) => ("--jobs", text.as_str()),
+        (None, Some(text)) => ("KILN_JOBS", text),
+        (None, None) => return Ok(0),
+    };
+    match text.parse() {
+        Ok(jobs @ 1..=MAX_JOBS) => Ok(jobs),
+        _ => Err(Error::usage(format!("invalid value `{text}` of {name}"))
+            .hint(format!("use a number from 1 to {MAX_JOBS}"))),
     }
 }
 

@@ -1,14 +1,18 @@
 //! The scheduler with ops that only count.
 
+pub(super) mod simulation;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kiln_cache::key::KeyBuilder;
-use kiln_cache::{Digest, Label, Snapshot, Store};
+use kiln_cache::{Digest, Label, NewImage, Snapshot, Store, Sweep};
 
-use super::{Context, Executed, Key, Node, Op, OpError, OpFuture, Outcome, Solver, Stopped};
-use crate::api::{Events, Failure, FailureKind};
+use super::{
+    Blind, Context, Executed, Key, Known, Node, Op, OpError, OpFuture, Outcome, Setup, Solver, Stopped,
+};
+use crate::api::{Events, Failure, FailureKind, Stop};
 
 /// How often each op ran, by name.
 type Runs = Arc<Mutex<BTreeMap<String, u32>>>;
@@ -72,8 +76,8 @@ impl Op for Counted {
                 *count += 1;
                 *count
             };
-            tokio::time::sleep(self.pause).await;
-            if self.fails {
+            context.stop.unless(tokio::time::sleep(self.pause)).await;
+            if self.fails || context.stop.is_given() {
                 return Err(Box::new(Failure::new(FailureKind::Step(1), format!("{} failed", self.name))));
             }
             let staged = context.store.stage(&context.lease).unwrap();
@@ -123,7 +127,24 @@ impl Bench {
             step: None,
             label: Label::default(),
         });
-        Solver::new(nodes.collect(), self.store.clone(), self.store.lease(), Events::none(), no_cache)
+        self.solver_of(nodes.collect(), no_cache)
+    }
+
+    /// All vertices that no other one uses are targets.
+    fn solver_of(&self, nodes: Vec<Node>, no_cache: bool) -> Solver {
+        let is_used = |vertex: &usize| nodes.iter().any(|node| node.inputs.contains(vertex));
+        let targets = (0..nodes.len()).filter(|vertex| !is_used(vertex)).collect();
+        Solver::new(Setup {
+            nodes,
+            targets,
+            store: self.store.clone(),
+            lease: self.store.lease(),
+            events: Events::none(),
+            no_cache,
+            jobs: 0,
+            stop: Stop::default(),
+            witness: Arc::new(Blind),
+        })
     }
 
     fn solve(&self, ops: &[(Counted, &[usize])]) -> Result<Vec<Outcome>, Stopped> {
@@ -132,7 +153,11 @@ impl Bench {
 
     fn solve_with(&self, ops: &[(Counted, &[usize])], no_cache: bool) -> Result<Vec<Outcome>, Stopped> {
         let solver = self.solver(ops, no_cache);
-        let found = solver.cached()?;
+        let mut found = solver.cached()?;
+        if let Some(outcomes) = solver.complete(&found) {
+            return Ok(outcomes);
+        }
+        solver.secure(&mut found).unwrap();
         runtime().block_on(Arc::new(solver).run(found))
     }
 
@@ -238,10 +263,93 @@ fn a_failure_stops_the_rest_and_is_not_remembered() {
     let slow = Counted { pause: Duration::from_secs(600), ..bench.op("slow") };
     let ops: &[(Counted, &[usize])] = &[(wrong, &[]), (slow, &[]), (bench.op("never"), &[0])];
     let stopped = bench.solve(ops).unwrap_err();
-    assert_eq!((stopped.vertex, stopped.error.message.as_str()), (0, "wrong failed"));
+    assert_eq!((stopped.vertex, stopped.error.message.as_str()), (Some(0), "wrong failed"));
     assert_eq!(bench.runs("never"), 0);
     bench.solve(&[(bench.op("wrong"), &[])]).unwrap();
     assert_eq!(bench.runs("wrong"), 2);
+}
+
+impl Bench {
+    /// Collects all results but the layers of `kept`.
+    fn collect(&self, kept: &Outcome) {
+        let lease = self.store.lease();
+        let id = self.store.put_blob(b"{}", &lease).unwrap();
+        let image = NewImage { id, manifest: None, chain: kept.chain.clone(), size: 0, created: 0 };
+        self.store.put_image(&image).unwrap();
+        self.store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap();
+    }
+}
+
+/// `base`, `compiler` and `compile` on it, and `copy`, which stands on `base` and reads what was compiled.
+fn compiled(bench: &Bench, copied: &str) -> Vec<(Counted, &'static [usize])> {
+    let fresh = |name: &str| Counted { fresh: true, ..bench.op(name) };
+    vec![
+        (bench.op("base"), &[]),
+        (fresh("compiler"), &[0]),
+        (fresh("compile"), &[1]),
+        (bench.op(copied), &[0, 2]),
+        (bench.op("end"), &[3]),
+    ]
+}
+
+#[test]
+fn a_hit_needs_nothing_of_what_was_collected_below_it() {
+    let bench = Bench::new();
+    let first = bench.solve(&compiled(&bench, "copy")).unwrap();
+    bench.collect(&first[4]);
+    let found = bench.solver(&compiled(&bench, "copy"), false).cached().unwrap();
+    let is_there = |known: &Option<Known>| known.as_ref().map(|known| known.is_there);
+    let expected = [true, false, false, true, true].map(Some);
+    assert_eq!(found.iter().map(is_there).collect::<Vec<_>>(), expected);
+    assert_eq!(bench.solve(&compiled(&bench, "copy")).unwrap(), first);
+    assert_eq!(bench.runs("compile"), 1);
+}
+
+#[test]
+fn what_was_collected_runs_again_when_a_step_above_it_does() {
+    let bench = Bench::new();
+    let first = bench.solve(&compiled(&bench, "copy")).unwrap();
+    bench.collect(&first[3]);
+    // The end alone: it stands on what is there.
+    bench.solve(&compiled(&bench, "copy")).unwrap();
+    assert_eq!([bench.runs("compiler"), bench.runs("compile"), bench.runs("end")], [1, 1, 2]);
+    let second = bench.solve(&compiled(&bench, "other copy")).unwrap();
+    let runs = ["base", "compiler", "compile", "copy", "other copy", "end"].map(|name| bench.runs(name));
+    assert_eq!(runs, [1, 2, 2, 1, 1, 3]);
+    assert_eq!(second[0], first[0]);
+    assert_ne!(second[2].id, first[2].id);
+}
+
+#[test]
+fn a_result_that_goes_while_a_build_begins_is_made_again() {
+    let bench = Bench::new();
+    let first = bench.solve(&compiled(&bench, "copy")).unwrap();
+    let solver = bench.solver(&compiled(&bench, "other copy"), false);
+    let mut found = solver.cached().unwrap();
+    bench.collect(&first[0]);
+    solver.secure(&mut found).unwrap();
+    runtime().block_on(Arc::new(solver).run(found)).unwrap();
+    let runs = ["base", "compiler", "compile", "other copy"].map(|name| bench.runs(name));
+    assert_eq!(runs, [1, 2, 2, 1]);
+}
+
+#[test]
+fn an_order_to_stop_ends_the_build_and_is_no_failure() {
+    let bench = Bench::new();
+    let slow = Counted { pause: Duration::from_secs(600), ..bench.op("slow") };
+    let solver = bench.solver(&[(slow, &[]), (bench.op("above"), &[0])], false);
+    let found = solver.cached().unwrap();
+    let stop = solver.stop.clone();
+    let runs = Arc::clone(&bench.runs);
+    std::thread::spawn(move || {
+        while runs.lock().unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        stop.give();
+    });
+    let stopped = runtime().block_on(Arc::new(solver).run(found)).unwrap_err();
+    assert_eq!((stopped.vertex, stopped.error.kind), (None, FailureKind::Cancelled));
+    assert_eq!([bench.runs("slow"), bench.runs("above")], [1, 0]);
 }
 
 #[test]
@@ -258,7 +366,7 @@ fn independent_vertices_run_at_the_same_time() {
         })
         .into_iter()
         .collect();
-    let solver = Solver::new(nodes, bench.store.clone(), bench.store.lease(), Events::none(), false);
+    let solver = bench.solver_of(nodes, false);
     let found = solver.cached().unwrap();
     // Each waits for the others: one after another would never end.
     runtime().block_on(Arc::new(solver).run(found)).unwrap();
