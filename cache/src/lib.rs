@@ -73,5 +73,5 @@ pub use meta::DatabaseError;
 pub use record::{Found, Label, Record, RecordKind};
 pub use snapshot::{Diff, LayerBlob, Mounts, Snapshot, Staged};
 pub use stat_cache::{FileStat, StatCache};
-pub use store::{Scratch, Store};
+pub use store::{Scratch, Store, View};
 pub use stream_hasher::StreamHasher;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
+use std::marker::PhantomData;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -118,6 +119,15 @@ impl Store {
         Ok(Scratch { claim: Claim::new_folder(&path)?, store: self.clone() })
     }
 
+    /// Answers this thread's questions from one state of the store, that of the first question, as long as the
+    /// guard lives.
+    ///
+    /// Many questions then cost one transaction. What is written meanwhile, also by this thread, isn't seen; so it
+    /// is for a pass that only looks. At most one thread has such a view; another one just asks as ever.
+    pub fn view(&self) -> Result<View<'_>> {
+        Ok(View { store: self.meta().begin_view()?.then_some(self), _of_one_thread: PhantomData })
+    }
+
     pub(crate) fn meta(&self) -> &Meta {
         &self.inner.meta
     }
@@ -134,6 +144,23 @@ impl Store {
     /// Returns a path inside the store.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.inner.root.join(name)
+    }
+}
+
+/// See [`Store::view`].
+#[derive(Debug)]
+pub struct View<'a> {
+    /// `None` when another thread has the view.
+    store: Option<&'a Store>,
+    /// It counts for the thread that made it, and must end there.
+    _of_one_thread: PhantomData<*const ()>,
+}
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        if let Some(store) = self.store {
+            store.meta().end_view();
+        }
     }
 }
 

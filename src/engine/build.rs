@@ -228,16 +228,17 @@ impl Build<'_> {
     /// The image that a FROM names: from the store, else from its registry.
     fn base(&self, request: &BaseRequest) -> Result<Base, Failure> {
         let (policy, platform) = (self.request.pull, &request.platform);
-        let image = match &request.layout {
+        let (image, config) = match &request.layout {
             Some(layout) => {
                 let wanted = layout.image.as_deref();
-                image::from_layout(&self.store, &self.lease, &layout.folder, wanted, platform)?
+                let image = image::from_layout(&self.store, &self.lease, &layout.folder, wanted, platform)?;
+                let config = image::config(&self.store, &image)?;
+                (image, config)
             }
             None => {
                 self.engine.ensure_base(&request.reference, platform, policy, &self.lease, self.events)?
             }
         };
-        let config = image::config(&self.store, &image)?;
         Ok(Base { image: image.id, config })
     }
 
@@ -246,6 +247,7 @@ impl Build<'_> {
         let contexts = self.contexts(graph, &recipe.context)?;
         let first = self.announce(graph);
         let platform = self.request.platform.to_string();
+        let view = self.store.view().map_err(|error| Failure::from_error(FailureKind::System, &error))?;
         let nodes = ops::bind(graph, &platform, &self.store, &contexts.all, &self.machine, first)
             .map_err(|failure| *failure)?;
         let why = Arc::new(self.why(recipe, graph, first));
@@ -255,6 +257,7 @@ impl Build<'_> {
             None => *stopped.error,
         };
         let mut found = solver.cached().map_err(stopped)?;
+        drop(view);
         if let Some(outcomes) = solver.complete(&found) {
             return Ok(outcomes);
         }

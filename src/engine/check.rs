@@ -18,7 +18,6 @@ use crate::api::{
 };
 use crate::build::context::{self, Ignore};
 use crate::build::graph::{self, Base, BaseRequest, Parameters};
-use crate::image;
 
 /// Lines around a place of one line, and around one of several, as BuildKit shows them.
 const AROUND: (usize, usize) = (2, 1);
@@ -82,9 +81,9 @@ impl Engine {
         if wanted.layout.is_some() || !self.settings.root.join("meta.db").exists() {
             return None;
         }
-        let found = self.local_base(&wanted.reference, &wanted.platform, PullPolicy::Never).ok()??;
-        let config = image::config(self.store().ok()?, &found).ok()?;
-        Some(Base { image: found.id, config })
+        let found = self.local_base(&wanted.reference, &wanted.platform, PullPolicy::Never);
+        let (image, config) = found.ok()??;
+        Some(Base { image: image.id, config })
     }
 }
 

@@ -215,7 +215,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
         let message = format!("the Dockerfile `{}` is not a regular file", path.display());
         return Err(Failure::new(FailureKind::Invalid, message));
     }
-    let mut text = Vec::new();
+    // One byte more: then the end of the file needs no second buffer.
+    let room = metadata.len().min(DOCKERFILE_BYTES) + 1;
+    let mut text = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
     let file = fs::File::open(path).map_err(|error| failed(&error))?;
     file.take(DOCKERFILE_BYTES + 1).read_to_end(&mut text).map_err(|error| failed(&error))?;
     bounded(text, path)

@@ -8,6 +8,7 @@ use kiln_cache::{Diff, Image, Lease, NewImage, SnapshotId, Store};
 use super::error::{Error, Result};
 use super::layer::{self, Times};
 use crate::oci::{ImageConfig, RootFs};
+use crate::sys;
 
 /// What an image is made of.
 #[derive(Debug, Clone)]
@@ -47,7 +48,9 @@ pub fn assemble(store: &Store, lease: &Lease, assembly: Assembly) -> Result<Imag
 /// Returns the diffs of layers; those that nobody computed yet are computed now, on all processors.
 fn diffs(store: &Store, layers: &[(SnapshotId, Times)]) -> Result<Vec<Diff>> {
     let known = |(id, times): &(SnapshotId, Times)| store.diff_by_rule(id, times.rule());
+    let view = store.view()?;
     let before: Vec<Option<Diff>> = layers.iter().map(known).collect::<Result<_, _>>()?;
+    drop(view);
     let missing: Vec<(SnapshotId, Times)> =
         layers.iter().zip(&before).filter(|(_, diff)| diff.is_none()).map(|(layer, _)| *layer).collect();
     if !missing.is_empty() {
@@ -88,7 +91,7 @@ pub(super) fn layers(store: &Store, image: &Image) -> Result<Vec<(SnapshotId, Ti
 fn compute(store: &Store, missing: &[(SnapshotId, Times)]) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(None);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
+    let threads = sys::processors().min(missing.len());
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {

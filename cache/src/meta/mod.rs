@@ -18,6 +18,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -65,6 +66,8 @@ pub(crate) struct Meta {
     idle: Mutex<Vec<Connection>>,
     /// Threads of one process wait here in line; only processes wait by trying again.
     writing: Mutex<()>,
+    /// The thread whose questions are answered in one transaction for a while, and its connection.
+    view: Mutex<Option<(ThreadId, Connection)>>,
 }
 
 /// A transaction, with one small function per question or change.
@@ -107,12 +110,51 @@ impl Meta {
     /// Opens the database, which exists.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let connection = connect(path, OpenFlags::empty()).map_err(|error| failure(path, error))?;
-        Ok(Self { path: path.to_owned(), idle: Mutex::new(vec![connection]), writing: Mutex::new(()) })
+        Ok(Self {
+            path: path.to_owned(),
+            idle: Mutex::new(vec![connection]),
+            writing: Mutex::new(()),
+            view: Mutex::new(None),
+        })
     }
 
     /// Asks questions, all answered from one state of the store.
     pub(crate) fn read<T>(&self, ask: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
-        self.transaction(TransactionBehavior::Deferred, ask)
+        let Some(connection) = self.take_view() else {
+            return self.transaction(TransactionBehavior::Deferred, ask);
+        };
+        let value = ask(&Tx { path: &self.path, connection: &connection });
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((thread::current().id(), connection));
+        value
+    }
+
+    /// Begins to answer this thread's questions from one state of the store; false when another thread's are.
+    pub(crate) fn begin_view(&self) -> Result<bool> {
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        if view.is_some() {
+            return Ok(false);
+        }
+        let connection = self.connection()?;
+        connection.execute_batch("BEGIN DEFERRED").map_err(|error| failure(&self.path, error))?;
+        *view = Some((thread::current().id(), connection));
+        Ok(true)
+    }
+
+    /// Ends what [`Meta::begin_view`] began.
+    pub(crate) fn end_view(&self) {
+        if let Some(connection) = self.take_view()
+            // A connection that can't end its transaction is closed, which ends it.
+            && connection.execute_batch("COMMIT").is_ok()
+        {
+            self.keep(connection);
+        }
+    }
+
+    /// The connection of this thread's view.
+    fn take_view(&self) -> Option<Connection> {
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        view.take_if(|(thread, _)| *thread == thread::current().id()).map(|(_, connection)| connection)
     }
 
     /// Changes the store: all of it or, after an error or a kill, nothing.
@@ -199,6 +241,8 @@ fn connect(path: &Path, also: OpenFlags) -> rusqlite::Result<Connection> {
         tries < BUSY_TRIES
     }))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // A plan holds for all values: otherwise a statement is compiled again for each of them.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.file_control(DEFAULT_NAME, FileControl::PersistWal(&mut 1))?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "synchronous", "normal")?;

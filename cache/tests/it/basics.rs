@@ -42,6 +42,27 @@ fn a_committed_snapshot_keeps_its_files_and_its_diff() {
 }
 
 #[test]
+fn a_view_shows_one_state_of_the_store_to_its_thread() {
+    let (_folder, store) = new_store();
+    store.put_note("kind", "key", "before").unwrap();
+    let note = || store.note("kind", "key").unwrap().unwrap();
+    let view = store.view().unwrap();
+    assert_eq!(note(), "before");
+    store.put_note("kind", "key", "after").unwrap();
+    assert_eq!(note(), "before", "what is written meanwhile isn't seen");
+    std::thread::scope(|scope| {
+        let other = || {
+            let _no_second_view = store.view().unwrap();
+            assert_eq!(note(), "after", "another thread sees what is so");
+        };
+        scope.spawn(other).join().unwrap();
+    });
+    assert_eq!(note(), "before", "nor does the other one end this view");
+    drop(view);
+    assert_eq!(note(), "after");
+}
+
+#[test]
 fn an_overlay_lists_the_topmost_layer_first() {
     let (_folder, store) = new_store();
     let lease = store.lease();

@@ -1,8 +1,10 @@
 //! From the graph's data to ops that can be keyed and executed.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use kiln_cache::{Label, RecordKind, Store};
+use kiln_cache::{Digest, Image, Label, RecordKind, Store};
 
 use super::exec::Exec;
 use super::link::{MergeOp, OwnerOp, WayOp};
@@ -27,9 +29,10 @@ pub(crate) fn bind(
     first: StepId,
 ) -> Result<Vec<Node>, OpError> {
     let mut nodes = Vec::with_capacity(graph.vertices.len());
+    let mut images = HashMap::new();
     for (index, vertex) in graph.vertices.iter().enumerate() {
         let op: Arc<dyn Op> = match &vertex.op {
-            OpSpec::Source(spec) => Arc::new(source(spec, store)?),
+            OpSpec::Source(spec) => Arc::new(source(spec, store, &mut images)?),
             OpSpec::Scratch => Arc::new(Source { spec: None, chain: Vec::new(), created: 0 }),
             OpSpec::Exec(spec) => Arc::new(Exec {
                 spec: Arc::new(spec.clone()),
@@ -111,10 +114,17 @@ fn files(vertex: &Vertex, graph: &Graph, contexts: &[Option<Arc<Context>>]) -> V
     files
 }
 
-fn source(spec: &SourceSpec, store: &Store) -> Result<Source, OpError> {
-    let image = store.image(&spec.image).map_err(|error| system(&error))?.ok_or_else(|| {
-        let message = format!("image `{}` was removed meanwhile", spec.name);
-        Box::new(Failure::new(FailureKind::NotFound, message).hint("run the build again"))
-    })?;
-    Ok(Source { spec: Some(spec.clone()), chain: image.chain, created: image.created })
+/// Many stages begin with the same image: `images` has those that were asked for.
+fn source(spec: &SourceSpec, store: &Store, images: &mut HashMap<Digest, Image>) -> Result<Source, OpError> {
+    let image = match images.entry(spec.image) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(unknown) => {
+            let image = store.image(&spec.image).map_err(|error| system(&error))?.ok_or_else(|| {
+                let message = format!("image `{}` was removed meanwhile", spec.name);
+                Box::new(Failure::new(FailureKind::NotFound, message).hint("run the build again"))
+            })?;
+            unknown.insert(image)
+        }
+    };
+    Ok(Source { spec: Some(spec.clone()), chain: image.chain.clone(), created: image.created })
 }

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::image::layer::Times;
-use crate::{blocking, image};
+use crate::{blocking, image, sys};
 
 /// What wrote the files of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(crate) struct DiffIds {
 impl DiffIds {
     pub(super) fn new() -> Self {
         // One less than the processors: the steps come first.
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).saturating_sub(1).max(1);
+        let threads = sys::processors().saturating_sub(1).max(1);
         Self { running: Mutex::default(), epoch: OnceLock::new(), gate: Arc::new(Semaphore::new(threads)) }
     }
 

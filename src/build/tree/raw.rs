@@ -1,7 +1,8 @@
 //! Reading directories and files relative to a root's descriptor.
 //!
 //! Every path is opened by openat2 with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`: a link that was put
-//! in the place of a directory a moment ago is an error, never a way out.
+//! in the place of a directory a moment ago is an error, never a way out. A single name needs no resolving:
+//! `O_NOFOLLOW` says the same, and stat asks for it without opening it.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -32,6 +33,9 @@ pub(crate) fn open_beneath(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> 
     let path = if path.is_empty() { b"." } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    if is_name(path) {
+        return rustix::fs::openat(root, path, flags, Mode::empty());
+    }
     // EAGAIN: a rename elsewhere raced with the look-up (openat2(2)).
     loop {
         match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
@@ -39,6 +43,11 @@ pub(crate) fn open_beneath(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> 
             result => return result,
         }
     }
+}
+
+/// Tells whether `path` is one name in a directory, or the directory itself.
+fn is_name(path: &[u8]) -> bool {
+    !path.is_empty() && path != b".." && !path.contains(&b'/')
 }
 
 /// Opens the directory `path`; `None` if there is nothing, or something else.
@@ -107,6 +116,9 @@ pub(super) fn stat_at(
 
 /// Describes `path` below `root`; `None` if there is nothing.
 pub(crate) fn stat_beneath(root: BorrowedFd<'_>, path: &[u8], layer: usize) -> Result<Option<Entry>> {
+    if path.is_empty() || is_name(path) {
+        return stat_at(root, path, path.to_vec(), layer);
+    }
     match open_beneath(root, path, OFlags::PATH) {
         Ok(node) => stat_at(node.as_fd(), b"", path.to_vec(), layer),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::{Entry, Result, Tree, compare, parent};
+use crate::sys;
 
 /// Directories that are read before other threads are asked to help.
 const ALONE_DIRECTORIES: usize = 64;
@@ -80,7 +81,7 @@ fn read_dir<F: Filter>(
 pub(crate) fn threads() -> usize {
     /// Beyond this, threads only wait for each other's directory locks.
     const MOST: usize = 8;
-    std::thread::available_parallelism().map_or(1, |count| count.get().min(MOST))
+    sys::processors().min(MOST)
 }
 
 struct Shared<S> {
