@@ -1,153 +1,126 @@
 #!/bin/bash
-# Times whole builds: a second build of an unchanged 12-step Dockerfile, and 20 distinct RUN steps on busybox, cold.
-# kiln beside buildah and docker where they are installed, in turn, on the same Dockerfiles. Each result is checked:
-# the files that the steps wrote must be in the image.   usage: end_to_end.sh [ROUNDS]
+# Whole builds, kiln beside docker.io (BuildKit and legacy builder), buildah and BuildKit: sets up the machine, lets
+# `side_by_side` measure, and cleans up.
+#
+#   make bench [ROWS=noop,run] [ROUNDS=3] [ENGINES=kiln,docker]
+#   BUILDKITD=/path/buildkitd BUILDCTL=/path/buildctl make bench     # BuildKit by itself, too
+#
+# All stores and contexts lie on an XFS of their own, so that no engine pays for the quirks of the machine's disk, and
+# so that there are reflinks to compare with. $KILN_BENCH names the scratch folder (default target/bench).
 source "$(dirname "$0")/../testdata/lib.sh"
-rounds=${1:-7}
-kiln=${KILN:-$project/target/release/kiln}
+export KILN=${KILN:-$project/target/release/kiln}
+kiln=$KILN
 work=${KILN_BENCH:-$project/target/bench}
+disk=$work/disk
+engines=${ENGINES:-kiln,docker,docker-legacy,buildah,buildkit}
 [ "$(id -u)" = 0 ] || die "the benchmark needs root"
 [ -x "$kiln" ] || die "$kiln is missing: run \`make build\`"
-need mmdebstrap mmdebstrap busybox busybox-static docker-registry docker-registry
-rm -rf "$work" && mkdir -p "$work"
-# Debian's client has BuildKit inside; a newer one on PATH may lack its plug-in.
-docker=docker
-[ ! -x /usr/bin/docker ] || docker=/usr/bin/docker
-docker_pid=
-had_docker0=
+
+# The image file is sparse: what is free in it costs nothing.
+disk_bytes=32G
+# Processes of ours, to be ended in this order.
+daemons=()
+had_docker0=$(ip link show docker0 2>/dev/null || true)
+
 end_all() {
-    clean_up
-    [ -n "$docker_pid" ] || return 0
-    kill "$docker_pid" && wait "$docker_pid" || true
+    local pid
+    trap - EXIT
+    clean_up || true
+    for pid in "${daemons[@]}"; do
+        kill "$pid" 2>/dev/null && wait "$pid" || true
+    done
     [ -n "$had_docker0" ] || ip link del docker0 2>/dev/null || true
+    unmount
 }
 trap end_all EXIT
+trap 'exit 130' INT TERM
 
-# start_docker: a daemon of our own, with its store beside kiln's; leaves DOCKER_HOST set when it answers.
-start_docker() {
-    had_docker0=$(ip link show docker0 2>/dev/null || true)
-    export DOCKER_HOST=unix://$work/docker.sock DOCKER_BUILDKIT=1
-    dockerd --data-root "$work/docker" --exec-root "$work/docker-run" --pidfile "$work/docker.pid" \
-        --host "$DOCKER_HOST" --iptables=false --ip-masq=false >"$work/docker.log" 2>&1 &
-    docker_pid=$!
+# unmount: takes the disk away, and whatever a daemon left mounted on it.
+unmount() {
+    local tries
+    for tries in $(seq 20); do
+        mountpoint -q "$disk" || break
+        umount -R "$disk" 2>/dev/null && break
+        sleep 0.5
+    done
+    ! mountpoint -q "$disk" || umount -R -l "$disk"
+    rm -f "$work/disk.img"
+}
+
+wants() { [[ ,$engines, == *,$1,* ]]; }
+
+# Debian's daemons would start themselves when they are installed: not in this run level.
+install_peers() {
+    export RUNLEVEL=1
+    need mkfs.xfs xfsprogs valgrind valgrind strace strace python3 python3 rustc rustc
+    if wants docker || wants docker-legacy; then need dockerd docker.io || true; fi
+    if wants buildah; then need buildah buildah runc runc || true; fi
+    unset RUNLEVEL
+}
+
+make_disk() {
+    unmount
+    mkdir -p "$disk"
+    truncate -s "$disk_bytes" "$work/disk.img"
+    mkfs.xfs -q -f -m reflink=1 "$work/disk.img"
+    mount -o loop "$work/disk.img" "$disk"
+}
+
+# answers COMMAND...: waits until the command succeeds, while the last daemon lives.
+answers() {
     local tries
     for tries in $(seq 100); do
-        "$docker" info >/dev/null 2>&1 && return
-        kill -0 "$docker_pid" 2>/dev/null || break
+        "$@" >/dev/null 2>&1 && return
+        kill -0 "${daemons[-1]}" 2>/dev/null || return 1
         sleep 0.2
     done
-    tail -3 "$work/docker.log" >&2
     return 1
 }
 
-engines=(kiln)
-command -v buildah >/dev/null && engines+=(buildah)
-command -v dockerd >/dev/null && start_docker && engines+=(docker)
-# crun refuses machines with both cgroup versions; runc doesn't.
-command -v runc >/dev/null && export BUILDAH_RUNTIME=runc
-
-# build ENGINE TAG FOLDER; prints nothing.
-build() {
-    case $1 in
-        kiln) "$kiln" build -q -t "$2" "$3" ;;
-        buildah) buildah --root "$work/buildah" --runroot "$work/buildah-run" bud -q --layers --tls-verify=false \
-            --build-arg "BASE=$registry/library/busybox" -t "$2" "$3" ;;
-        docker) "$docker" build -q --build-arg "BASE=$registry/library/busybox" -t "$2" "$3" ;;
-    esac >"$work/out" 2>&1 || { cat "$work/out" >&2; return 1; }
+# start_docker: a daemon of our own. Debian's client has BuildKit inside; a newer one on PATH may lack its plug-in.
+start_docker() {
+    command -v dockerd >/dev/null || return 0
+    export DOCKER=docker DOCKER_HOST=unix://$work/docker.sock
+    [ ! -x /usr/bin/docker ] || DOCKER=/usr/bin/docker
+    dockerd --data-root "$disk/docker" --exec-root "$work/docker-run" --pidfile "$work/docker.pid" \
+        --host "$DOCKER_HOST" --iptables=false --ip-masq=false >"$work/docker.log" 2>&1 &
+    daemons+=($!)
+    if answers "$DOCKER" info; then
+        export DOCKER_PID=${daemons[-1]}
+    else
+        say "docker is left out: $(tail -1 "$work/docker.log")"
+    fi
 }
 
-# holds ENGINE TAG FILE TEXT: the image has the file with this text.
-holds() {
-    local found mount
-    case $1 in
-        kiln) found=$("$kiln" run --rm --network none "$2" cat "$3") ;;
-        buildah)
-            mount=$(buildah --root "$work/buildah" --runroot "$work/buildah-run" from --pull-never "$2")
-            found=$(cat "$(buildah --root "$work/buildah" --runroot "$work/buildah-run" mount "$mount")$3")
-            buildah --root "$work/buildah" --runroot "$work/buildah-run" rm "$mount" >/dev/null
-            ;;
-        docker) found=$("$docker" run --rm --network none "$2" cat "$3") ;;
-    esac
-    [ "$found" = "$4" ] || die "$1: $3 of $2 holds \`$found\`, not \`$4\`"
+# start_buildkit: the one whose binary $BUILDKITD names.
+start_buildkit() {
+    [ -n "${BUILDKITD:-}" ] || return 0
+    export BUILDCTL=${BUILDCTL:-$(dirname "$BUILDKITD")/buildctl} BUILDKIT_HOST=unix://$work/buildkit.sock
+    printf '[registry."%s"]\nhttp = true\n' "$registry" >"$work/buildkitd.toml"
+    "$BUILDKITD" --config "$work/buildkitd.toml" --root "$disk/buildkit" --addr "$BUILDKIT_HOST" \
+        --oci-worker-gc=false >"$work/buildkit.log" 2>&1 &
+    daemons+=($!)
+    if answers "$BUILDCTL" debug workers; then
+        export BUILDKIT_PID=${daemons[-1]}
+    else
+        say "BuildKit is left out: $(tail -1 "$work/buildkit.log")"
+    fi
 }
 
-# milliseconds COMMAND...: how long it took.
-milliseconds() {
-    local before after
-    before=$(date +%s%N)
-    "$@"
-    after=$(date +%s%N)
-    awk -v time="$((after - before))" 'BEGIN { printf "%.2f", time / 1000000 }'
-}
-
-# summary NAME TIMES...: the median and both ends.
-summary() {
-    local name=$1
-    shift
-    printf '%s\n' "$@" | sort -n | awk -v name="$name" '
-        { time[NR] = $1 }
-        END { printf "%-30s median %9.2f ms   min %9.2f   max %9.2f   n %d\n", name, time[int((NR + 1) / 2)], time[1], time[NR], NR }'
-}
-
-twelve_steps() {
-    mkdir -p "$work/twelve"
-    echo "some text" >"$work/twelve/file"
-    {
-        printf 'ARG BASE=busybox\nFROM $BASE\nENV A=b\nWORKDIR /app\nCOPY file ./\n'
-        for step in 1 2 3 4 5 6 7; do echo "RUN echo $step > /step$step"; done
-        printf 'LABEL a=b\nCMD ["cat", "file"]\n'
-    } >"$work/twelve/Dockerfile"
-}
-
-# twenty NONCE: the nonce makes every step new.
-twenty_steps() {
-    mkdir -p "$work/twenty"
-    {
-        printf 'ARG BASE=busybox\nFROM $BASE\n'
-        for step in $(seq 20); do echo "RUN echo $1-$step > /step$step"; done
-    } >"$work/twenty/Dockerfile"
-}
-
+need mmdebstrap mmdebstrap busybox busybox-static docker-registry docker-registry
+install_peers
+mkdir -p "$work"
+make_disk
 make_bases
 start_registry "$work/registry"
-push_bases "$kiln" "$work/bases-root"
+daemons+=("$registry_pid")
+push_bases "$kiln" "$disk/bases-root"
 use_mirror "$work/config"
-export KILN_ROOT=$work/root
+if wants docker || wants docker-legacy; then start_docker; fi
+if wants buildkit; then start_buildkit; fi
+# The least that a walk of a tree with a stat of each file costs: one of the floors.
+rustc -O --edition 2024 -o "$work/walk" "$project/benches/walk.rs"
 
-say "no-op rebuild of 12 steps"
-twelve_steps
-working=()
-for engine in "${engines[@]}"; do
-    # A peer that can't work on this machine is left out, with its own words; kiln must work.
-    if build "$engine" twelve "$work/twelve"; then
-        working+=("$engine")
-    elif [ "$engine" = kiln ]; then
-        die "kiln failed"
-    fi
-done
-engines=("${working[@]}")
-declare -A noop cold
-for round in $(seq "$rounds"); do
-    for engine in "${engines[@]}"; do
-        noop[$engine]+=" $(milliseconds build "$engine" twelve "$work/twelve")"
-    done
-done
-for engine in "${engines[@]}"; do
-    holds "$engine" twelve /step7 7
-    holds "$engine" twelve /app/file "some text"
-    summary "$engine" ${noop[$engine]}
-done
-
-say "20 RUN steps on busybox, cold"
-for round in $(seq "$rounds"); do
-    for engine in "${engines[@]}"; do
-        nonce=$engine-$round-$RANDOM
-        twenty_steps "$nonce"
-        cold[$engine]+=" $(milliseconds build "$engine" twenty "$work/twenty")"
-        for step in 1 20; do holds "$engine" twenty "/step$step" "$nonce-$step"; done
-    done
-done
-for engine in "${engines[@]}"; do
-    summary "$engine" ${cold[$engine]}
-    summary "$engine, a step" $(for time in ${cold[$engine]}; do awk -v time="$time" 'BEGIN { print time / 20 }'; done)
-done
+export BENCH_DISK=$disk BENCH_WORK=$work BENCH_REGISTRY=$registry BENCH_PROJECT=$project PYTHONDONTWRITEBYTECODE=1
+python3 "$project/benches/side_by_side" --engines "$engines" --rounds "${ROUNDS:-3}" --rows "${ROWS:-all}" \
+    --out "$work/results"
