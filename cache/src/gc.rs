@@ -78,6 +78,7 @@ impl Store {
         self.discard_unknown(Kind::Snapshot)?;
         self.discard_unknown(Kind::Blob)?;
         self.drop_old_stat_caches()?;
+        self.drop_stale_merged()?;
         self.drop_old_build_notes()?;
         self.empty_trash()?;
         self.meta().checkpoint()?;

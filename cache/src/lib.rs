@@ -14,6 +14,7 @@
 //! empty/               the lower of an empty chain
 //! leases/<id>          held by flock while a process needs what it names in meta.db
 //! inflight/<3 hex>     locks of keys in work, never unlinked
+//! merged/<hex>         groups of layers as one folder each, for deep chains, see `stack`
 //! stat/<context>       stat caches
 //! builds/<hex>         what the last build of each Dockerfile did
 //! cache-mounts/<hex>   folders that RUN steps keep between builds, see `cache_mount`
@@ -53,6 +54,7 @@ mod lock;
 mod meta;
 mod record;
 mod snapshot;
+mod stack;
 mod stat_cache;
 mod store;
 mod stream_hasher;

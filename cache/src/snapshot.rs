@@ -102,17 +102,10 @@ impl Store {
         self.path("snapshots").join(id.to_string()).join("fs")
     }
 
-    /// Returns the layers that show `chain` (base first), with changes going to `staged`.
-    ///
-    /// An image may hold one layer twice, and overlayfs refuses a folder that comes twice: the topmost
-    /// stays, which shows the same, because all that the lower one adds or hides it adds or hides again.
+    /// Returns the layers that show `chain` (base first), with changes going to `staged`: see [`Store::stack`].
     pub fn overlay(&self, chain: &[SnapshotId], staged: Option<&Staged>) -> Mounts {
-        let mut lowers: Vec<PathBuf> = Vec::with_capacity(chain.len());
-        for folder in chain.iter().rev().map(|id| self.snapshot_dir(id)) {
-            if !lowers.contains(&folder) {
-                lowers.push(folder);
-            }
-        }
+        let mut lowers = self.stack(chain);
+        lowers.reverse();
         if lowers.is_empty() {
             lowers.push(self.path("empty"));
         }

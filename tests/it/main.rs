@@ -21,6 +21,7 @@ mod contexts;
 mod copy;
 mod crash;
 mod crash_moments;
+mod deep;
 mod fmt;
 mod guard;
 mod hostile;

@@ -281,8 +281,9 @@ fn finish(
     Executed { outcome: Outcome { id: key.digest, chain, created }, key }
 }
 
+/// The folders that show `chain`, base first.
 pub(super) fn folders(chain: &[SnapshotId], store: &Store) -> Vec<PathBuf> {
-    chain.iter().map(|snapshot| store.snapshot_dir(snapshot)).collect()
+    store.stack(chain)
 }
 
 pub(super) fn failure(error: &copy::Error) -> OpError {

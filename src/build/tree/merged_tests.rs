@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use kiln_cache::{Snapshot, Store};
 use proptest::prelude::*;
 
 use super::{Kind, Merged, Tree, resolve, walk};
@@ -272,5 +273,46 @@ proptest! {
             let entry = tree.entry(path).unwrap().unwrap();
             prop_assert_eq!(entry.kind == Kind::Directory, *dir);
         }
+    }
+
+    /// Groups of layers that were merged into one folder show what the layers show.
+    #[test]
+    fn a_deep_chain_shows_the_sum_of_the_changes(layers in prop::collection::vec(prop::collection::vec(change(), 0..3), 33..80)) {
+        if !is_root("a_deep_chain_shows_the_sum_of_the_changes") {
+            return Ok(());
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let lease = store.lease();
+        let mut model = BTreeMap::new();
+        let mut chain = Vec::new();
+        for changes in &layers {
+            let before = model.clone();
+            let mut touched = Vec::new();
+            for change in changes {
+                if apply(&mut model, change) {
+                    let (Change::File(path) | Change::Dir(path) | Change::Delete(path)) = change;
+                    touched.push(path.clone());
+                }
+            }
+            let staged = store.stage(&lease).unwrap();
+            write_layer(&staged.fs(), &before, &model, &touched);
+            chain.push(staged.commit(Snapshot::default()).unwrap());
+        }
+        let stack = store.stack(&chain);
+        prop_assert_eq!(stack.len(), chain.len() / 32 + chain.len() % 32);
+        let raw: Vec<PathBuf> = chain.iter().map(|id| store.snapshot_dir(id)).collect();
+        let (deep, merged) = (Merged::open(&raw).unwrap(), Merged::open(&stack).unwrap());
+        prop_assert_eq!(list(&deep), list(&merged));
+        prop_assert_eq!(list(&merged).len(), model.len());
+        for path in model.keys() {
+            let (one, other) = (deep.entry(path).unwrap().unwrap(), merged.entry(path).unwrap().unwrap());
+            prop_assert_eq!((one.kind, one.mode, one.uid, one.mtime), (other.kind, other.mode, other.uid, other.mtime));
+        }
+        // What the next build finds is the same; what lost a layer goes.
+        prop_assert_eq!(store.stack(&chain), stack);
+        drop((lease, deep, merged));
+        store.gc(&kiln_cache::Sweep::default()).unwrap();
+        prop_assert_eq!(std::fs::read_dir(store.root().join("merged")).unwrap().count(), 0);
     }
 }
