@@ -3,7 +3,7 @@
 triple := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 kiln := target/release/kiln
 
-.PHONY: build demo test bench lint fuzz prepare real clean
+.PHONY: build demo test stress bench lint fuzz prepare real clean
 
 build:
 	cargo build --release --locked
@@ -33,6 +33,13 @@ ENGINES ?= kiln,docker,docker-legacy,buildah,buildkit
 bench: prepare build
 	cargo bench --locked --bench lower
 	KILN=$(CURDIR)/$(kiln) ROWS=$(ROWS) ROUNDS=$(ROUNDS) ENGINES=$(ENGINES) benches/end_to_end.sh
+
+# Fifty builds at once from eight processes over one store, with prunes and kills, for five minutes.
+STRESS_SECONDS ?= 300
+
+stress: build
+	KILN=$(CURDIR)/$(kiln) KILN_STRESS_SECONDS=$(STRESS_SECONDS) KILN_TEST_NO_SKIP=1 \
+		cargo test --locked --test it -- stress::fifty --nocapture
 
 lint:
 	cargo fmt --all --check

@@ -38,6 +38,7 @@ mod run_failures;
 mod run_mounts;
 mod runtime;
 mod secrets;
+mod stress;
 mod support;
 mod system_check;
 mod tree;
