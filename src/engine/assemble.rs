@@ -21,7 +21,7 @@ pub(super) fn image(
     store: &Store,
     lease: &Lease,
     epoch: Option<i64>,
-) -> Result<Image, Failure> {
+) -> image::Result<Image> {
     let mut config = graph.plan.config.clone();
     let base = config.created.as_deref().and_then(seconds);
     let (history, newest) = history(graph, outcomes, base.unwrap_or(0), epoch);
@@ -29,7 +29,7 @@ pub(super) fn image(
     config.history = history;
     let layers = layers(graph, outcomes, epoch, Times::Kept);
     let assembly = Assembly { config, layers };
-    Ok(image::assemble(store, lease, assembly)?)
+    image::assemble(store, lease, assembly)
 }
 
 /// The layers of the result, each with the rule for the times of its files; those of the base have `base`.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use kiln_cache::{Lease, SnapshotId, Store};
+use kiln_cache::{Image, Lease, SnapshotId, Store};
 use kiln_grammar::Diagnostic;
 use kiln_grammar::ast::Dockerfile;
 use kiln_grammar::suggest;
@@ -33,6 +33,9 @@ use crate::oci::{Platform, Reference};
 
 /// How often lowering may ask for images: FROM, then ONBUILD's COPY --from, and one more.
 const ROUNDS: usize = 8;
+
+/// How often a result is made again that a prune took before it was an image.
+const ATTEMPTS: usize = 8;
 
 /// One build's parts.
 pub(super) struct Build<'a> {
@@ -113,10 +116,17 @@ impl Build<'_> {
         let graph = self.lower((&recipe, epoch), &tree, &mut bases)?;
         self.warn(&recipe, &graph.warnings);
         self.warn(&recipe, &check::unasked(&tree, self.request));
-        let outcomes = self.solve(&recipe, &graph)?;
-        let built = self.finish(&graph, &outcomes, epoch)?;
-        self.touch(&outcomes);
-        Ok(built)
+        // Nothing holds what was found in the cache, so that a build without a change writes nothing: a prune
+        // may take it before it is an image.
+        for _ in 0..ATTEMPTS {
+            let outcomes = self.solve(&recipe, &graph)?;
+            if let Some(built) = self.finish(&graph, &outcomes, epoch)? {
+                self.touch(&outcomes);
+                return Ok(built);
+            }
+        }
+        let failure = Failure::new(FailureKind::System, "a layer of the result was removed again and again");
+        Err(failure.hint("run the build again when no prune runs"))
     }
 
     /// Notes what was used, at most hourly, so that the collector takes it last. A build whose image is there
@@ -316,35 +326,50 @@ impl Build<'_> {
         first
     }
 
-    /// Keeps the layers of the result while they are written out.
-    fn hold(&self, chain: &[SnapshotId]) -> Result<(), Failure> {
-        if self.lease.hold(chain).map_err(|error| Failure::from_error(FailureKind::System, &error))? {
-            return Ok(());
+    /// Keeps the layers of the result while they are written out; false when one was removed.
+    fn hold(&self, chain: &[SnapshotId]) -> Result<bool, Failure> {
+        self.lease.hold(chain).map_err(|error| Failure::from_error(FailureKind::System, &error))
+    }
+
+    /// Makes the image; `None` when a layer of it was removed.
+    fn image(
+        &self,
+        graph: &Graph,
+        outcomes: &[Outcome],
+        epoch: Option<i64>,
+    ) -> Result<Option<Image>, Failure> {
+        match assemble::image(graph, outcomes, &self.store, &self.lease, epoch) {
+            Ok(image) => Ok(Some(image)),
+            Err(image::Error::Store(kiln_cache::Error::NoSnapshot { .. })) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        let failure = Failure::new(FailureKind::System, "a layer of the result was removed meanwhile");
-        Err(failure.hint("run the build again"))
     }
 
     /// Makes the image and the outputs. An image that is there already is not written again.
+    ///
+    /// `None` when a layer of the result was removed before it was held.
     fn finish(
         &self,
         graph: &Graph,
         outcomes: &[Outcome],
         epoch: Option<i64>,
-    ) -> Result<BuildOutcome, Failure> {
+    ) -> Result<Option<BuildOutcome>, Failure> {
         let target = &outcomes[graph.target];
-        let mut image = assemble::image(graph, outcomes, &self.store, &self.lease, epoch)?;
+        let Some(mut image) = self.image(graph, outcomes, epoch)? else { return Ok(None) };
         let files_only = !self.request.outputs.is_empty()
             && self.request.outputs.iter().all(|output| output.kind != OutputKind::Image);
         let names: &[Reference] = if files_only { &[] } else { &self.request.tags };
         if let Err(kiln_cache::Error::NoImage { .. }) = self.tag(names, &image) {
             // A prune took it before it had its name; what it is made of is held now.
-            self.hold(&target.chain)?;
-            image = assemble::image(graph, outcomes, &self.store, &self.lease, epoch)?;
+            if !self.hold(&target.chain)? {
+                return Ok(None);
+            }
+            let Some(again) = self.image(graph, outcomes, epoch)? else { return Ok(None) };
+            image = again;
         }
         self.tag(names, &image).map_err(|error| Failure::from_error(FailureKind::System, &error))?;
-        if !self.request.outputs.is_empty() {
-            self.hold(&target.chain)?;
+        if !self.request.outputs.is_empty() && !self.hold(&target.chain)? {
+            return Ok(None);
         }
         // Files outside of an image have no layers to be shared by: those of the base are clamped, too.
         let layers = assemble::layers(graph, outcomes, epoch, Maker::Program.times(epoch));
@@ -353,7 +378,7 @@ impl Build<'_> {
             assemble::export(output, &image, &self.request.tags, place, &layers)?;
         }
         let tags = names.iter().map(Reference::to_string).collect();
-        Ok(BuildOutcome { image: Some(image.id.to_string()), tags })
+        Ok(Some(BuildOutcome { image: Some(image.id.to_string()), tags }))
     }
 
     /// Gives the image its names; those that it has already are not written again.
