@@ -2,13 +2,15 @@
 //!
 //! 1. [`Store::check_rows`] compares the rows with one another, in one state of the database.
 //! 2. [`Store::check_blob`] reads a blob; what a snapshot's files should be, only the caller can tell.
-//! 3. [`Store::check_leftovers`] looks for what nobody needs: the collector's work, no damage.
-//! 4. [`Store::repair`] drops what is damaged and all that stands on it, and collects.
+//! 3. [`Store::check_merged`] merges groups of layers again and compares.
+//! 4. [`Store::check_leftovers`] looks for what nobody needs: the collector's work, no damage.
+//! 5. [`Store::repair`] drops what is damaged and all that stands on it, and collects.
 //!
 //! Builds go on meanwhile: nothing is locked and, while all is well, nothing is written. What looks wrong may
 //! only have died, or been born again under its name; so it is leased and looked at a second time.
 
 mod leftovers;
+mod merged;
 mod repair;
 
 use std::collections::{HashMap, HashSet};
@@ -47,6 +49,8 @@ pub enum Subject {
     Name(String),
     /// What an owner pins.
     Pin(String),
+    /// A folder that shows several layers as one, by its name.
+    Merged(String),
     /// A cache that RUN steps mount, by the name of its folder.
     CacheMount(String),
     /// Something else, by its place in the store.

@@ -88,30 +88,35 @@ impl Store {
 
     /// Drops the merged folders of other boots, and those with a layer that is gone.
     pub(crate) fn drop_stale_merged(&self) -> Result<()> {
-        let all = self.path("merged");
-        let entries = match fs::read_dir(&all) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(Error::io("read", &all))?,
-        };
-        for entry in entries {
-            let path = entry.map_err(Error::io("read", &all))?.path();
-            if !self.is_valid(&path)? {
-                self.discard(&path)?;
+        for folder in self.merged_folders()? {
+            if self.merged_layers(&folder)?.is_none() {
+                self.discard(&folder)?;
             }
         }
         Ok(())
     }
 
-    fn is_valid(&self, folder: &Path) -> Result<bool> {
-        let Ok(description) = fs::read_to_string(folder.join("layers")) else { return Ok(false) };
+    /// Returns all merged folders.
+    pub(crate) fn merged_folders(&self) -> Result<Vec<PathBuf>> {
+        let all = self.path("merged");
+        let entries = match fs::read_dir(&all) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(Error::io("read", &all))?,
+        };
+        entries.map(|entry| Ok(entry.map_err(Error::io("read", &all))?.path())).collect()
+    }
+
+    /// Returns the layers of a merged folder, base first; `None` when it counts for nothing any more.
+    pub(crate) fn merged_layers(&self, folder: &Path) -> Result<Option<Vec<SnapshotId>>> {
+        let Ok(description) = fs::read_to_string(folder.join("layers")) else { return Ok(None) };
         let mut lines = description.lines();
         if lines.next() != Some(self.boot()) {
-            return Ok(false);
+            return Ok(None);
         }
         let Ok(layers) = lines.map(str::parse).collect::<Result<Vec<SnapshotId>, _>>() else {
-            return Ok(false);
+            return Ok(None);
         };
-        Ok(self.meta().read(|tx| tx.missing_snapshot(&layers))?.is_none())
+        Ok(self.meta().read(|tx| tx.missing_snapshot(&layers))?.is_none().then_some(layers))
     }
 }
 
@@ -126,7 +131,7 @@ struct Pending {
 }
 
 /// Makes `out`, which shows the layers `top_first` as one.
-fn merge(top_first: &[PathBuf], out: &Path) -> io::Result<()> {
+pub(crate) fn merge(top_first: &[PathBuf], out: &Path) -> io::Result<()> {
     let all = (0..top_first.len()).collect();
     let mut pending = vec![Pending { path: PathBuf::new(), layers: all, opaque: false }];
     let mut made = Vec::new();
@@ -205,7 +210,8 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
 /// The names that kiln and the kernel give to the mark, with and without the right to `trusted`.
 const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 
-fn is_opaque(folder: &Path) -> io::Result<bool> {
+/// Tells whether a folder hides what stands below its layer.
+pub(crate) fn is_opaque(folder: &Path) -> io::Result<bool> {
     for name in OPAQUE {
         let mut value = [0; 2];
         match rustix::fs::lgetxattr(folder, name, &mut value) {

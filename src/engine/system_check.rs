@@ -69,6 +69,7 @@ impl Engine {
         let (inventory, mut faults) = store.check_rows(check.quick).map_err(image::Error::from)?;
         faults.extend(check.contents(&inventory)?);
         faults.extend(check.images(&faults)?);
+        faults.extend(store.check_merged().map_err(image::Error::from)?);
         faults.extend(store.check_leftovers().map_err(image::Error::from)?);
         let mut problems: Vec<Problem> = Vec::new();
         for fault in &faults {
@@ -185,10 +186,14 @@ fn problem(store: &Store, fault: &Fault) -> Result<Problem, Failure> {
         Subject::Pin(owner) => {
             ("container", owner.trim_start_matches("container:").chars().take(12).collect())
         }
+        Subject::Merged(name) => ("merged layers", name.clone()),
         Subject::CacheMount(name) => ("cache mount", name.clone()),
         Subject::Place(place) => ("leftover", (*place).to_owned()),
     };
     let remedy = match &fault.subject {
+        Subject::Merged(_) => {
+            "`kiln system check --repair` drops it: it is made again when it is needed".to_owned()
+        }
         Subject::Database => {
             "`kiln system check --repair` makes its indexes anew; if that doesn't help, move the store away"
                 .to_owned()

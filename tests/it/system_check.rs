@@ -263,6 +263,39 @@ fn rows_that_contradict_one_another_are_found() {
 }
 
 #[test]
+fn damage_of_merged_layers_is_found() {
+    if !needs_root("damage_of_merged_layers_is_found") {
+        return;
+    }
+    type Plant = fn(&Path);
+    let plants: [Plant; 4] = [
+        |fs| fs::remove_file(fs.join("f3")).unwrap(),
+        |fs| fs::write(fs.join("d/new"), "").unwrap(),
+        |fs| fs::set_permissions(fs.join("d"), fs::Permissions::from_mode(0o700)).unwrap(),
+        |fs| {
+            fs::remove_file(fs.join("f4")).unwrap();
+            fs::write(fs.join("f4"), "4\n").unwrap();
+        },
+    ];
+    let kiln = Kiln::busybox();
+    let steps: String = (0..40)
+        .map(|step| format!("RUN mkdir -p /d; echo {step} > /f{step}; rm -f /g; touch /g\n"))
+        .collect();
+    let context = kiln.context(&[("Dockerfile", &format!("FROM busybox\n{steps}"))]);
+    for plant in plants {
+        kiln.build(&context, &["--no-cache", "-t", "deep"]).ok();
+        assert_clean(&kiln);
+        let all = kiln.root().join("merged");
+        let merged = names(&all).into_iter().map(|name| all.join(name).join("fs"));
+        plant(&merged.into_iter().find(|fs| fs.join("f27").exists()).unwrap());
+        assert_found_and_mended(&kiln, "merged layers", "isn't what its layers show");
+        kiln.ok(&["rmi", "deep"]);
+        kiln.ok(&["prune", "-f"]);
+    }
+    assert_usable(&kiln);
+}
+
+#[test]
 fn a_damaged_database_is_told() {
     if !needs_root("a_damaged_database_is_told") {
         return;

@@ -73,6 +73,7 @@ impl Store {
         })?;
         for fault in faults {
             match &fault.subject {
+                Subject::Merged(name) => self.discard(&self.path("merged").join(name))?,
                 Subject::CacheMount(name) => self.discard(&self.path("cache-mounts").join(name))?,
                 Subject::Place("stat") => self.drop_odd_stat_caches()?,
                 // A blob that isn't there is no packed form of any layer.
