@@ -3,8 +3,12 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::binary::{Kiln, Ran, busybox_tar};
+use crate::support::git::{Repository, serve};
+use crate::support::http::{Reply, WebServer};
 use crate::support::needs_root;
 
 impl Ran {
@@ -326,6 +330,8 @@ fn what_the_user_wanted_or_the_store_lost_is_told() {
     kiln.build(&context, &[]).ok();
     let all = kiln.build(&context, &["--no-cache"]).ok();
     assert_eq!(all.reasons(), ["COPY f /f: --no-cache", "RUN echo 1: --no-cache"]);
+    // Images keep what they are made of.
+    kiln.ok(&["image", "prune", "-f"]);
     kiln.ok(&["builder", "prune", "-a", "-f"]);
     let reasons = kiln.build(&context, &[]).ok().reasons();
     assert!(reasons[0].starts_with("COPY f /f: its result was collected"), "{reasons:?}");
@@ -386,4 +392,49 @@ fn kiln_why_shows_the_last_build_that_ran_a_step() {
     assert_eq!(why(&[]).ok().out, shown);
     assert_eq!(why(&["--platform", "linux/s390x"]).code, 1);
     kiln.run(&["why", "-"]).fails_with(&["standard input names no build"]);
+}
+
+#[test]
+fn what_an_address_gives_is_told() {
+    if !needs_root("what_an_address_gives_is_told") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let version = Arc::new(AtomicUsize::new(1));
+    let server = WebServer::start({
+        let version = Arc::clone(&version);
+        move |_| Reply::ok(format!("version {}", version.load(Ordering::Relaxed)))
+    });
+    let text = format!("FROM busybox\nADD {} /f\nRUN cat /f\n", server.url("/f"));
+    let context = kiln.context(&[("Dockerfile", &text)]);
+    let reasons = after(&kiln, &context, |_| version.store(2, Ordering::Relaxed));
+    let url = server.url("/f");
+    assert_eq!(
+        reasons,
+        [
+            format!("{url}: the content at its address changed"),
+            format!("ADD {url} /f: f changed"),
+            format!("RUN cat /f: earlier step [2/3] ADD {url} /f ran"),
+        ]
+    );
+    // Asked again and found the same: nothing ran.
+    assert_eq!(kiln.build(&context, &[]).ok().reasons(), Vec::<String>::new());
+}
+
+#[test]
+fn another_commit_is_told() {
+    if !needs_root("another_commit_is_told") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let repository = Repository::new(&[("f", "1")]);
+    let before = repository.head();
+    let server = serve(&[("r", &repository)]);
+    let url = server.url("/r.git");
+    let context = kiln.context(&[("Dockerfile", &format!("FROM busybox\nADD {url} /src\n"))]);
+    let mut now = String::new();
+    let reasons = after(&kiln, &context, |_| now = repository.commit(&[("f", "2")]));
+    let commits = format!("commit changed from {} to {}", &before[..12], &now[..12]);
+    assert!(reasons[0].ends_with(&commits), "{reasons:?}");
+    assert!(reasons[1].ends_with(": src/f changed"), "{reasons:?}");
 }

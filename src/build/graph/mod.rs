@@ -34,7 +34,7 @@ mod scope;
 mod stage;
 mod switches;
 #[cfg(test)]
-mod tests;
+pub(in crate::build) mod tests;
 mod transfer;
 
 pub use chmod::{Chmod, ModeChange};

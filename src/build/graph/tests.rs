@@ -14,7 +14,7 @@ use super::{
 use crate::api::NetworkMode;
 use crate::oci::{ImageConfig, Platform, RunConfig};
 
-pub(super) fn parameters() -> Parameters {
+pub(in crate::build) fn parameters() -> Parameters {
     Parameters {
         build_args: Vec::new(),
         labels: Vec::new(),

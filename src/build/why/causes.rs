@@ -4,24 +4,30 @@ use std::collections::BTreeSet;
 
 use kiln_cache::{Found as Recorded, Record};
 
+use super::files::{self, Named};
 use super::notes::Step;
 use super::parts::{self, Difference, Parts};
-use super::{Found, Run, Why, files, short, short_id};
+use super::{Found, Run, Why, short, short_id};
 use crate::api::MissReason;
-use crate::build::graph::{OpSpec, Variable, Vertex, VertexId};
-use crate::build::solve::Outcome;
+use crate::build::graph::{CopySource, OpSpec, Variable, Vertex, VertexId};
+use crate::build::solve::{Absent, Outcome};
 
 impl Why {
     /// Why `vertex` runs, whose key has the parts `now`; with its `outcome` when it has run already.
     pub(super) fn causes(&self, vertex: VertexId, now: &Parts, outcome: Option<&Outcome>) -> Vec<MissReason> {
-        if self.plan.no_cache {
-            return vec![MissReason::NoCache];
+        let Some(run) = self.run_of(vertex) else { return Vec::new() };
+        match run.absent {
+            Absent::Refused if self.plan.no_cache => return vec![MissReason::NoCache],
+            Absent::Refused => return vec![MissReason::NoCacheFilter],
+            Absent::Expired { created } => return vec![MissReason::Expired { created }],
+            Absent::Collected { at } => return vec![MissReason::Collected { at: Some(at) }],
+            Absent::Lost => return vec![MissReason::Lost],
+            Absent::Never => {}
         }
         let last = self.last();
         let Some(before) = last.step(vertex) else {
             return vec![if last.notes.is_none() { MissReason::NeverBuilt } else { MissReason::NewStep }];
         };
-        let Some(run) = self.run_of(vertex) else { return Vec::new() };
         if before.failed == Some(run.cheap) {
             return vec![MissReason::FailedLastTime];
         }
@@ -33,7 +39,7 @@ impl Why {
         };
         let mut causes = self.own(vertex, before, record.as_ref(), now);
         if causes.is_empty() {
-            causes.extend(record.and_then(|record| self.read(&record, now, outcome)));
+            causes.extend(record.and_then(|record| self.read(self.vertex(vertex), &record, now, outcome)));
         }
         if causes.is_empty() {
             causes = self.below(vertex, before, &run);
@@ -86,7 +92,13 @@ impl Why {
     }
 
     /// What was read, from a context or from elsewhere, by the parts of its digest.
-    fn read(&self, record: &Record, now: &Parts, outcome: Option<&Outcome>) -> Option<MissReason> {
+    fn read(
+        &self,
+        vertex: &Vertex,
+        record: &Record,
+        now: &Parts,
+        outcome: Option<&Outcome>,
+    ) -> Option<MissReason> {
         let differs = |name: &str| parts::value(&record.parts, name) != parts::value(now, name);
         let is_remote = parts::value(now, "op")?.starts_with("remote ");
         if differs("commit") {
@@ -99,7 +111,7 @@ impl Why {
             return Some(MissReason::Remote { what: what.to_owned(), from: None, to: None });
         }
         let outcome = outcome.filter(|_| differs("content"))?;
-        Some(files::changed(record.chain.last(), outcome.chain.last(), &self.store))
+        Some(files::changed(record.chain.last(), outcome.chain.last(), named_by(vertex), &self.store))
     }
 
     /// What the step stands on or reads of other steps.
@@ -172,7 +184,7 @@ impl Why {
     }
 
     fn is_as_before(&self, vertex: VertexId) -> bool {
-        let (before, now) = (self.last().step(vertex), self.results[vertex].get());
+        let (before, now) = (self.last().step(vertex), self.result_of(vertex));
         before.zip(now).is_some_and(|(before, now)| before.result == short_id(&now.id))
     }
 
@@ -194,9 +206,9 @@ impl Why {
 
     /// The files of a part of a context that was cached, but isn't what the last build had.
     fn part(&self, vertex: VertexId) -> Option<MissReason> {
-        let Found { top, .. } = self.results[vertex].get()?;
+        let Found { top, .. } = self.result_of(vertex)?;
         let record = self.store.record(&self.last().step(vertex)?.key?).ok()??;
-        Some(files::changed(record.chain.last(), top.as_ref(), &self.store))
+        Some(files::changed(record.chain.last(), top.as_ref(), named_by(self.vertex(vertex)), &self.store))
     }
 
     /// The step of the last build with this result, if this build hasn't it.
@@ -206,6 +218,15 @@ impl Why {
         let index = steps.iter().position(|step| step.result == result)?;
         let is_there = last.matched.values().any(|matched| *matched == index);
         (!is_there).then(|| MissReason::StepRemoved { name: steps[index].name.clone() })
+    }
+}
+
+/// What names the files that a copy reads.
+fn named_by(vertex: &Vertex) -> Named {
+    let is_remote = |source: &CopySource| matches!(source, CopySource::Remote { .. });
+    match &vertex.op {
+        OpSpec::Copy(spec) if spec.sources.iter().any(is_remote) => Named::ByPlace,
+        _ => Named::BySource,
     }
 }
 

@@ -9,10 +9,25 @@ use crate::api::{FileAspect, FileChange, MissReason};
 /// Files that are named; the rest is counted.
 const MOST_NAMED: usize = 3;
 
+/// By which of its paths a file is named.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Named {
+    /// Where it came from.
+    #[default]
+    BySource,
+    /// Where it is in the layer: what is downloaded has no path of its own.
+    ByPlace,
+}
+
 /// Tells which files of the layer `now` aren't as in the layer `before`; none where no list tells.
-pub(super) fn changed(before: Option<&SnapshotId>, now: Option<&SnapshotId>, store: &Store) -> MissReason {
+pub(super) fn changed(
+    before: Option<&SnapshotId>,
+    now: Option<&SnapshotId>,
+    by: Named,
+    store: &Store,
+) -> MissReason {
     let list = |id: Option<&SnapshotId>| store.file_list(id?).ok().flatten();
-    let mut changes = Changes::default();
+    let mut changes = Changes { by, ..Changes::default() };
     if let (Some(before), Some(now)) = (list(before), list(now)) {
         // A list that is damaged ends early: what was found until then holds.
         changes.compare(before.map_while(Result::ok), now.map_while(Result::ok));
@@ -22,6 +37,7 @@ pub(super) fn changed(before: Option<&SnapshotId>, now: Option<&SnapshotId>, sto
 
 #[derive(Debug, Default)]
 struct Changes {
+    by: Named,
     named: Vec<FileChange>,
     more: u64,
     /// The directory that came or went last: what is in it came or went with it.
@@ -80,7 +96,8 @@ impl Changes {
             return;
         }
         // What is made above a destination has no source.
-        let path = if entry.source.is_empty() { &entry.place } else { &entry.source };
+        let by_place = self.by == Named::ByPlace || entry.source.is_empty();
+        let path = if by_place { &entry.place } else { &entry.source };
         self.named.push(FileChange { path: String::from_utf8_lossy(path).into_owned(), what });
     }
 }

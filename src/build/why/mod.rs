@@ -15,6 +15,8 @@ mod causes;
 mod files;
 pub mod notes;
 mod parts;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -50,14 +52,20 @@ pub struct Why {
     plan: Plan,
     store: Store,
     events: Events,
-    /// The result of each vertex that has one.
-    results: Vec<OnceLock<Found>>,
-    /// What executes.
-    runs: Mutex<BTreeMap<usize, Run>>,
+    seen: Mutex<Seen>,
     last: OnceLock<Last>,
 }
 
+/// What the solver told.
+struct Seen {
+    /// The result of each vertex that has one.
+    results: Vec<Option<Found>>,
+    /// What executes.
+    runs: BTreeMap<usize, Run>,
+}
+
 /// The result of a vertex.
+#[derive(Clone, Copy)]
 struct Found {
     /// `None` for one that follows from its inputs.
     key: Option<Digest>,
@@ -76,6 +84,7 @@ impl Found {
 #[derive(Clone)]
 struct Run {
     cheap: Digest,
+    absent: Absent,
     /// Ids of the results that it executes on.
     inputs: Vec<Digest>,
     reasons: Vec<MissReason>,
@@ -102,16 +111,16 @@ impl Last {
 impl Why {
     /// Prepares for a build; nothing is read yet.
     pub fn new(plan: Plan, store: Store, events: Events) -> Self {
-        let results = plan.graph.vertices.iter().map(|_| OnceLock::new()).collect();
-        Self { plan, store, events, results, runs: Mutex::default(), last: OnceLock::new() }
+        let seen = Seen { results: vec![None; plan.graph.vertices.len()], runs: BTreeMap::new() };
+        Self { plan, store, events, seen: Mutex::new(seen), last: OnceLock::new() }
     }
 
     fn vertex(&self, vertex: usize) -> &Vertex {
         &self.plan.graph.vertices[vertex]
     }
 
-    fn runs(&self) -> MutexGuard<'_, BTreeMap<usize, Run>> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn last(&self) -> &Last {
@@ -159,7 +168,11 @@ impl Why {
     }
 
     fn run_of(&self, vertex: usize) -> Option<Run> {
-        self.runs().get(&vertex).cloned()
+        self.seen().runs.get(&vertex).cloned()
+    }
+
+    fn result_of(&self, vertex: usize) -> Option<Found> {
+        self.seen().results[vertex]
     }
 
     /// The instruction as it is written; of a step that is none, its name.
@@ -186,7 +199,7 @@ impl Why {
 
     /// Tells the user, and remembers.
     fn tell(&self, vertex: usize, reasons: Vec<MissReason>) {
-        if let Some(run) = self.runs().get_mut(&vertex) {
+        if let Some(run) = self.seen().runs.get_mut(&vertex) {
             run.reasons.clone_from(&reasons);
         }
         if self.vertex(vertex).op.is_shown() {
@@ -197,7 +210,7 @@ impl Why {
 
     /// Leaves notes for the next build, if a step ran or failed; `failed` is the one that stopped the build.
     pub fn keep(&self, failed: Option<usize>) {
-        let runs = self.runs().clone();
+        let runs = self.seen().runs.clone();
         if runs.values().all(|run| !run.ran) && failed.is_none() {
             return;
         }
@@ -205,8 +218,9 @@ impl Why {
         let mut steps: Vec<Step> = last
             .now
             .iter()
-            .map(|(vertex, step)| {
-                self.ended(*vertex, step.clone(), runs.get(vertex), failed == Some(*vertex))
+            .map(|(vertex, step)| match failed {
+                Some(failed) => self.ended(*vertex, step.clone(), Some(failed == *vertex)),
+                None => self.ended(*vertex, step.clone(), None),
             })
             .collect();
         let own = steps.len();
@@ -223,28 +237,34 @@ impl Why {
         }
     }
 
-    /// The step `vertex` as it came out.
-    fn ended(&self, vertex: usize, step: Step, run: Option<&Run>, failed: bool) -> Step {
-        let before = self.last().step(vertex);
-        let Some(found) = self.results[vertex].get() else {
+    /// The step `vertex` as it came out; `failed` says, of a build that failed, whether the step was it.
+    fn ended(&self, vertex: usize, step: Step, failed: Option<bool>) -> Step {
+        let (before, run) = (self.last().step(vertex), self.run_of(vertex));
+        let Some(found) = self.result_of(vertex) else {
             // What it last gave is what the next build compares with: its text and all.
             let name = step.name.clone();
             let base = before.cloned().unwrap_or(step);
+            let run = run.filter(|_| failed == Some(true));
             return Step {
                 name,
-                end: if failed { StepEnd::Failed } else { StepEnd::NotReached },
-                reasons: run.filter(|_| failed).map(|run| run.reasons.clone()).unwrap_or_default(),
-                failed: if failed { run.map(|run| run.cheap) } else { base.failed },
+                end: match failed {
+                    Some(true) => StepEnd::Failed,
+                    Some(false) => StepEnd::NotReached,
+                    // What stands above was there without it.
+                    None => StepEnd::Cached,
+                },
+                failed: run.as_ref().map_or(base.failed, |run| Some(run.cheap)),
+                reasons: run.map(|run| run.reasons).unwrap_or_default(),
                 ..base
             };
         };
         let ran = run.filter(|run| run.ran);
-        let inputs = self.vertex(vertex).inputs().map(|input| self.results[input].get());
+        let inputs = self.vertex(vertex).inputs().map(|input| self.result_of(input));
         let inputs: Option<Vec<String>> = inputs.map(|found| Some(short_id(&found?.id))).collect();
         let before_inputs = || before.map(|before| before.inputs.clone()).unwrap_or_default();
         Step {
             end: if ran.is_some() { StepEnd::Ran } else { StepEnd::Cached },
-            reasons: ran.map(|run| run.reasons.clone()).unwrap_or_default(),
+            reasons: ran.map(|run| run.reasons).unwrap_or_default(),
             key: found.key,
             result: short_id(&found.id),
             inputs: inputs.unwrap_or_else(before_inputs),
@@ -255,14 +275,13 @@ impl Why {
 
 impl Witness for Why {
     fn has(&self, vertex: usize, key: Option<&Digest>, outcome: &Outcome) {
-        // A result that was looked up twice is the same.
-        let _ = self.results[vertex].set(Found::new(key, outcome));
+        self.seen().results[vertex] = Some(Found::new(key, outcome));
     }
 
-    fn runs(&self, vertex: usize, cheap: &Key, inputs: &[Outcome], _: &Absent) {
+    fn runs(&self, vertex: usize, cheap: &Key, inputs: &[Outcome], absent: &Absent) {
         let inputs: Vec<Digest> = inputs.iter().map(|input| input.id).collect();
-        let run = Run { cheap: cheap.digest, inputs, reasons: Vec::new(), ran: false };
-        self.runs().insert(vertex, run);
+        let run = Run { cheap: cheap.digest, absent: *absent, inputs, reasons: Vec::new(), ran: false };
+        self.seen().runs.insert(vertex, run);
         if !is_told_afterwards(&self.vertex(vertex).op) {
             self.tell(vertex, self.causes(vertex, &cheap.parts, None));
         }
@@ -272,10 +291,11 @@ impl Witness for Why {
         if is_told_afterwards(&self.vertex(vertex).op) {
             self.tell(vertex, self.causes(vertex, &key.parts, Some(outcome)));
         }
-        if let Some(run) = self.runs().get_mut(&vertex) {
+        let mut seen = self.seen();
+        seen.results[vertex] = Some(Found::new(Some(&key.digest), outcome));
+        if let Some(run) = seen.runs.get_mut(&vertex) {
             run.ran = true;
         }
-        let _ = self.results[vertex].set(Found::new(Some(&key.digest), outcome));
     }
 }
 
