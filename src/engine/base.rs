@@ -3,35 +3,43 @@
 use kiln_cache::{Image, Lease};
 
 use super::Engine;
-use crate::api::{Events, Failure, FailureKind, PullPolicy};
-use crate::image::{self, Sink};
+use crate::api::{Failure, FailureKind, PullPolicy};
+use crate::image::{self, Remote, Sought};
 use crate::oci::{ImageConfig, Platform, Reference};
 
+/// Where the image of a FROM is.
+pub(super) enum Found {
+    /// In the store, with its configuration.
+    Here(Image, Box<ImageConfig>),
+    /// At its registry: its layers are brought when a step needs them.
+    There(Box<Remote>),
+}
+
 impl Engine {
-    /// Gives the image that `reference` names for `platform`, with its configuration: from the store, or pulled as
-    /// `policy` says.
-    pub(super) fn ensure_base(
+    /// Finds the image that `reference` names for `platform`: in the store, or at its registry as `policy` says.
+    pub(super) fn find_base(
         &self,
         reference: &Reference,
         platform: &Platform,
         policy: PullPolicy,
         lease: &Lease,
-        events: &Events,
-    ) -> Result<(Image, ImageConfig), Failure> {
+    ) -> Result<Found, Failure> {
         let store = self.store()?;
-        if let Some(found) = self.local_base(reference, platform, policy)? {
-            return Ok(found);
+        if let Some((image, config)) = self.local_base(reference, platform, policy)? {
+            return Ok(Found::Here(image, Box::new(config)));
         }
         if policy == PullPolicy::Never {
             let message = format!("image `{}` is not in the store", reference.familiar());
             let hint = format!("run `kiln pull {}`", reference.familiar());
             return Err(Failure::new(FailureKind::NotFound, message).hint(hint));
         }
-        let sink = Sink { step: None, events: events.clone() };
-        let pulled = self.block_on(image::pull(store, self.client(), reference, platform, lease, &sink))?;
-        let image = pulled?.image;
-        let config = image::config(store, &image)?;
-        Ok((image, config))
+        Ok(match self.block_on(image::seek(store, self.client(), reference, platform, lease))?? {
+            Sought::Here(pulled) => {
+                let config = image::config(store, &pulled.image)?;
+                Found::Here(pulled.image, Box::new(config))
+            }
+            Sought::There(remote) => Found::There(remote),
+        })
     }
 
     /// The image in the store, unless `policy` wants the registry asked.

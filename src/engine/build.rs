@@ -17,7 +17,7 @@ use kiln_grammar::suggest;
 
 use super::contexts::EPOCH_ARG;
 use super::dockerfile::{self, Recipe};
-use super::{Engine, assemble, check};
+use super::{Engine, assemble, base, check};
 use crate::api::{
     BuildOutcome, BuildRequest, Event, Events, Failure, FailureKind, NetworkMode, OutputKind, Settings,
     StepId, Stop,
@@ -235,21 +235,22 @@ impl Build<'_> {
         })
     }
 
-    /// The image that a FROM names: from the store, else from its registry.
+    /// The image that a FROM names: in the store, else at its registry.
     fn base(&self, request: &BaseRequest) -> Result<Base, Failure> {
         let (policy, platform) = (self.request.pull, &request.platform);
-        let (image, config) = match &request.layout {
-            Some(layout) => {
-                let wanted = layout.image.as_deref();
-                let image = image::from_layout(&self.store, &self.lease, &layout.folder, wanted, platform)?;
-                let config = image::config(&self.store, &image)?;
-                (image, config)
+        if let Some(layout) = &request.layout {
+            let wanted = layout.image.as_deref();
+            let image = image::from_layout(&self.store, &self.lease, &layout.folder, wanted, platform)?;
+            return Ok(Base { image: image.id, config: image::config(&self.store, &image)? });
+        }
+        match self.engine.find_base(&request.reference, platform, policy, &self.lease)? {
+            base::Found::Here(image, config) => Ok(Base { image: image.id, config: *config }),
+            base::Found::There(remote) => {
+                let base = Base { image: remote.id(), config: remote.config().clone() };
+                self.machine.bases.add(*remote);
+                Ok(base)
             }
-            None => {
-                self.engine.ensure_base(&request.reference, platform, policy, &self.lease, self.events)?
-            }
-        };
-        Ok(Base { image: image.id, config })
+        }
     }
 
     /// Brings every vertex to a result.

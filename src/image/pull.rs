@@ -105,6 +105,7 @@ pub enum Sought {
 /// An image at its registry: what it is, without its layers.
 #[derive(Debug, Clone)]
 pub struct Remote {
+    client: Client,
     reference: Reference,
     /// What the registry gave for the name: of an index, when it is one.
     digest: Digest,
@@ -125,9 +126,14 @@ impl Remote {
         &self.config
     }
 
+    /// Returns when it was made, in unix seconds.
+    pub fn created(&self) -> i64 {
+        self.config.created.as_deref().and_then(unix_seconds).unwrap_or(0)
+    }
+
     /// Brings the layers and names the image; `lease` keeps its parts.
-    pub async fn bring(&self, store: &Store, client: &Client, lease: &Lease, sink: &Sink) -> Result<Pulled> {
-        Pull::new(store, client, &self.reference, lease, sink).bring(self).await
+    pub async fn bring(&self, store: &Store, lease: &Lease, sink: &Sink) -> Result<Pulled> {
+        Pull::new(store, &self.client, &self.reference, lease, sink).bring(self).await
     }
 }
 
@@ -179,15 +185,15 @@ impl Pull {
         let manifest = self.manifest(&resolved, platform).await?;
         let parsed = self.parse_manifest(&manifest)?;
         let (id, config) = self.config(&parsed, platform).await?;
-        let (reference, digest) = (self.reference.clone(), resolved.digest);
-        Ok(Sought::There(Box::new(Remote { reference, digest, manifest, parsed, id, config })))
+        let (client, reference, digest) = (self.client.clone(), self.reference.clone(), resolved.digest);
+        Ok(Sought::There(Box::new(Remote { client, reference, digest, manifest, parsed, id, config })))
     }
 
     async fn bring(&self, remote: &Remote) -> Result<Pulled> {
         let Remote { manifest, parsed, id, config, digest, .. } = remote;
         let chain = self.layers(parsed, config).await?;
         self.store.put_blob(&manifest.bytes, &self.lease)?;
-        let created = config.created.as_deref().and_then(unix_seconds).unwrap_or(0);
+        let created = remote.created();
         let size = size(&self.store, &chain)?;
         self.store.put_image(&NewImage { id: *id, manifest: Some(manifest.digest), chain, size, created })?;
         let image = self.store.image(id)?.ok_or(Error::Cancelled)?;

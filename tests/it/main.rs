@@ -13,6 +13,7 @@ mod add_git;
 mod add_remote;
 mod add_secrets;
 mod args;
+mod bases;
 mod build;
 mod build_cache;
 mod cli;

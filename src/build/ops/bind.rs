@@ -9,7 +9,7 @@ use kiln_cache::{Digest, Image, Label, RecordKind, Store};
 use super::exec::Exec;
 use super::link::{MergeOp, OwnerOp, WayOp};
 use super::remote::RemoteOp;
-use super::source::Source;
+use super::source::{Place, Source};
 use super::transfer::{CopyOp, Files, MkdirOp};
 use super::{Machine, system};
 use crate::api::{Failure, FailureKind, RemoteSource, StepId};
@@ -32,8 +32,10 @@ pub(crate) fn bind(
     let mut images = HashMap::new();
     for (index, vertex) in graph.vertices.iter().enumerate() {
         let op: Arc<dyn Op> = match &vertex.op {
-            OpSpec::Source(spec) => Arc::new(source(spec, store, &mut images)?),
-            OpSpec::Scratch => Arc::new(Source { spec: None, chain: Vec::new(), created: 0 }),
+            OpSpec::Source(spec) => Arc::new(source(spec, machine, store, &mut images)?),
+            OpSpec::Scratch => {
+                Arc::new(Source { spec: None, place: Place::Here { chain: Vec::new(), created: 0 } })
+            }
             OpSpec::Exec(spec) => Arc::new(Exec {
                 spec: Arc::new(spec.clone()),
                 platform: platform.to_owned(),
@@ -115,16 +117,22 @@ fn files(vertex: &Vertex, graph: &Graph, contexts: &[Option<Arc<Context>>]) -> V
 }
 
 /// Many stages begin with the same image: `images` has those that were asked for.
-fn source(spec: &SourceSpec, store: &Store, images: &mut HashMap<Digest, Image>) -> Result<Source, OpError> {
+fn source(
+    spec: &SourceSpec,
+    machine: &Machine,
+    store: &Store,
+    images: &mut HashMap<Digest, Option<Image>>,
+) -> Result<Source, OpError> {
     let image = match images.entry(spec.image) {
         Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(unknown) => {
-            let image = store.image(&spec.image).map_err(|error| system(&error))?.ok_or_else(|| {
-                let message = format!("image `{}` was removed meanwhile", spec.name);
-                Box::new(Failure::new(FailureKind::NotFound, message).hint("run the build again"))
-            })?;
-            unknown.insert(image)
-        }
+        Entry::Vacant(unknown) => unknown.insert(store.image(&spec.image).map_err(|error| system(&error))?),
     };
-    Ok(Source { spec: Some(spec.clone()), chain: image.chain.clone(), created: image.created })
+    let place = match image {
+        Some(image) => Place::Here { chain: image.chain.clone(), created: image.created },
+        None => Place::There(machine.bases.get(&spec.image).ok_or_else(|| {
+            let message = format!("image `{}` was removed meanwhile", spec.name);
+            Box::new(Failure::new(FailureKind::NotFound, message).hint("run the build again"))
+        })?),
+    };
+    Ok(Source { spec: Some(spec.clone()), place })
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::diff_ids::DiffIds;
-use super::{Credentials, Lent, Remotes, system};
+use super::{Bases, Credentials, Lent, Remotes, system};
 use crate::api::NetworkMode;
 use crate::build::solve::OpError;
 use crate::network::{self, Endpoint, Networks, Pool};
@@ -27,6 +27,8 @@ pub(crate) struct Machine {
     pub(super) lent: Lent,
     /// What reaches other machines.
     pub(crate) remotes: Remotes,
+    /// Images that may have to be pulled.
+    pub(crate) bases: Bases,
 }
 
 impl Machine {
@@ -41,6 +43,7 @@ impl Machine {
             shm_bytes: 0,
             lent,
             remotes: Remotes::new(credentials),
+            bases: Bases::default(),
         }
     }
 

@@ -30,6 +30,7 @@ pub(crate) use diff_ids::Maker;
 pub(crate) use lent::Lent;
 pub(crate) use machine::Machine;
 pub(crate) use remote::{FILE as REMOTE_FILE, Remotes};
+pub(crate) use source::Bases;
 
 use crate::api::{Failure, FailureKind};
 use crate::build::solve::OpError;

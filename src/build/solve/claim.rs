@@ -47,7 +47,7 @@ impl Solver {
                 Some(Known { outcome, is_there: true })
             }
             Found::Collected(outcome, _) => Some(Known { outcome, is_there: false }),
-            Found::Nothing(_) => None,
+            Found::Nothing(_) => op.promised(&outcomes).map(|outcome| Known { outcome, is_there: false }),
         })
     }
 

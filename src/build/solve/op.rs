@@ -59,6 +59,12 @@ pub trait Op: Send + Sync {
         None
     }
 
+    /// The id of the result, with no layers yet, if that is certain before anything was made: an image at a registry.
+    fn promised(&self, inputs: &[Outcome]) -> Option<Outcome> {
+        let _ = inputs;
+        None
+    }
+
     /// The key made of the definition and the inputs' result ids.
     fn cheap_key(&self, inputs: &[Outcome]) -> Key;
 
