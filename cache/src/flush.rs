@@ -14,7 +14,7 @@ use crate::{Error, Result, SnapshotId, Store};
 impl Store {
     /// Returns whether [`Store::flush`] has something to bring to the disk.
     pub fn needs_flush(&self) -> Result<bool> {
-        Ok(!self.meta().read(|tx| tx.unflushed(self.boot()))?.is_empty())
+        Ok(self.has_trash() || !self.meta().read(|tx| tx.unflushed(self.boot()))?.is_empty())
     }
 
     /// Brings all snapshots that were committed before the call to the disk, and tidies up.

@@ -207,8 +207,9 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if !self.committed {
-            // What can't be removed now stays for the collector.
-            let _ = trash::remove_tree(self.claim.path(), &self.store.path("trash"));
+            // Out of sight at once: a build that is stopped doesn't wait until all that it had half made is removed.
+            // What can't be moved now stays for the collector.
+            let _ = self.store.discard(self.claim.path());
             let _ = self.store.meta().write(|tx| tx.unstage_snapshot(self.id));
         }
     }

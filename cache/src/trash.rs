@@ -18,6 +18,11 @@ impl Store {
         }
     }
 
+    /// Tells whether something lies in the trash.
+    pub(crate) fn has_trash(&self) -> bool {
+        fs::read_dir(self.path("trash")).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
     /// Removes what lies in the trash, also what others threw away.
     pub(crate) fn empty_trash(&self) -> Result<()> {
         let trash = self.path("trash");

@@ -33,7 +33,8 @@ impl Engine {
             let hint = format!("run `kiln pull {}`", reference.familiar());
             return Err(Failure::new(FailureKind::NotFound, message).hint(hint));
         }
-        Ok(match self.block_on(image::seek(store, self.client(), reference, platform, lease))?? {
+        let seek = image::seek(store, self.client(), reference, platform, lease);
+        Ok(match self.wait_unless_interrupted(seek)?? {
             Sought::Here(pulled) => {
                 let config = image::config(store, &pulled.image)?;
                 Found::Here(pulled.image, Box::new(config))

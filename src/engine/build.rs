@@ -274,7 +274,7 @@ impl Build<'_> {
         }
         let missing = solver.secure(&mut found).map_err(|failure| *failure)?;
         self.prepare(graph, &missing);
-        let outcomes = self.engine.block_on(async {
+        let outcomes = self.engine.wait_heeding(&self.stop, async {
             let outcomes = Arc::new(solver).run(found).await?;
             self.machine.diff_ids.finish(&outcomes[graph.target].chain).await;
             Ok(outcomes)

@@ -165,7 +165,7 @@ impl Build<'_> {
             cache_mounts: Vec::new().into(),
             stop: self.stop.clone(),
         };
-        let brought = self.engine.block_on(self.machine.remotes.context(source, &context))?;
+        let brought = self.engine.wait_unless_interrupted(self.machine.remotes.context(source, &context))?;
         let end = match &brought {
             Ok((_, true)) => StepOutcome::Cached,
             Ok((_, false)) => StepOutcome::Done(started.elapsed()),

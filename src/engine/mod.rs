@@ -21,6 +21,7 @@ mod images;
 mod import;
 mod inspect_container;
 mod inspect_image;
+mod interrupt;
 mod kill;
 mod leftovers;
 mod load;
@@ -47,6 +48,8 @@ use std::sync::OnceLock;
 
 use kiln_cache::Store;
 
+use self::interrupt::Interrupts;
+
 use crate::api::{Failure, FailureKind, Settings};
 use crate::registry::Client;
 
@@ -57,12 +60,19 @@ pub struct Engine {
     store: OnceLock<Store>,
     runtime: OnceLock<tokio::runtime::Runtime>,
     client: OnceLock<Client>,
+    interrupts: Interrupts,
 }
 
 impl Engine {
     /// Returns an engine that has opened nothing yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, store: OnceLock::new(), runtime: OnceLock::new(), client: OnceLock::new() }
+        Self {
+            settings,
+            store: OnceLock::new(),
+            runtime: OnceLock::new(),
+            client: OnceLock::new(),
+            interrupts: Interrupts::default(),
+        }
     }
 
     /// Returns where this engine keeps its state.

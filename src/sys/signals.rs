@@ -78,6 +78,16 @@ extern "C" fn note(signal: i32) {
     }
 }
 
+/// Tells whether this process ignores `signal`, as a shell makes its background jobs do.
+pub fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a null action only asks; the answer goes to a place of the right size.
+    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: all bytes of it were zeroed, and zeros are a valid action.
+    let action = unsafe { action.assume_init() };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// Returns a signal's number from `KILL`, `SIGKILL` or `9`.
 pub fn parse(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {

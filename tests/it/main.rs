@@ -39,6 +39,7 @@ mod run_failures;
 mod run_mounts;
 mod runtime;
 mod secrets;
+mod stop;
 mod stress;
 mod support;
 mod system_check;

@@ -287,6 +287,10 @@ fn what_was_not_committed_was_never_there() {
     writer.write_all(b"partial").unwrap();
     drop(writer);
     drop((store.scratch().unwrap(), store.scratch_folder().unwrap()));
+    assert_eq!(names(&store, "tmp"), [""; 0]);
+    // What was out of sight at once is removed where nobody waits.
+    assert!(store.needs_flush().unwrap());
+    store.flush().unwrap();
     for folder in ["tmp", "snapshots", "blobs/sha256", "trash"] {
         assert_eq!(names(&store, folder), [""; 0], "{folder}");
     }
@@ -328,5 +332,6 @@ fn trees_deeper_than_a_path_or_the_open_files_allow_are_removed() {
     fs::write(staged.fs().join("sealed/file"), "").unwrap();
     fs::set_permissions(staged.fs().join("sealed"), fs::Permissions::from_mode(0o500)).unwrap();
     drop(staged);
+    store.flush().unwrap();
     assert_eq!((names(&store, "tmp"), names(&store, "trash")), (vec![], vec![]));
 }

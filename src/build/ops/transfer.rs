@@ -13,7 +13,7 @@ use crate::blocking;
 use crate::build::context;
 use crate::build::graph::{Chmod, CopySource, CopySpec, MkdirSpec};
 use crate::build::solve::{self, Executed, Key, Op, OpError, OpFuture, Outcome};
-use crate::build::tree::{Digests, Known, Merged, Several, Tree};
+use crate::build::tree::{Digests, Known, Merged, Several, Tree, Wanted};
 
 /// Changes when the same definition writes something else than before.
 const COPY_VERSION: u32 = 2;
@@ -167,7 +167,7 @@ impl Op for CopyOp {
         let folders_of = |input: usize| folders(&inputs[input].chain, &context.store);
         let (rootfs, owners) = (folders_of(0), folders_of(self.owner.unwrap_or(0)));
         let digests = Arc::clone(&self.digests);
-        let history = self.history(inputs);
+        let (history, stop) = (self.history(inputs), context.stop.clone());
         let work = move |staged: &Staged| {
             let copy = |source: &dyn Tree| {
                 let layer = copy::Layer {
@@ -176,7 +176,8 @@ impl Op for CopyOp {
                     previous: previous(&history, staged)?,
                     list: &mut |entries| staged.write_files(entries),
                 };
-                copy::execute_as(copy::owner(&spec, &owners)?, &spec, source, layer)
+                let is_wanted = || !stop.is_given();
+                copy::execute_as(copy::owner(&spec, &owners)?, &spec, &Wanted::new(source, &is_wanted), layer)
             };
             let written = with_tree(&places, &digests, copy);
             digests.clear();

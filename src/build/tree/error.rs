@@ -19,6 +19,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The work was stopped.
+    #[error("the reading was stopped")]
+    Unwanted,
     /// Links that lead round, or too many.
     #[error("too many symbolic links in `{path}`")]
     Links {

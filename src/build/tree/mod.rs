@@ -17,6 +17,7 @@ mod raw;
 mod resolve;
 mod several;
 mod walk;
+mod wanted;
 mod writer;
 
 use std::fs::File;
@@ -34,6 +35,7 @@ pub use writer::{Attributes, LayerWriter};
 
 pub(crate) use known::{Digests, Known};
 pub(crate) use walk::threads;
+pub(crate) use wanted::Wanted;
 pub(crate) use writer::{create_in, set_attributes};
 
 pub(crate) use raw::{
@@ -145,6 +147,11 @@ pub trait Tree: Sync {
 
     /// Remembers the digest of `entry`, which did not change while it was read.
     fn remember_digest(&self, _entry: &Entry, _digest: Digest) {}
+
+    /// An error when nobody needs what is read any more: for work that takes long in one place.
+    fn ensure_wanted(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Tells whether the tree hides something that stands at `path`.
     fn hides(&self, _path: &[u8]) -> bool {

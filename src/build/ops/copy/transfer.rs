@@ -14,6 +14,9 @@ use super::content::{BUFFER, file_digest, hash_file};
 /// Files from this size on are asked for holes before the kernel copies them.
 const HOLES_FROM: u64 = 1 << 20;
 
+/// The most that the kernel copies before somebody may stop it.
+const AT_ONCE: usize = 64 << 20;
+
 /// What one file got.
 pub(super) struct Copied {
     /// Its digest: of the bytes that were written.
@@ -46,14 +49,14 @@ impl Copier {
         let before = restat(&from, entry)?;
         let xattrs = tree.opened_xattrs(&from, entry)?;
         let known = tree.known_digest(&before);
-        if known.is_some() && self.kernel_copy(&from, to, &before)? {
+        if known.is_some() && self.kernel_copy(tree, (&from, to), &before)? {
             let unchanged = restat(&from, entry)?.is_unchanged(&before);
             return match known.filter(|_| unchanged) {
                 Some(digest) => Ok(Copied { digest, bytes: before.size, xattrs }),
                 None => rehash(to, entry, xattrs, buffer),
             };
         }
-        let (bytes, hash) = copy_and_hash(&from, to, entry, buffer)?;
+        let (bytes, hash) = copy_and_hash(tree, (&from, to), entry, buffer)?;
         let digest = file_digest(hash, &xattrs);
         if restat(&from, entry)?.is_unchanged(&before) {
             tree.remember_digest(&before, digest);
@@ -62,14 +65,15 @@ impl Copier {
     }
 
     /// Lets the kernel copy; false if it can't, and nothing was written.
-    fn kernel_copy(&self, from: &File, to: &File, entry: &Entry) -> tree::Result<bool> {
+    fn kernel_copy(&self, tree: &dyn Tree, (from, to): (&File, &File), entry: &Entry) -> tree::Result<bool> {
         if self.no_kernel_copy.load(Ordering::Relaxed) || has_holes(from, entry) {
             return Ok(false);
         }
         let mut copied = 0;
         while copied < entry.size {
+            tree.ensure_wanted()?;
             let rest = usize::try_from(entry.size - copied).unwrap_or(usize::MAX);
-            match rustix::fs::copy_file_range(from, None, to, None, rest) {
+            match rustix::fs::copy_file_range(from, None, to, None, rest.min(AT_ONCE)) {
                 Ok(0) => break,
                 Ok(count) => copied += count as u64,
                 Err(Errno::INTR) => {}
@@ -106,8 +110,8 @@ fn rehash(mut to: &File, entry: &Entry, xattrs: Xattrs, buffer: &mut Vec<u8>) ->
 }
 
 fn copy_and_hash(
-    mut from: &File,
-    mut to: &File,
+    tree: &dyn Tree,
+    (mut from, mut to): (&File, &File),
     entry: &Entry,
     buffer: &mut Vec<u8>,
 ) -> tree::Result<(u64, Digest)> {
@@ -115,6 +119,7 @@ fn copy_and_hash(
     let mut hasher = StreamHasher::new();
     let mut hole = false;
     loop {
+        tree.ensure_wanted()?;
         let count = match from.read(buffer) {
             Ok(0) => break,
             Ok(count) => count,

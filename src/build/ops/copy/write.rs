@@ -293,6 +293,7 @@ impl<'a> Copy<'a> {
         job: &Job<'_>,
         hands: &mut Hands,
     ) -> std::result::Result<Copied, TreeError> {
+        self.source.ensure_wanted()?;
         let (entry, (above, name)) = (job.source.entry, split_last(place));
         let dir = hands.to.open(self.writer.root(), above)?;
         if let (Some(digest), Some(previous)) = (job.taken, &self.previous)
