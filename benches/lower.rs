@@ -60,6 +60,7 @@ fn parse(text: &str) -> Dockerfile {
 fn lowered(tree: &Dockerfile) -> Box<Graph> {
     let platform = Platform::new("linux", "amd64", None);
     let parameters = Parameters {
+        anew: Vec::new(),
         build_args: Vec::new(),
         labels: Vec::new(),
         target: None,

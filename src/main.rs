@@ -6,7 +6,7 @@ fn main() {
         Some("_launcher") => kiln::runtime::launcher_main(),
         Some("_monitor") => kiln::container::monitor_main(),
         Some("_exec") => kiln::container::exec_main(),
-        Some(kiln::engine::flush::DOOR) => kiln::engine::flush::main(std::env::args_os().nth(2)),
+        Some(kiln::engine::flush::DOOR) => kiln::engine::flush::main(std::env::args_os().skip(2)),
         _ => kiln::cli::main(std::env::args_os().skip(1)),
     };
     #[expect(clippy::disallowed_methods, reason = "the code comes from the door, and nothing is left to run")]

@@ -1,8 +1,10 @@
 //! Folders that steps keep between builds: `RUN --mount=type=cache`.
 //!
 //! ```text
-//! cache-mounts/<hex>.<n>/lock   held while a step has the folder: shared, or by one alone
+//! cache-mounts/<hex>.<n>/lock   held while a step has the folder: shared, or by one alone; it has a byte for each
+//!                               use, and the time of the last one
 //! cache-mounts/<hex>.<n>/name   what people call it
+//! cache-mounts/<hex>.<n>/size   its bytes on the disk, if it is newer than the last use
 //! cache-mounts/<hex>.<n>/fs     the folder itself; missing until the first step has filled it
 //! ```
 //!
@@ -17,13 +19,14 @@
 //!   who waited for the lock finds that its file has no name any more and begins anew.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+use crate::gc::{measure, short};
 use crate::lock::{is_named, try_lock, try_lock_shared};
 use crate::{Digest, Error, Result, Store};
 
@@ -53,6 +56,21 @@ pub struct CacheMountRequest {
     pub name: String,
     /// How it is shared.
     pub sharing: Sharing,
+}
+
+/// How a cache was used.
+#[derive(Debug)]
+pub(crate) struct MountUse {
+    pub(crate) folder: PathBuf,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// When it was made, in seconds since 1970.
+    pub(crate) created: i64,
+    /// When a step got it last.
+    pub(crate) used: i64,
+    pub(crate) uses: u64,
+    pub(crate) bytes: u64,
+    pub(crate) in_use: bool,
 }
 
 /// A cache that this process holds; free again when this and all copies of its lock are dropped.
@@ -97,6 +115,8 @@ impl Store {
             }
             if is_named(&lock, &folder.join("lock")) {
                 note_name(folder, &request.name);
+                // One byte more, and with it the time. A use that can't be noted is a use nevertheless.
+                let _ = (&lock).write_all(b"+");
                 let (id, folder, store) = (request.id, folder.to_owned(), self.clone());
                 return Ok(Some(CacheMount { id, folder, lock, store }));
             }
@@ -107,20 +127,34 @@ impl Store {
     pub fn remove_cache_mounts(&self) -> Result<(Vec<String>, u64)> {
         let (mut names, mut bytes) = (Vec::new(), 0);
         for folder in self.cache_mount_folders()? {
-            let lock = match open_lock(&folder) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                other => other.map_err(Error::io("open", &folder.join("lock")))?,
-            };
-            let free = try_lock(&lock).map_err(Error::io("lock", &folder.join("lock")))?;
-            if !free || !is_named(&lock, &folder.join("lock")) {
-                continue;
+            let (name, size) = (name_of(&folder), size_of(&folder));
+            if self.remove_cache_mount(&folder)? {
+                bytes += size;
+                names.push(name);
             }
-            bytes += usage(&folder.join("fs"));
-            names.push(fs::read_to_string(folder.join("name")).unwrap_or_default());
-            self.discard(&folder)?;
         }
         names.sort();
         Ok((names, bytes))
+    }
+
+    /// Removes one cache unless a step has it.
+    pub(crate) fn remove_cache_mount(&self, folder: &Path) -> Result<bool> {
+        let lock = match open_lock(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other.map_err(Error::io("open", &folder.join("lock")))?,
+        };
+        let free = try_lock(&lock).map_err(Error::io("lock", &folder.join("lock")))?;
+        if !free || !is_named(&lock, &folder.join("lock")) {
+            return Ok(false);
+        }
+        self.discard(folder)?;
+        Ok(true)
+    }
+
+    /// Returns every cache, and how it was used.
+    pub(crate) fn cache_mount_uses(&self) -> Result<Vec<MountUse>> {
+        let folders = self.cache_mount_folders()?.into_iter();
+        Ok(folders.filter_map(|folder| mount_use(folder).ok()).collect())
     }
 
     fn cache_mount_folders(&self) -> Result<Vec<PathBuf>> {
@@ -170,7 +204,7 @@ impl CacheMount {
 }
 
 fn open_lock(folder: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))
+    OpenOptions::new().create(true).append(true).open(folder.join("lock"))
 }
 
 fn make_folder(folder: &Path) -> Result<()> {
@@ -188,6 +222,45 @@ fn make_open_folder(folder: &Path) -> Result<()> {
     make().map_err(Error::io("create", folder))
 }
 
+/// How a cache was used; an error when it went meanwhile.
+fn mount_use(folder: PathBuf) -> io::Result<MountUse> {
+    let lock = open_lock(&folder)?;
+    let metadata = lock.metadata()?;
+    let used = metadata.mtime();
+    let created = fs::metadata(folder.join("name")).map_or(used, |name| name.mtime());
+    let file_name = folder.file_name().unwrap_or_default().to_string_lossy();
+    Ok(MountUse {
+        id: short(&Digest::of(file_name.as_bytes())),
+        name: name_of(&folder),
+        created: created.min(used),
+        used,
+        uses: metadata.len(),
+        bytes: size_of(&folder),
+        in_use: !try_lock(&lock)?,
+        folder,
+    })
+}
+
+fn name_of(folder: &Path) -> String {
+    fs::read_to_string(folder.join("name")).unwrap_or_default()
+}
+
+/// Bytes on the disk of a cache. They are measured after each use, once, and noted beside it.
+fn size_of(folder: &Path) -> u64 {
+    let (lock, size) = (folder.join("lock"), folder.join("size"));
+    let changed = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let is_new = matches!((changed(&lock), changed(&size)), (Some(used), Some(noted)) if noted > used);
+    let noted = fs::read_to_string(&size).ok().filter(|_| is_new).and_then(|text| text.parse().ok());
+    noted.unwrap_or_else(|| {
+        let bytes = measure(folder);
+        // While a step has it, it may still grow.
+        if open_lock(folder).is_ok_and(|lock| try_lock(&lock).unwrap_or(false)) {
+            let _ = fs::write(size, bytes.to_string());
+        }
+        bytes
+    })
+}
+
 /// Keeps the name for people; without it the cache works as well.
 fn note_name(folder: &Path, name: &str) {
     let path = folder.join("name");
@@ -195,23 +268,6 @@ fn note_name(folder: &Path, name: &str) {
         let end = name.floor_char_boundary(NAME_BYTES);
         let _ = fs::write(path, &name[..end]);
     }
-}
-
-/// Bytes on the disk of all below `folder`; what changes meanwhile is counted as it is met.
-fn usage(folder: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut bytes = 0;
-    let mut pending = vec![folder.to_owned()];
-    while let Some(folder) = pending.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            bytes += metadata.blocks() * 512;
-            if metadata.is_dir() {
-                pending.push(entry.path());
-            }
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ pub use check::{Fault, Inventory, Repaired, Severity, Subject};
 pub use digest::{Digest, Hasher, ParseDigestError};
 pub use error::{Error, Result};
 pub use file_list::{FileEntry, FileKind, FileList};
-pub use gc::{Sweep, Swept};
+pub use gc::{Bounds, Doomed, Entry, Policy, Reason, Rule, Sweep, Swept, Usage};
 pub use id::{ParseSnapshotIdError, SnapshotId};
 pub use image::{Image, NewImage};
 pub use lease::Lease;

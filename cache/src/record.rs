@@ -245,8 +245,8 @@ mod tests {
             store.meta().write(|tx| tx.collect_record(row, 100 + number)).unwrap();
             assert_eq!(record.created, 3);
         }
-        store.meta().write(|tx| tx.forget_collected(102, 2)).unwrap();
-        store.meta().write(|tx| tx.drop_loose_records()).unwrap();
+        let old = store.meta().read(|tx| tx.old_collected(102, 2)).unwrap();
+        store.meta().write(|tx| old.iter().try_for_each(|row| tx.drop_record(*row))).unwrap();
         let known: Vec<bool> = (0..5).map(|number| find(&store, &number.to_string()).is_some()).collect();
         assert_eq!(known, [false, false, false, true, true]);
     }

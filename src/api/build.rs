@@ -1,6 +1,7 @@
 //! What a build is asked for and what it gives.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::remote::{HttpSource, RemoteSource};
 use crate::oci::{Platform, Reference};
@@ -144,6 +145,10 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// `--jobs`: how many steps may run at the same time; 0 for the default.
     pub jobs: usize,
+    /// `--no-cache-filter`: stages, by name or number, whose steps run anew.
+    pub no_cache_filter: Vec<String>,
+    /// `--cache-ttl`: what is older isn't used.
+    pub cache_ttl: Option<Duration>,
     /// `--pull`.
     pub pull: PullPolicy,
     /// `--network`: what RUN steps get without a flag of their own.

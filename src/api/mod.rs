@@ -3,6 +3,7 @@
 //! Plain serde data; nothing here does anything.
 
 mod build;
+mod cache;
 mod check;
 mod container;
 mod event;
@@ -17,6 +18,10 @@ mod system;
 pub use build::{
     Allow, BuildOutcome, BuildRequest, ContextModes, ContextSource, DockerfileSource, Layout, NamedContext,
     NamedSource, NetworkMode, Output, OutputKind, Progress, PullPolicy, Secret, SshAgent, SshSource,
+};
+pub use cache::{
+    CACHE_KINDS, CacheBounds, CacheCondition, CacheEntry, CacheFilter, CachePruneReport, CachePruneRequest,
+    CachePruned, CacheReason, Share, TextCondition,
 };
 pub use check::{BrokenRule, CheckReport, Finding, Formatted, Place};
 pub use container::{
@@ -54,4 +59,6 @@ pub struct Settings {
     pub cdi: Vec<PathBuf>,
     /// The user's file of known ssh hosts.
     pub known_hosts: Option<PathBuf>,
+    /// What the build cache is kept to after builds.
+    pub cache: CacheBounds,
 }

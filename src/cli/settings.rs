@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use crate::api::Settings;
+use super::{time, units};
+use crate::api::{CacheBounds, Settings, Share};
 
 /// Variables that RUN steps and downloads get from the caller, in both cases as people write them.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
@@ -86,7 +87,47 @@ pub(crate) fn settings(
             Some(folders) => std::env::split_paths(folders).collect(),
             None => ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
         },
+        cache: cache_bounds(environment)?,
     })
+}
+
+/// What the build cache is kept to after builds.
+fn cache_bounds(environment: &Environment) -> Result<CacheBounds, Error> {
+    let off = match environment.filled("KILN_CACHE_GC") {
+        None | Some("on" | "1" | "true") => false,
+        Some("off" | "0" | "false") => true,
+        Some(other) => {
+            return Err(Error::usage(format!("KILN_CACHE_GC is `{other}`; it must be on or off")));
+        }
+    };
+    let share = |name: &str| match environment.filled(name) {
+        None => Ok(None),
+        Some(text) => parse_share(text).map(Some).ok_or_else(|| {
+            Error::usage(format!(
+                "{name} is `{text}`; it must be bytes, such as 20gb, or a part of the disk, such as 10%"
+            ))
+        }),
+    };
+    let unused_for = match environment.filled("KILN_CACHE_UNUSED_FOR") {
+        None => None,
+        Some(text) => Some(time::parse_age(text).ok_or_else(|| {
+            Error::usage(format!("KILN_CACHE_UNUSED_FOR is `{text}`; it must be a time, such as 12h or 30d"))
+        })?),
+    };
+    Ok(CacheBounds {
+        off,
+        max_used: share("KILN_CACHE_MAX")?,
+        reserved: share("KILN_CACHE_RESERVED")?,
+        min_free: share("KILN_CACHE_MIN_FREE")?,
+        unused_for,
+    })
+}
+
+fn parse_share(text: &str) -> Option<Share> {
+    match text.strip_suffix('%') {
+        Some(percent) => percent.parse().ok().filter(|percent| *percent <= 100).map(Share::Percent),
+        None => units::parse_size(text).map(Share::Bytes),
+    }
 }
 
 fn default_root(environment: &Environment, euid_root: bool) -> PathBuf {
@@ -149,6 +190,27 @@ mod tests {
 
         let flags = Globals { root: Some("/b".into()), config: None };
         assert_eq!(settings(&flags, &environment, true).expect("flags are good").root, PathBuf::from("/b"));
+    }
+
+    #[test]
+    fn bounds_of_the_cache_are_bytes_or_percents() {
+        let bounds = |variable: (&str, &str)| cache_bounds(&Environment::from([variable])).ok();
+        let max_used = Some(Share::Bytes(20 << 30));
+        assert_eq!(
+            bounds(("KILN_CACHE_MAX", "20gb")),
+            Some(CacheBounds { max_used, ..CacheBounds::default() })
+        );
+        let min_free = Some(Share::Percent(10));
+        assert_eq!(
+            bounds(("KILN_CACHE_MIN_FREE", "10%")),
+            Some(CacheBounds { min_free, ..CacheBounds::default() })
+        );
+        assert!(bounds(("KILN_CACHE_GC", "off")).is_some_and(|bounds| bounds.off));
+        for wrong in [("KILN_CACHE_MAX", "much"), ("KILN_CACHE_RESERVED", "101%"), ("KILN_CACHE_GC", "maybe")]
+        {
+            assert_eq!(bounds(wrong), None, "{wrong:?}");
+        }
+        assert_eq!(bounds(("KILN_CACHE_UNUSED_FOR", "soon")), None);
     }
 
     #[test]

@@ -136,8 +136,11 @@ pub(crate) static COMMANDS: &[Entry] = &[
         c::prune::Prune, c::prune::images, not_yet: &["--filter"]),
     entry!(Grouped, "container prune", "Remove all stopped containers", "[OPTIONS]",
         c::prune::PruneSome, c::prune::containers, not_yet: &["--filter"]),
-    entry!(Grouped, "builder prune", "Remove build cache", "[OPTIONS]",
-        c::prune::Prune, c::prune::cache, not_yet: &["--filter", "--keep-storage", "--max-used-space"]),
+    entry!(Grouped, "cache du", "Show what the build cache takes", "[OPTIONS]", c::cache::Du, c::cache::du,
+        not_yet: &["--builder", "--timeout"]),
+    entry!(Grouped, "cache ls", "List what is in the build cache", "[OPTIONS]", c::cache::List, c::cache::list),
+    entry!(Grouped, "cache prune", "Remove build cache", "[OPTIONS]", c::cache::Prune, c::cache::prune,
+        not_yet: &["--builder", "--timeout"]),
     entry!(Grouped, "system check", "Verify all that the store holds, and look for what was left on the machine",
         "[OPTIONS]", c::system_check::SystemCheck, c::system_check::run),
 ];
@@ -145,7 +148,15 @@ pub(crate) static COMMANDS: &[Entry] = &[
 /// The groups, as docker has them.
 #[rustfmt::skip]
 pub(crate) static GROUPS: &[Group] = &[
-    Group { name: "builder", about: "Manage builds", verbs: &[("build", "build"), ("prune", "builder prune")] },
+    Group { name: "builder", about: "Manage builds", verbs: &[
+        ("build", "build"), ("du", "cache du"), ("prune", "cache prune"),
+    ] },
+    Group { name: "buildx", about: "Manage builds", verbs: &[
+        ("build", "build"), ("du", "cache du"), ("prune", "cache prune"),
+    ] },
+    Group { name: "cache", about: "Manage the build cache", verbs: &[
+        ("du", "cache du"), ("ls", "cache ls"), ("list", "cache ls"), ("prune", "cache prune"),
+    ] },
     Group { name: "container", about: "Manage containers", verbs: &[
         ("create", "create"), ("exec", "exec"), ("inspect", "container inspect"), ("kill", "kill"), ("logs", "logs"),
         ("ls", "ps"), ("list", "ps"), ("ps", "ps"), ("prune", "container prune"), ("rm", "rm"), ("remove", "rm"),
@@ -163,7 +174,6 @@ pub(crate) static GROUPS: &[Group] = &[
 pub(crate) static NOT_YET: &[&str] = &[
     "attach",
     "bake",
-    "buildx",
     "checkpoint",
     "commit",
     "compose",

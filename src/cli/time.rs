@@ -72,6 +72,21 @@ pub(crate) fn parse_moment(text: &str, now: i64) -> Option<i64> {
     i64::try_from(date.parse::<Timestamp>().ok()?.as_nanosecond()).ok()
 }
 
+/// Reads how old something may be: a Go duration, or days or weeks (`60d`, `2w`) as people count them.
+pub(crate) fn parse_age(text: &str) -> Option<Duration> {
+    let whole = |days: &str, hours: u64| {
+        Some(Duration::from_secs(days.parse::<u64>().ok()?.checked_mul(hours * 3600)?))
+    };
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    match (text.strip_suffix('d'), text.strip_suffix('w')) {
+        (Some(days), _) => whole(days, 24),
+        (_, Some(weeks)) => whole(weeks, 7 * 24),
+        _ => parse_span(text),
+    }
+}
+
 /// Reads a Go duration: `1h30m`, `42m`, `1.5s`, `100ms`.
 pub(crate) fn parse_span(text: &str) -> Option<Duration> {
     let mut rest = text;
@@ -147,6 +162,20 @@ mod tests {
             ("5x", None),
         ] {
             assert_eq!(parse_moment(text, now), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn ages_may_be_counted_in_days() {
+        for (text, hours) in [
+            ("60d", Some(1440)),
+            ("2w", Some(336)),
+            ("24h", Some(24)),
+            ("0", Some(0)),
+            ("d", None),
+            ("-1d", None),
+        ] {
+            assert_eq!(parse_age(text), hours.map(|hours| Duration::from_secs(hours * 3600)), "{text}");
         }
     }
 

@@ -9,6 +9,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln_cache::{Image, Lease, SnapshotId, Store};
 use kiln_grammar::Diagnostic;
@@ -116,6 +117,7 @@ impl Build<'_> {
         let graph = self.lower((&recipe, epoch), &tree, &mut bases)?;
         self.warn(&recipe, &graph.warnings);
         self.warn(&recipe, &check::unasked(&tree, self.request));
+        self.warn(&recipe, &graph::unknown_stages(&tree, &self.request.no_cache_filter));
         // Nothing holds what was found in the cache, so that a build without a change writes nothing: a prune
         // may take it before it is an image.
         for _ in 0..ATTEMPTS {
@@ -206,6 +208,7 @@ impl Engine {
             // A `!` may show a part of what is hidden: then only the copy itself can tell.
             hidden: Hidden::new(move |path| !exceptions && ignore.matches(path.as_bytes())),
             contexts: request.named_contexts.clone(),
+            anew: request.no_cache_filter.clone(),
         }
     }
 }
@@ -280,7 +283,7 @@ impl Build<'_> {
             Ok(outcomes)
         })?;
         why.keep(outcomes.as_ref().err().and_then(|stopped: &Stopped| stopped.vertex));
-        self.engine.flush_later();
+        self.engine.flush_later(outcomes.is_ok());
         let outcomes = outcomes.map_err(stopped);
         contexts.save();
         outcomes
@@ -293,7 +296,8 @@ impl Build<'_> {
             store: self.store.clone(),
             lease: self.lease.clone(),
             events: self.events.clone(),
-            no_cache: self.request.no_cache,
+            no_cache: self.request.no_cache || self.request.cache_ttl.is_some_and(|ttl| ttl.is_zero()),
+            since: self.request.cache_ttl.map(seconds_ago),
             jobs: self.request.jobs,
             stop: self.stop.clone(),
             witness,
@@ -386,6 +390,12 @@ impl Build<'_> {
     fn tag(&self, names: &[Reference], image: &kiln_cache::Image) -> kiln_cache::Result<()> {
         names.iter().try_for_each(|name| self.store.tag(&name.to_string(), &image.id).map(drop))
     }
+}
+
+/// The moment that was so long ago, in unix seconds.
+fn seconds_ago(span: Duration) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.saturating_sub(span).as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Adds what was perhaps meant: a name that is no stage's is taken as an image's.

@@ -42,7 +42,7 @@ impl Engine {
             let name = reference.with_tag(reference.tag.as_deref().unwrap_or("latest")).to_string();
             store.tag(&name, &made.id).map_err(image::Error::from)?;
         }
-        self.flush_later();
+        self.flush_later(true);
         Ok(made.id.to_string())
     }
 }

@@ -13,7 +13,7 @@ impl Engine {
         let store = self.store()?;
         let lease = store.lease();
         let loaded = image::load(store, &lease, archive, &Platform::host())?;
-        self.flush_later();
+        self.flush_later(true);
         let mut names = Vec::new();
         for image in loaded {
             match image.names.as_slice() {

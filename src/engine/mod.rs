@@ -7,6 +7,7 @@
 mod assemble;
 mod base;
 mod build;
+mod cache;
 mod change;
 mod check;
 mod containers;

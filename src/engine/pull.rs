@@ -53,7 +53,7 @@ impl Engine {
         events.send(Event::Status(line));
         let client = self.client().clone();
         let pulled = self.block_on(image::pull(store, &client, reference, platform, &lease, &sink))??;
-        self.flush_later();
+        self.flush_later(true);
         events.send(Event::Status(format!("Digest: {}", pulled.digest)));
         events.send(Event::Status(match pulled.status {
             PullStatus::Newer => format!("Status: Downloaded newer image for {}", reference.familiar()),

@@ -88,6 +88,7 @@ fn engine(root: &Path) -> Engine {
         programs: Vec::new(),
         known_hosts: None,
         cdi: Vec::new(),
+        cache: kiln::api::CacheBounds { off: true, ..Default::default() },
     })
 }
 

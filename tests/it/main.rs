@@ -16,6 +16,7 @@ mod args;
 mod bases;
 mod build;
 mod build_cache;
+mod cache_verbs;
 mod cli;
 mod container;
 mod contexts;

@@ -1,6 +1,7 @@
 //! Questions and changes of the collector.
 
 use super::{Tx, unsigned};
+use crate::gc::Space;
 use crate::{Digest, Result, SnapshotId};
 
 /// What a row stands for.
@@ -86,8 +87,16 @@ impl Tx<'_> {
         let (table, name, _) = dead.kind.columns();
         if dead.kind == Kind::Snapshot {
             self.run("DELETE FROM diffs WHERE snapshot = ?1", (&dead.name,))?;
+            self.leave_shared(&dead.name)?;
         }
         self.run(&format!("DELETE FROM {table} WHERE {name} = ?1"), (&dead.name,)).map(drop)
+    }
+
+    /// Leaves the bytes that a snapshot shares to those that share them.
+    fn leave_shared(&self, name: &str) -> Result<()> {
+        let Ok(id) = name.parse() else { return Ok(()) };
+        let (_, left) = Space::new(self.rooms_around(id)?).remove(&id);
+        left.iter().try_for_each(|(sharer, room)| self.set_shared(*sharer, room))
     }
 
     /// Returns whether anything is known about a file's name.

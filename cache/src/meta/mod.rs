@@ -15,6 +15,7 @@ mod schema;
 mod snapshots;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -31,6 +32,7 @@ use rusqlite::{
 pub(crate) use check::RawRecord;
 pub(crate) use collect::{Dying, Kind};
 pub(crate) use images::ImageRow;
+pub(crate) use usage::RecordRow;
 
 use crate::{Digest, Error, Result, SnapshotId};
 

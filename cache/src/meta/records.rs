@@ -38,18 +38,31 @@ impl Tx<'_> {
         )?;
         let id = match known {
             Some(id) => Some(id),
-            None => self.one(
-                "INSERT INTO records (result, chain, created, parts, kind, description, used, uses)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1) RETURNING id",
-                (record.result, &chain, record.created, &parts, label.kind.name(), &label.description, now),
-                |row| row.get(0),
-            )?,
+            None => {
+                let id: Option<i64> = self.one(
+                    "INSERT INTO records (result, chain, created, parts, kind, description, used, uses)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1) RETURNING id",
+                    (
+                        record.result,
+                        &chain,
+                        record.created,
+                        &parts,
+                        label.kind.name(),
+                        &label.description,
+                        now,
+                    ),
+                    |row| row.get(0),
+                )?;
+                self.replace_records(&record.result, id)?;
+                id
+            }
         };
         for key in keys {
             let before: Option<i64> =
                 self.one("SELECT record FROM keys WHERE key = ?1", (key,), |row| row.get(0))?;
             self.run("INSERT OR REPLACE INTO keys (key, record) VALUES (?1, ?2)", (key, id))?;
-            if before != id {
+            // A row is taken out only after a newer one: the collector tells by the number what is new.
+            if before != id && known.is_none() {
                 self.run(
                     "DELETE FROM records WHERE id = ?1 AND id NOT IN (SELECT record FROM keys WHERE record = ?1)",
                     (before,),
@@ -57,6 +70,16 @@ impl Tx<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Gives the keys of all other records of this result to the row `new`: a result was made again.
+    fn replace_records(&self, result: &Digest, new: Option<i64>) -> Result<()> {
+        self.run(
+            "UPDATE keys SET record = ?2
+             WHERE record IN (SELECT id FROM records WHERE result = ?1 AND id <> ?2)",
+            (result, new),
+        )?;
+        self.run("DELETE FROM records WHERE result = ?1 AND id <> ?2", (result, new)).map(drop)
     }
 
     /// Notes a use of the present records with this result, if their last one is older than `before`.
@@ -75,6 +98,12 @@ impl Tx<'_> {
         self.one("SELECT used, uses FROM records WHERE result = ?1", (result,), |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
+    }
+
+    /// Lets the records of this result be used last at `time`.
+    #[cfg(test)]
+    pub(crate) fn set_last_use(&self, result: &Digest, time: i64) -> Result<()> {
+        self.run("UPDATE records SET used = ?2 WHERE result = ?1", (result, time)).map(drop)
     }
 
     /// Lets all records be used last at `time`.
@@ -104,9 +133,19 @@ impl Tx<'_> {
 
     /// Returns every present record's row number and chain.
     pub(crate) fn record_chains(&self) -> Result<Vec<(i64, Chain)>> {
-        self.all("SELECT id, chain FROM records WHERE collected IS NULL", (), |row| {
+        self.record_chains_after(0)
+    }
+
+    /// Returns the same of the records that were entered after the row number `after`.
+    pub(crate) fn record_chains_after(&self, after: i64) -> Result<Vec<(i64, Chain)>> {
+        self.all("SELECT id, chain FROM records WHERE id > ?1 AND collected IS NULL", (after,), |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
+    }
+
+    /// Returns the largest row number that a record has.
+    pub(crate) fn newest_record(&self) -> Result<i64> {
+        Ok(self.one("SELECT coalesce(max(id), 0) FROM records", (), |row| row.get(0))?.unwrap_or(0))
     }
 
     /// Removes a record and its keys.
@@ -120,16 +159,22 @@ impl Tx<'_> {
         self.run("UPDATE records SET collected = ?2 WHERE id = ?1 AND collected IS NULL", (id, now)).map(drop)
     }
 
-    /// Forgets collected records that went before `before`, and of the others all but the `most` that went last.
-    pub(crate) fn forget_collected(&self, before: i64, most: u32) -> Result<()> {
-        self.run("DELETE FROM records WHERE collected < ?1", (before,))?;
-        self.run(
-            "DELETE FROM records WHERE id IN (
-                SELECT id FROM records WHERE collected IS NOT NULL
-                ORDER BY collected DESC, id DESC LIMIT -1 OFFSET ?1)",
-            (most,),
+    /// Returns the collected records that went before `before`, and of the others all but the `most` that went last.
+    pub(crate) fn old_collected(&self, before: i64, most: u32) -> Result<Vec<i64>> {
+        self.all(
+            "SELECT id FROM records WHERE collected < ?1 UNION
+             SELECT * FROM (SELECT id FROM records WHERE collected IS NOT NULL
+                ORDER BY collected DESC, id DESC LIMIT -1 OFFSET ?2)",
+            (before, most),
+            |row| row.get(0),
         )
-        .map(drop)
+    }
+
+    /// Returns whether records without a key, or keys without a record, are there.
+    pub(crate) fn has_loose_records(&self) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM keys WHERE record NOT IN (SELECT id FROM records))
+                   OR EXISTS (SELECT 1 FROM records WHERE id NOT IN (SELECT record FROM keys))";
+        Ok(self.one(sql, (), |row| row.get(0))?.unwrap_or(true))
     }
 
     /// Removes keys without a record and records without a key; the number of such records that were present.

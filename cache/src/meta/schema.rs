@@ -16,6 +16,7 @@ CREATE TABLE snapshots (
     created INTEGER NOT NULL DEFAULT 0, disk INTEGER, shared INTEGER NOT NULL DEFAULT 0, source TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX snapshots_by_boot ON snapshots (boot) WHERE boot IS NOT NULL;
+CREATE INDEX snapshots_by_source ON snapshots (source) WHERE source IS NOT NULL;
 CREATE TABLE diffs (
     snapshot TEXT NOT NULL, rule INTEGER NOT NULL, diff TEXT NOT NULL, tar_bytes INTEGER NOT NULL,
     PRIMARY KEY (snapshot, rule)
@@ -69,6 +70,7 @@ pub(super) const FROM_1_TO_2: &str = "
 ALTER TABLE snapshots ADD COLUMN disk INTEGER;
 ALTER TABLE snapshots ADD COLUMN shared INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE snapshots ADD COLUMN source TEXT;
+CREATE INDEX snapshots_by_source ON snapshots (source) WHERE source IS NOT NULL;
 CREATE TABLE diffs (
     snapshot TEXT NOT NULL, rule INTEGER NOT NULL, diff TEXT NOT NULL, tar_bytes INTEGER NOT NULL,
     PRIMARY KEY (snapshot, rule)

@@ -32,7 +32,7 @@ pub(crate) fn content(store: &Store, id: &SnapshotId) -> io::Result<String> {
 /// Returns a record of this chain.
 pub(crate) fn record(chain: &[SnapshotId]) -> Record {
     let parts = vec![("args".to_owned(), "true".to_owned())];
-    Record { result: Digest::of("result"), chain: chain.to_vec(), created: 5, parts }
+    Record { result: Digest::of(format!("{chain:?}")), chain: chain.to_vec(), created: 5, parts }
 }
 
 /// Returns the names in a folder of the store.

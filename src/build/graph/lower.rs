@@ -43,6 +43,8 @@ pub struct Parameters {
     pub hidden: Hidden,
     /// `--build-context`; the first has the id 1.
     pub contexts: Vec<NamedContext>,
+    /// `--no-cache-filter`: stages, by name or number, whose steps run anew.
+    pub anew: Vec<String>,
 }
 
 /// Tells which paths of the build context are hidden; none by default.
@@ -135,6 +137,31 @@ pub(super) enum Stop {
     Wrong,
 }
 
+/// Tells whether `wanted` is the name or the number of a stage.
+fn is_named(tree: &Dockerfile, index: usize, wanted: &str) -> bool {
+    let name = tree.stages[index].name.as_ref();
+    name.is_some_and(|name| name.text.eq_ignore_ascii_case(wanted)) || wanted.parse() == Ok(index)
+}
+
+/// Warns of stages that are named and that the file hasn't.
+pub fn unknown_stages(tree: &Dockerfile, wanted: &[String]) -> Vec<Diagnostic> {
+    let is_unknown = |wanted: &&String| !(0..tree.stages.len()).any(|index| is_named(tree, index, wanted));
+    let names = || tree.stages.iter().filter_map(|stage| stage.name.as_ref()).map(|name| name.text.as_str());
+    let warning = |wanted: &String| {
+        let message = format!("--no-cache-filter `{wanted}` is no stage of the Dockerfile");
+        let hint = match suggest::closest(wanted, names()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => {
+                format!("its stages are {} and their numbers from 0", names().collect::<Vec<_>>().join(", "))
+            }
+        };
+        let hint =
+            if names().next().is_none() { "its stages have numbers only, from 0".to_owned() } else { hint };
+        Diagnostic::warning("unknown-stage", Span::NOWHERE, message).hint(hint)
+    };
+    wanted.iter().filter(is_unknown).map(warning).collect()
+}
+
 /// Lowers `tree`, or names the bases that have to be known first, or gives every mistake found.
 pub fn lower(tree: &Dockerfile, bases: &Bases, parameters: &Parameters) -> Result<Lowered, Vec<Diagnostic>> {
     let mut lowering = Lowering::new(tree, bases, parameters);
@@ -169,6 +196,10 @@ pub(super) struct Lowering<'a> {
     /// Stages that can't be done: their mistakes are told once, and nothing looks below them again.
     stopped: HashMap<usize, Stop>,
     vertices: Vec<Vertex>,
+    /// Those of them that run anew.
+    anew: BTreeSet<VertexId>,
+    /// Whether what is lowered right now does.
+    runs_anew: bool,
     /// Bytes that are held so far: see [`Lowering::charge`].
     pub(super) charged: usize,
     /// Parts of contexts that were made into layers, to be mounted.
@@ -204,6 +235,8 @@ impl<'a> Lowering<'a> {
             states: HashMap::new(),
             stopped: HashMap::new(),
             vertices: Vec::new(),
+            anew: BTreeSet::new(),
+            runs_anew: false,
             charged: 0,
             parts: HashMap::new(),
             missing: Vec::new(),
@@ -326,7 +359,11 @@ impl<'a> Lowering<'a> {
             return Err(stop.clone());
         }
         self.reached.insert(index);
-        let stop = match StageState::lower(self, index) {
+        let outer = self.runs_anew;
+        self.runs_anew = self.parameters.anew.iter().any(|wanted| is_named(self.tree, index, wanted));
+        let lowered = StageState::lower(self, index);
+        self.runs_anew = outer;
+        let stop = match lowered {
             Ok(state) => {
                 self.states.insert(index, state);
                 return Ok(());
@@ -455,7 +492,11 @@ impl<'a> Lowering<'a> {
     /// Adds a vertex.
     pub(super) fn vertex(&mut self, vertex: Vertex) -> VertexId {
         self.vertices.push(vertex);
-        self.vertices.len() - 1
+        let id = self.vertices.len() - 1;
+        if self.runs_anew {
+            self.anew.insert(id);
+        }
+        id
     }
 
     /// A vertex without inputs that does just this.
@@ -508,7 +549,7 @@ impl<'a> Lowering<'a> {
         for (key, value) in &self.parameters.labels {
             plan.config.config.labels.insert(key.clone(), value.clone());
         }
-        Graph { vertices: self.vertices, target, plan, warnings }
+        Graph { vertices: self.vertices, anew: self.anew, target, plan, warnings }
     }
 
     /// The mistakes found, and the warnings beside them, in the order of the file.

@@ -39,11 +39,13 @@ mod transfer;
 
 pub use chmod::{Chmod, ModeChange};
 pub use look::{Asked, Checked, Outline, OutlineArg, check, outline, unasked};
-pub use lower::{Base, BaseRequest, Bases, Hidden, Lowered, Parameters, Wanted, lower};
+pub use lower::{Base, BaseRequest, Bases, Hidden, Lowered, Parameters, Wanted, lower, unknown_stages};
 pub use op::{
     CopySource, CopySpec, DeviceSpec, ExecSpec, FileOwner, HOSTNAME, MkdirSpec, MountKind, MountSpec, OpSpec,
     PARENTS_MODE, Relied, SCRIPT_FOLDER, Script, SourceSpec,
 };
+
+use std::collections::BTreeSet;
 
 use kiln_grammar::ast::Span;
 
@@ -57,6 +59,8 @@ pub type VertexId = usize;
 pub struct Graph {
     /// The vertices, inputs first.
     pub vertices: Vec<Vertex>,
+    /// Those whose recorded results aren't used, because the user wants their stages built anew.
+    pub anew: BTreeSet<VertexId>,
     /// The vertex whose result is the target's root filesystem.
     pub target: VertexId,
     /// The image around it.

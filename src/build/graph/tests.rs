@@ -16,6 +16,7 @@ use crate::oci::{ImageConfig, Platform, RunConfig};
 
 pub(in crate::build) fn parameters() -> Parameters {
     Parameters {
+        anew: Vec::new(),
         build_args: Vec::new(),
         labels: Vec::new(),
         target: None,

@@ -61,7 +61,13 @@ pub(crate) fn bind(
         };
         let step = first.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
         let step = vertex.op.is_shown().then_some(step);
-        nodes.push(Node { op, inputs: vertex.inputs().collect(), step, label: label(vertex) });
+        nodes.push(Node {
+            op,
+            inputs: vertex.inputs().collect(),
+            step,
+            label: label(vertex),
+            anew: graph.anew.contains(&index),
+        });
     }
     Ok(nodes)
 }

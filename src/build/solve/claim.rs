@@ -122,7 +122,7 @@ impl Solver {
 
     fn find(&self, vertex: usize, cheap: &Key, inputs: &[Known]) -> Result<Found, OpError> {
         let node = &self.nodes[vertex];
-        let usable = Usable { refuses_all: self.no_cache, since: None };
+        let usable = Usable { refuses_all: self.no_cache || node.anew, since: self.since };
         if usable.refuses_all
             && node.op.is_closed()
             && let Some(outcome) = self.made().get(&cheap.digest)
@@ -136,11 +136,11 @@ impl Solver {
     /// Records what `vertex` made. True when just that was recorded already.
     pub(super) fn record(&self, vertex: usize, work: &Work) -> Result<bool, OpError> {
         let executed = work.executed.as_ref().expect("what is recorded was executed");
-        let Node { op, label, .. } = &self.nodes[vertex];
+        let Node { op, label, anew, .. } = &self.nodes[vertex];
         let (key, outcome) = (&executed.key, &executed.outcome);
         let (made_of, result) = ((&work.cheap, work.inputs.as_slice()), (outcome, label));
         let is_unchanged = lookup::record(op.as_ref(), made_of, key, result, &self.store)?;
-        if self.no_cache && op.is_closed() {
+        if (self.no_cache || *anew) && op.is_closed() {
             self.made().insert(work.cheap.digest, outcome.clone());
         }
         match is_unchanged {

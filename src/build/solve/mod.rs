@@ -67,6 +67,8 @@ pub struct Node {
     pub step: Option<StepId>,
     /// What people are told of its record.
     pub label: Label,
+    /// Refuses what earlier builds made of it.
+    pub anew: bool,
 }
 
 /// What a solver is to bring about, and with what.
@@ -83,6 +85,8 @@ pub struct Setup {
     pub events: Events,
     /// Refuses what earlier builds made.
     pub no_cache: bool,
+    /// Refuses what was made earlier, in unix seconds.
+    pub since: Option<i64>,
     /// How many vertices may execute at the same time; 0 for the default.
     pub jobs: usize,
     /// The user's order to stop.

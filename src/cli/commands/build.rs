@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{build_call, build_context, build_lend, build_named, build_output, pairs};
+use super::{build_call, build_context, build_lend, build_named, build_output, cache, pairs};
 use crate::api::{BuildRequest, ContextModes, OutputKind, Progress, PullPolicy};
 use crate::cli::error::Error;
 use crate::cli::exit;
@@ -18,7 +18,7 @@ pub(crate) const NOT_YET: &[&str] = &[
     "--annotation", "--attest", "--builder", "--cache-from", "--cache-to",
     "--cgroup-parent", "--compress", "--cpu-period", "--cpu-quota", "-c", "--cpu-shares",
     "--cpuset-cpus", "--cpuset-mems", "--debug", "--disable-content-trust", "--isolation", "-m", "--memory",
-    "--memory-swap", "--metadata-file", "--no-cache-filter", "--policy", "--provenance", "--push", "--resource",
+    "--memory-swap", "--metadata-file", "--policy", "--provenance", "--push", "--resource",
     "--sbom", "--security-opt", "--squash", "--ulimit",
 ];
 
@@ -44,6 +44,9 @@ pub(crate) struct Build {
     /// address
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) build_context: Vec<String>,
+    /// Use no step's result that is older (such as 12h or 7d; 0 is as --no-cache)
+    #[arg(long, value_name = "AGE")]
+    pub(crate) cache_ttl: Option<String>,
     /// What to do: build, or only check, outline or targets[,format=json]
     #[arg(long, value_name = "METHOD")]
     pub(crate) call: Option<String>,
@@ -77,6 +80,9 @@ pub(crate) struct Build {
     /// Run every step anew
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Run every step of these stages anew (names or numbers, with commas between)
+    #[arg(long, value_name = "STAGES", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
     /// Where the result goes: type=image|oci|docker|tar|local[,dest=PATH], a directory, or `-`
     #[arg(long, short, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
@@ -202,6 +208,8 @@ pub(super) fn request(
         platform,
         no_cache: build.no_cache,
         jobs: jobs(build, environment)?,
+        no_cache_filter: build.no_cache_filter.iter().map(|stage| stage.trim().to_owned()).collect(),
+        cache_ttl: build.cache_ttl.as_deref().map(|text| cache::span("--cache-ttl", text)).transpose()?,
         pull: if build.pull { PullPolicy::Always } else { PullPolicy::Missing },
         network,
         outputs,

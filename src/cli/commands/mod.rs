@@ -6,6 +6,8 @@ mod build_context;
 mod build_lend;
 mod build_named;
 mod build_output;
+pub(crate) mod cache;
+mod cache_filter;
 pub(crate) mod create;
 pub(crate) mod exec;
 pub(crate) mod fmt;

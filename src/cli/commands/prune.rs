@@ -1,4 +1,4 @@
-//! `kiln prune`, `kiln system prune`, and their parts: `image prune`, `container prune`, `builder prune`
+//! `kiln prune`, `kiln system prune`, and their parts: `image prune`, `container prune`
 
 use std::io::{self, BufRead};
 
@@ -51,14 +51,6 @@ pub(crate) fn containers(invocation: &Invocation<'_>) -> Result<i32, Error> {
     prune(invocation, &request, "  - all stopped containers\n", flags.force)
 }
 
-/// Build cache.
-pub(crate) fn cache(invocation: &Invocation<'_>) -> Result<i32, Error> {
-    let flags: Prune = flags::parse(invocation)?;
-    let request = PruneRequest { cache: true, all: flags.all, ..PruneRequest::default() };
-    let what = if flags.all { "  - all build cache\n" } else { "  - unused build cache\n" };
-    prune(invocation, &request, what, flags.some.force)
-}
-
 fn prune(invocation: &Invocation<'_>, request: &PruneRequest, what: &str, force: bool) -> Result<i32, Error> {
     if !force && !confirmed(what)? {
         return Ok(exit::SUCCESS);
@@ -84,7 +76,7 @@ fn prune(invocation: &Invocation<'_>, request: &PruneRequest, what: &str, force:
 }
 
 /// Asks the user; no answer is a no.
-fn confirmed(what: &str) -> Result<bool, Error> {
+pub(super) fn confirmed(what: &str) -> Result<bool, Error> {
     tell(&format!("WARNING! This will remove:\n{what}\nAre you sure you want to continue? [y/N] "));
     let mut answer = String::new();
     io::stdin()

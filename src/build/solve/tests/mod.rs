@@ -126,6 +126,7 @@ impl Bench {
             inputs: inputs.to_vec(),
             step: None,
             label: Label::default(),
+            anew: false,
         });
         self.solver_of(nodes.collect(), no_cache)
     }
@@ -141,6 +142,7 @@ impl Bench {
             lease: self.store.lease(),
             events: Events::none(),
             no_cache,
+            since: None,
             jobs: 0,
             stop: Stop::default(),
             witness: Arc::new(Blind),
@@ -363,6 +365,7 @@ fn independent_vertices_run_at_the_same_time() {
             inputs: Vec::new(),
             step: None,
             label: Label::default(),
+            anew: false,
         })
         .into_iter()
         .collect();
