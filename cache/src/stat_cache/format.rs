@@ -10,10 +10,8 @@
 //! Numbers are little-endian. The checksum finds cut files and lost pages; nobody but the store's owner
 //! can write here, so it needs no cryptography.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::io::Read as _;
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
 use std::path::Path;
 
@@ -41,9 +39,13 @@ pub(super) struct Entry<'a> {
 pub(super) struct Table {
     bytes: Vec<u8>,
     count: usize,
-    /// From a path's hash to its entry. Should two paths share a hash, one of them is never found.
-    index: HashMap<u64, u32, BuildHasherDefault<AsIs>>,
+    /// Numbers of entries by the hashes of their paths, each at the first free place from its hash on; a power of
+    /// two, half of it empty at least.
+    index: Vec<u32>,
 }
+
+/// A place of the index without an entry.
+const FREE: u32 = u32::MAX;
 
 impl Table {
     /// Reads a file of this boot; `None` when anything about it is odd.
@@ -56,13 +58,25 @@ impl Table {
         if !sound || of_boot != padded(boot) {
             return None;
         }
-        let mut table = Self { bytes, count, index: HashMap::default() };
-        table.index.reserve(count);
+        let index = vec![FREE; (count * 2).next_power_of_two()];
+        let mut table = Self { bytes, count, index };
         for number in 0..count {
-            let hash = checksum(table.path(number)?);
-            table.index.insert(hash, u32::try_from(number).ok()?);
+            let mut place = table.place(table.path(number)?);
+            while table.index[place] != FREE {
+                place = table.next(place);
+            }
+            table.index[place] = u32::try_from(number).ok()?;
         }
         Some(table)
+    }
+
+    /// Where the search for a path begins.
+    fn place(&self, path: &[u8]) -> usize {
+        checksum(path) as usize & (self.index.len() - 1)
+    }
+
+    fn next(&self, place: usize) -> usize {
+        (place + 1) & (self.index.len() - 1)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -71,23 +85,22 @@ impl Table {
 
     /// Returns the number of a path's entry.
     pub(super) fn find(&self, path: &[u8]) -> Option<usize> {
-        let number = *self.index.get(&checksum(path))? as usize;
-        (self.path(number)? == path).then_some(number)
+        if self.index.is_empty() {
+            return None;
+        }
+        let mut place = self.place(path);
+        while self.index[place] != FREE {
+            let number = self.index[place] as usize;
+            if self.path(number)? == path {
+                return Some(number);
+            }
+            place = self.next(place);
+        }
+        None
     }
 
     pub(super) fn stat(&self, number: usize) -> Option<(FileStat, Digest)> {
-        let mut fields = Reader(self.bytes.get(entry_range(number))?);
-        let stat = FileStat {
-            dev: fields.u64()?,
-            ino: fields.u64()?,
-            size: fields.u64()?,
-            mode: fields.u32()?,
-            uid: fields.u32()?,
-            gid: fields.u32()?,
-            mtime_ns: fields.i128()?,
-            ctime_ns: fields.i128()?,
-        };
-        Some((stat, Digest::from_bytes(fields.take(32)?.try_into().ok()?)))
+        decode_stat(self.bytes.get(entry_range(number))?)
     }
 
     pub(super) fn entry(&self, number: usize) -> Option<Entry<'_>> {
@@ -96,7 +109,7 @@ impl Table {
         Some(Entry { path: self.path(number)?, stat, digest, age })
     }
 
-    fn path(&self, number: usize) -> Option<&[u8]> {
+    pub(super) fn path(&self, number: usize) -> Option<&[u8]> {
         let mut tail = self.tail(number)?;
         tail.u32()?;
         let (offset, length) = (tail.u32()? as usize, tail.u32()? as usize);
@@ -111,38 +124,112 @@ impl Table {
     }
 }
 
-/// Writes a file. Entries whose names don't fit into 4 GiB are left out.
-pub(super) fn encode(entries: &[Entry<'_>], boot: &str) -> Vec<u8> {
-    let (mut fixed, mut names, mut count) =
-        (Vec::with_capacity(entries.len() * ENTRY_BYTES), Vec::new(), 0u32);
-    for Entry { path, stat, digest, age } in entries {
-        let (Ok(offset), Ok(length)) = (u32::try_from(names.len()), u32::try_from(path.len())) else { break };
-        for number in [stat.dev, stat.ino, stat.size] {
-            fixed.extend(number.to_le_bytes());
-        }
-        for number in [stat.mode, stat.uid, stat.gid] {
-            fixed.extend(number.to_le_bytes());
-        }
-        fixed.extend(stat.mtime_ns.to_le_bytes());
-        fixed.extend(stat.ctime_ns.to_le_bytes());
-        fixed.extend(digest.as_bytes());
-        for number in [*age, offset, length] {
-            fixed.extend(number.to_le_bytes());
-        }
-        names.extend_from_slice(path);
-        count += 1;
+/// Entries that were learnt, as the file has them, without age and name's place; names in one piece.
+#[derive(Debug, Default)]
+pub(super) struct Learnt {
+    fixed: Vec<u8>,
+    names: Vec<u8>,
+    /// Where each name ends.
+    ends: Vec<usize>,
+}
+
+impl Learnt {
+    pub(super) fn push(&mut self, path: &[u8], stat: &FileStat, digest: &Digest) {
+        encode_stat(&mut self.fixed, stat, digest);
+        self.names.extend_from_slice(path);
+        self.ends.push(self.names.len());
     }
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + fixed.len() + names.len());
-    bytes.extend(MAGIC);
-    bytes.extend([0; 8]);
-    bytes.extend(padded(boot));
-    bytes.extend(count.to_le_bytes());
-    bytes.extend((names.len() as u64).to_le_bytes());
-    bytes.extend(fixed);
-    bytes.extend(names);
-    let sum = checksum(&bytes[16..]);
-    bytes[8..16].copy_from_slice(&sum.to_le_bytes());
-    bytes
+
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn path(&self, number: usize) -> &[u8] {
+        let start = if number == 0 { 0 } else { self.ends[number - 1] };
+        &self.names[start..self.ends[number]]
+    }
+
+    pub(super) fn entry(&self, number: usize) -> Option<Entry<'_>> {
+        let (stat, digest) = decode_stat(self.fixed.get(number * STAT_BYTES..(number + 1) * STAT_BYTES)?)?;
+        Some(Entry { path: self.path(number), stat, digest, age: 0 })
+    }
+}
+
+/// Writes `count` entries, which `entry` knows by number, to an empty file.
+///
+/// No more than a part of it is in memory. Names that don't fit into 4 GiB are an error.
+pub(super) fn write<'e>(
+    mut file: &File,
+    boot: &str,
+    count: usize,
+    entry: impl Fn(usize) -> Option<Entry<'e>>,
+) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(64 << 10, file);
+    out.write_all(MAGIC)?;
+    out.write_all(&[0; 8])?;
+    let mut sum = Checksum::default();
+    let mut put = |bytes: &[u8]| {
+        sum.update(bytes);
+        out.write_all(bytes)
+    };
+    let entries = || (0..count).filter_map(&entry);
+    let names: u64 = entries().map(|entry| entry.path.len() as u64).sum();
+    out_of_room(names.max(count as u64))?;
+    put(&padded(boot))?;
+    put(&(entries().count() as u32).to_le_bytes())?;
+    put(&names.to_le_bytes())?;
+    let (mut fixed, mut offset) = (Vec::with_capacity(ENTRY_BYTES), 0u32);
+    for Entry { path, stat, digest, age } in entries() {
+        fixed.clear();
+        encode_stat(&mut fixed, &stat, &digest);
+        for number in [age, offset, path.len() as u32] {
+            fixed.extend(number.to_le_bytes());
+        }
+        put(&fixed)?;
+        offset += path.len() as u32;
+    }
+    for entry in entries() {
+        put(entry.path)?;
+    }
+    out.flush()?;
+    drop(out);
+    file.seek(SeekFrom::Start(MAGIC.len() as u64))?;
+    file.write_all(&sum.finish().to_le_bytes())
+}
+
+/// Numbers and places in the file have four bytes.
+fn out_of_room(number: u64) -> io::Result<()> {
+    u32::try_from(number).map(drop).map_err(io::Error::other)
+}
+
+/// An entry without its last three fields.
+const STAT_BYTES: usize = ENTRY_BYTES - 12;
+
+fn encode_stat(out: &mut Vec<u8>, stat: &FileStat, digest: &Digest) {
+    for number in [stat.dev, stat.ino, stat.size] {
+        out.extend(number.to_le_bytes());
+    }
+    for number in [stat.mode, stat.uid, stat.gid] {
+        out.extend(number.to_le_bytes());
+    }
+    out.extend(stat.mtime_ns.to_le_bytes());
+    out.extend(stat.ctime_ns.to_le_bytes());
+    out.extend(digest.as_bytes());
+}
+
+fn decode_stat(bytes: &[u8]) -> Option<(FileStat, Digest)> {
+    let mut fields = Reader(bytes);
+    let stat = FileStat {
+        dev: fields.u64()?,
+        ino: fields.u64()?,
+        size: fields.u64()?,
+        mode: fields.u32()?,
+        uid: fields.u32()?,
+        gid: fields.u32()?,
+        mtime_ns: fields.i128()?,
+        ctime_ns: fields.i128()?,
+    };
+    Some((stat, Digest::from_bytes(fields.take(32)?.try_into().ok()?)))
 }
 
 /// Returns whether a file begins as one of this boot does.
@@ -165,16 +252,53 @@ fn padded(boot: &str) -> [u8; BOOT_BYTES] {
     bytes
 }
 
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+fn mix(sum: u64, word: u64) -> u64 {
+    (sum ^ word).wrapping_mul(FACTOR).rotate_left(29)
+}
+
 /// Mixes eight bytes at a time (multiply, rotate); the length enters last.
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(FACTOR).rotate_left(29);
     let (words, rest) = bytes.as_chunks::<8>();
     let sum = words.iter().fold(FACTOR, |sum, word| mix(sum, u64::from_le_bytes(*word)));
+    finish(sum, rest, bytes.len() as u64)
+}
+
+fn finish(sum: u64, rest: &[u8], length: u64) -> u64 {
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
-    let sum = mix(mix(sum, u64::from_le_bytes(last)), bytes.len() as u64);
+    let sum = mix(mix(sum, u64::from_le_bytes(last)), length);
     sum ^ (sum >> 32)
+}
+
+/// [`checksum`] of what comes in pieces.
+struct Checksum {
+    sum: u64,
+    /// The bytes that don't make a word yet.
+    rest: Vec<u8>,
+    length: u64,
+}
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self { sum: FACTOR, rest: Vec::new(), length: 0 }
+    }
+}
+
+impl Checksum {
+    fn update(&mut self, bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        self.rest.extend_from_slice(bytes);
+        let (words, rest) = self.rest.as_chunks::<8>();
+        self.sum = words.iter().fold(self.sum, |sum, word| mix(sum, u64::from_le_bytes(*word)));
+        let done = self.rest.len() - rest.len();
+        self.rest.drain(..done);
+    }
+
+    fn finish(self) -> u64 {
+        finish(self.sum, &self.rest, self.length)
+    }
 }
 
 /// Takes numbers from the front of a slice.
@@ -200,20 +324,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The keys of the index are hashes already.
-#[derive(Default)]
-struct AsIs(u64);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Hasher for AsIs {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = checksum(bytes);
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
+    #[test]
+    fn a_checksum_is_the_same_in_one_piece_and_in_many() {
+        let bytes: Vec<u8> = (0..1000u32).map(|number| (number * 7) as u8).collect();
+        for step in [1, 3, 8, 13, 500] {
+            let mut sum = Checksum::default();
+            bytes.chunks(step).for_each(|piece| sum.update(piece));
+            assert_eq!(sum.finish(), checksum(&bytes), "{step}");
+        }
     }
 }

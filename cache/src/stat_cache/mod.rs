@@ -10,9 +10,7 @@
 mod format;
 mod trust;
 
-use std::collections::HashMap;
 use std::fs::{self, Metadata};
-use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -20,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 pub(crate) use self::format::checksum;
-use self::format::{Entry, Table};
+use self::format::{Entry, Learnt, Table};
 use self::trust::Trust;
 use crate::lock::Claim;
 use crate::{Digest, Error, Result, Store};
@@ -76,7 +74,7 @@ pub struct StatCache {
     saved: Table,
     /// Which of `saved` was asked for and still holds.
     used: Vec<AtomicBool>,
-    new: Mutex<HashMap<Vec<u8>, (FileStat, Digest)>>,
+    new: Mutex<Learnt>,
 }
 
 impl StatCache {
@@ -112,33 +110,53 @@ impl StatCache {
     pub fn put(&self, path: &Path, stat: &FileStat, digest: Digest) {
         if self.trust.covers(stat) {
             let mut new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
-            new.insert(path.as_os_str().as_bytes().to_owned(), (*stat, digest));
+            new.push(path.as_os_str().as_bytes(), stat, &digest);
         }
     }
 
     /// Writes the cache, if something was put; a reader sees the old file or the new one.
     pub fn save(&self) -> Result<()> {
         let new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
-        if new.is_empty() {
+        if new.len() == 0 {
             return Ok(());
         }
-        let mut entries: Vec<Entry<'_>> = new
-            .iter()
-            .map(|(path, (stat, digest))| Entry { path, stat: *stat, digest: *digest, age: 0 })
-            .collect();
-        for (index, used) in self.used.iter().enumerate() {
-            let Some(entry) = self.saved.entry(index) else { continue };
-            let age = if used.load(Ordering::Relaxed) { 0 } else { entry.age + 1 };
-            if age <= MAX_AGE && !new.contains_key(entry.path) {
-                entries.push(Entry { age, ..entry });
-            }
-        }
-        entries.sort_by_key(|entry| entry.path);
+        let kept = self.kept(&new);
+        let entry = |index: usize| match kept[index] {
+            Kept::New(number) => new.entry(number),
+            Kept::Saved(number, age) => self.saved.entry(number).map(|entry| Entry { age, ..entry }),
+        };
         let claim = Claim::new_file(&self.scratch)?;
-        let bytes = format::encode(&entries, &self.boot);
-        claim.file().write_all(&bytes).map_err(Error::io("write", claim.path()))?;
+        format::write(claim.file(), &self.boot, kept.len(), entry)
+            .map_err(Error::io("write", claim.path()))?;
         fs::rename(claim.path(), &self.path).map_err(Error::io("create", &self.path))
     }
+
+    /// Returns what is worth keeping, sorted by path: of one path what was put last.
+    fn kept(&self, new: &Learnt) -> Vec<Kept> {
+        let mut kept: Vec<Kept> = (0..new.len()).rev().map(Kept::New).collect();
+        for (number, used) in self.used.iter().enumerate() {
+            let Some(entry) = self.saved.entry(number) else { continue };
+            let age = if used.load(Ordering::Relaxed) { 0 } else { entry.age + 1 };
+            if age <= MAX_AGE {
+                kept.push(Kept::Saved(number, age));
+            }
+        }
+        let path = |kept: &Kept| match *kept {
+            Kept::New(number) => Some(new.path(number)),
+            Kept::Saved(number, _) => self.saved.path(number),
+        };
+        kept.sort_by(|left, right| path(left).cmp(&path(right)));
+        kept.dedup_by(|later, first| path(later) == path(first));
+        kept
+    }
+}
+
+/// An entry that will be saved.
+enum Kept {
+    /// Its number among those that were put.
+    New(usize),
+    /// Its number in the file that was loaded, and its age.
+    Saved(usize, u32),
 }
 
 impl Store {

@@ -221,19 +221,17 @@ pub(super) fn in_parallel<I: Sync, S: Default, T: Send>(
     work: impl Fn(&I, &mut S) -> tree::Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let done = Mutex::new(Vec::with_capacity(items.len()));
+    // By batch, so that they aren't moved until all are there.
+    let done = Mutex::new(Vec::with_capacity(items.len().div_ceil(BATCH)));
     let one_thread = || -> tree::Result<()> {
         let mut kept = S::default();
-        let mut mine = Vec::new();
         while !failed.load(Ordering::Relaxed) {
-            let start = next.fetch_add(BATCH, Ordering::Relaxed);
-            let Some(batch) = items.get(start..).filter(|rest| !rest.is_empty()) else { break };
-            for (offset, item) in batch.iter().take(BATCH).enumerate() {
-                let result = work(item, &mut kept).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
-                mine.push((start + offset, result));
-            }
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(batch) = items.chunks(BATCH).nth(number) else { break };
+            let results: tree::Result<Vec<T>> = batch.iter().map(|item| work(item, &mut kept)).collect();
+            let results = results.inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((number, results));
         }
-        done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).append(&mut mine);
         Ok(())
     };
     let helpers = threads().min(items.len().div_ceil(BATCH)).saturating_sub(1);
@@ -247,8 +245,8 @@ pub(super) fn in_parallel<I: Sync, S: Default, T: Send>(
         result
     })?;
     let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    done.sort_unstable_by_key(|(index, _)| *index);
-    Ok(done.into_iter().map(|(_, result)| result).collect())
+    done.sort_unstable_by_key(|(number, _)| *number);
+    Ok(done.into_iter().flat_map(|(_, results)| results).collect())
 }
 
 fn read_digest(tree: &dyn Tree, entry: &Entry, buffer: &mut Vec<u8>) -> tree::Result<Digest> {
