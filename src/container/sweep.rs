@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kiln_cache::Store;
 
-use super::error::{At, Result};
+use super::error::{At, Error, Result};
 use super::record::{Record, owner};
 use super::{Containers, try_lock};
 
@@ -22,6 +22,20 @@ impl Containers {
             self.finish_removal(store, &folder, &entry.file_name().to_string_lossy())?;
         }
         Ok(())
+    }
+
+    /// Returns the containers whose record can't be read, and why.
+    pub fn damaged(&self) -> Result<Vec<(String, String)>> {
+        let mut damaged = Vec::new();
+        for id in self.ids()? {
+            match Record::read(&self.folder(&id)) {
+                Ok(_) => {}
+                // It is being made, or is gone by now.
+                Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => damaged.push((id, error.to_string())),
+            }
+        }
+        Ok(damaged)
     }
 
     /// Tells whether container `id` is there, or on its way out.

@@ -25,6 +25,15 @@ pub(super) fn of_machine(engine: &Engine, store: &Store, pins: &[String]) -> Res
         let id = owner.trim_start_matches("container:").chars().take(12).collect();
         tell("container", id, "is gone, and the store still keeps its layers");
     }
+    for (id, problem) in engine.containers().damaged().map_err(failure)? {
+        let folder = engine.containers().folder(&id);
+        let remedy = format!("remove its folder `{}`", folder.display());
+        problems.push(Problem { damage: true, kind: "container", name: id, problem, remedy });
+    }
+    let mut tell = |kind: &'static str, name: String, problem: &str| {
+        let problem = problem.to_owned();
+        problems.push(Problem { damage: false, kind, name, problem, remedy: REMEDY.to_owned() });
+    };
     for mount in runtime::stale_mounts(store.root()) {
         tell("mount", mount.display().to_string(), "belongs to no step that runs");
     }

@@ -110,24 +110,6 @@ pub(super) fn reap(folder: &Path) -> io::Result<usize> {
     Ok(reaped)
 }
 
-/// Lists the records that nobody holds.
-pub(super) fn unheld(folder: &Path) -> io::Result<Vec<String>> {
-    let entries = match std::fs::read_dir(folder.join("addresses")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
-    let mut unheld = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        // Who looks at a lock without taking it would have to believe in process ids.
-        let free = |file: &File| flock(file, FlockOperation::NonBlockingLockShared).is_ok();
-        if File::open(entry.path()).is_ok_and(|file| free(&file)) {
-            unheld.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    Ok(unheld)
-}
-
 /// Tells whether no address is taken; after [`reap`] only held records are left.
 pub(super) fn is_unused(folder: &Path) -> io::Result<bool> {
     Ok(std::fs::read_dir(folder.join("addresses"))?.next().is_none())

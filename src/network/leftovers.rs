@@ -1,11 +1,11 @@
-//! What killed kilns left of networks: bridges of stores that are gone, a packet filter without its bridge, records
-//! of addresses that nobody holds.
+//! What killed kilns left of networks: bridges of stores that are gone, a packet filter without its bridge. Records
+//! of addresses that nobody holds are none: they stay behind on busy machines, and the next round takes them over.
 
 use std::io;
 use std::path::Path;
 
 use super::netlink::Socket;
-use super::{Networks, OTHER_BRIDGE, Result, addresses, link, nft, remove_orphans};
+use super::{Networks, OTHER_BRIDGE, Result, link, nft, remove_orphans};
 
 impl Networks {
     /// Lists what nobody owns, each with what it is.
@@ -17,9 +17,6 @@ impl Networks {
         if self.has_filter_alone(&mut host).map_err(looked)? {
             found.push(("packet filter", self.table().to_owned()));
         }
-        let records = addresses::unheld(&self.folder)
-            .map_err(|source| self.file("look at the records in", &self.folder, source))?;
-        found.extend(records.into_iter().map(|record| ("network address", record)));
         Ok(found)
     }
 

@@ -103,7 +103,7 @@ impl Builder {
         let (argument, data) = (self.dice.below(6), self.dice.below(10));
         fs::write(self.context.join("data"), format!("data {data}\n")).unwrap();
         let sharing = ["shared", "locked", "private"][self.dice.below(3) as usize];
-        let (text, all) = match self.dice.below(6) {
+        let (text, all) = match self.dice.below(7) {
             0 => (
                 "FROM busybox\nARG N\nCOPY . /context\nRUN cat /context/data /context/tree/deep/7 > /all; echo $N >> /all\n".to_owned(),
                 format!("data {data}\n{}{argument}\n", "7\n".repeat(500)),
@@ -133,6 +133,11 @@ impl Builder {
                     .to_owned(),
                 format!("data {data}\ndata {data}\n{}19\n", "4\n".repeat(500)),
             ),
+            5 => {
+                let copies: String = (0..36).map(|step| format!("COPY data /data{step}\n")).collect();
+                let text = format!("FROM busybox\nARG N\n{copies}RUN cat /data0 /data35 > /all; echo $N >> /all\n");
+                (text, format!("data {data}\ndata {data}\n{argument}\n"))
+            }
             _ => (
                 "FROM busybox AS good\nARG N\nRUN echo $N > /good\nFROM busybox\nCOPY data /\nCOPY --from=good /good /\n\
                  RUN sleep 0.02; false\n"
@@ -185,8 +190,8 @@ impl Builder {
             return self.count("builds");
         }
         let ran = self.run(&["run", "--rm", "--pull", "never", "--network", "none", &tag, "cat", "/all"]);
-        // A prune or a removal may have come between.
-        let gone = ["no such image", "No such image", "are gone from the store"];
+        // A prune or a removal may have come between: of the image, or of the container before it was started.
+        let gone = ["no such image", "No such image", "are gone from the store", "/containers/"];
         if ran.code == 125 && gone.iter().any(|words| ran.error.contains(words)) {
             return self.count("builds whose image was removed at once");
         }
@@ -340,8 +345,8 @@ fn fifty_builds_at_once_from_eight_processes() {
     assert_eq!(check.code, 0, "{check}");
     assert_eq!(on_the_machine(&root), Vec::<String>::new());
     store.run(&["prune", "-f", "-a"]).ok();
-    let check = store.run(&["system", "check"]).ok();
-    assert!(check.out.ends_with("all is well\n"), "{check}");
+    let check = store.run(&["system", "check"]);
+    assert!(check.is_clean(), "{check}");
     for folder in ["snapshots", "blobs/sha256", "tmp", "trash", "leases", "cache-mounts"] {
         assert_eq!(names(&root.join(folder)), Vec::<String>::new(), "{folder}");
     }

@@ -29,7 +29,11 @@ fn built() -> Kiln {
 fn check(kiln: &Kiln, words: &[&str]) -> (Ran, Value) {
     let words: Vec<&str> = ["system", "check", "--format", "json"].iter().chain(words).copied().collect();
     let ran = kiln.run(&words);
-    let report = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran}"));
+    let mut report: Value = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran}"));
+    // What other stores left on the machine.
+    let of_others =
+        |problem: &Value| ["network bridge", "cgroup"].iter().any(|kind| problem["kind"] == *kind);
+    report["problems"].as_array_mut().unwrap().retain(|problem| !of_others(problem));
     (ran, report)
 }
 
@@ -102,8 +106,8 @@ fn a_store_is_clean_after_all_sorts_of_commands() {
     let report = assert_clean(&kiln);
     assert!(report["bytes"].as_u64().unwrap() > 1000, "{report}");
     assert_eq!((&report["layers"], &report["images"]), (&3.into(), &2.into()), "{report}");
-    let text = kiln.ok(&["system", "check"]);
-    assert!(text.starts_with("checked ") && text.ends_with(": all is well\n"), "{text}");
+    let told = kiln.run(&["system", "check"]);
+    assert!(told.is_clean(), "{told}");
     let saved = kiln.scratch().join("saved.tar");
     kiln.ok(&["save", "built", "-o", saved.to_str().unwrap()]);
     kiln.ok(&["run", "--rm", "--network", "none", "built", "true"]);
@@ -351,6 +355,23 @@ fn what_is_left_over_is_no_damage_and_is_removed() {
     assert_eq!((ran.code, &report["problems"]), (0, &Value::Array(vec![])), "{ran}");
     assert_clean(&kiln);
     kiln.ok(&["run", "--rm", "--network", "none", "built", "cat", "/r"]);
+}
+
+#[test]
+fn a_container_whose_record_is_damaged_is_told() {
+    if !needs_root("a_container_whose_record_is_damaged_is_told") {
+        return;
+    }
+    let kiln = built();
+    let id = kiln.ok(&["create", "built", "true"]);
+    assert_clean(&kiln);
+    let folder = kiln.root().join("containers").join(id.trim());
+    fs::write(folder.join("record.json"), "{").unwrap();
+    let (ran, report) = check(&kiln, &[]);
+    assert_eq!((ran.code, &report["problems"][0]["kind"]), (1, &"container".into()), "{ran}");
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(check(&kiln, &["--repair"]).0.code, 0);
+    assert_clean(&kiln);
 }
 
 #[test]

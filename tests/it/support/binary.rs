@@ -212,6 +212,16 @@ impl Ran {
         self
     }
 
+    /// Tells whether `system check` found nothing; what other stores left on the machine is not this one's.
+    pub(crate) fn is_clean(&self) -> bool {
+        let of_others = ["left over: network bridge ", "left over: cgroup "];
+        let mut lines =
+            self.out.lines().filter(|line| !of_others.iter().any(|other| line.starts_with(other)));
+        self.code == 0
+            && lines.next().is_some_and(|line| line.starts_with("checked "))
+            && lines.next().is_none()
+    }
+
     /// The id that a build or import prints.
     pub(crate) fn id(&self) -> String {
         let id = self.out.trim_end();
