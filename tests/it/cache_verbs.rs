@@ -268,3 +268,35 @@ fn a_time_to_live_and_a_filter_of_stages_let_steps_run_again() {
     assert_eq!(read(&files, "n"), "1\n");
     assert!(fs::exists(kiln.root().join("meta.db")).unwrap());
 }
+
+#[test]
+fn what_layers_share_is_counted_once() {
+    if !needs_root("what_layers_share_is_counted_once") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let content = "x".repeat(300_000);
+    let names: Vec<String> = (0..20).map(|number| format!("tree/{number}")).collect();
+    let dockerfile = "FROM busybox AS big\nCOPY tree /tree\nFROM busybox\nCOPY --from=big /tree/0 /0\n";
+    let mut files = vec![("Dockerfile", dockerfile)];
+    files.extend(names.iter().map(|name| (name.as_str(), content.as_str())));
+    let context = kiln.context(&files);
+    kiln.build(&context, &["-t", "app"]).ok();
+    for round in 0..4 {
+        fs::write(context.join("tree/7"), format!("{round}{content}")).unwrap();
+        kiln.build(&context, &["-t", "app"]).ok();
+    }
+    kiln.settle();
+    let listed: u64 = kiln
+        .ok(&["cache", "ls", "--filter", "private", "--format", "{{.Size}}"])
+        .lines()
+        .map(|size| match size.strip_suffix("kB").or(size.strip_suffix("MB")) {
+            Some(number) => {
+                (number.parse::<f64>().unwrap() * if size.ends_with("kB") { 1e3 } else { 1e6 }) as u64
+            }
+            None => 0,
+        })
+        .sum();
+    // 6 MB once, and four times the file that changed: five layers without sharing would be 30 MB.
+    assert!((6_000_000..8_500_000).contains(&listed), "{listed}");
+}

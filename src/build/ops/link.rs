@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use kiln_cache::key::KeyBuilder;
-use kiln_cache::{Digest, Staged};
+use kiln_cache::{Digest, Snapshot, Staged};
 
 use super::system;
 use super::transfer::{failure, folders, layer};
@@ -71,7 +71,7 @@ impl Op for WayOp {
             super::inherit_root(below, &staged.fs()).map_err(|error| system(&error))?;
             let id =
                 write_way(&chain, &path, &staged.fs()).map_err(|error| failure(&copy::Error::from(error)))?;
-            Ok((id, 0))
+            Ok((id, Snapshot::default()))
         };
         Box::pin(async move {
             let (id, snapshot, created) = layer(context, work).await?;

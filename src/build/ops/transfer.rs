@@ -169,11 +169,13 @@ impl Op for CopyOp {
         let digests = Arc::clone(&self.digests);
         let (history, stop) = (self.history(inputs), context.stop.clone());
         let work = move |staged: &Staged| {
+            let previous = previous(&history, staged).map_err(|error| system(&error))?;
+            let (shared_with, previous) = previous.unzip();
             let copy = |source: &dyn Tree| {
                 let layer = copy::Layer {
                     folder: &staged.fs(),
                     chain: &rootfs,
-                    previous: previous(&history, staged)?,
+                    previous,
                     list: &mut |entries| staged.write_files(entries),
                 };
                 let is_wanted = || !stop.is_given();
@@ -185,7 +187,8 @@ impl Op for CopyOp {
             // What comes of it if the commit fails: nothing is found by this name the next time.
             let noted = staged.store().put_note(COPIED, &history, &staged.id().to_string());
             noted.map_err(|error| system(&error))?;
-            Ok((written.digest, written.bytes))
+            let copy::Written { digest, bytes, shared_bytes, .. } = written;
+            Ok((digest, Snapshot { bytes, shared_bytes, shared_with, ..Snapshot::default() }))
         };
         Box::pin(async move {
             let (digest, snapshot, created) = layer(context, work).await?;
@@ -196,7 +199,7 @@ impl Op for CopyOp {
 }
 
 /// Finds the layer that the copy `history` made before, if it is there still, and holds it.
-fn previous(history: &str, staged: &Staged) -> kiln_cache::Result<Option<copy::Previous>> {
+fn previous(history: &str, staged: &Staged) -> kiln_cache::Result<Option<(SnapshotId, copy::Previous)>> {
     let store = staged.store();
     let Some(id) = store.note(COPIED, history)?.and_then(|id| id.parse::<SnapshotId>().ok()) else {
         return Ok(None);
@@ -204,7 +207,8 @@ fn previous(history: &str, staged: &Staged) -> kiln_cache::Result<Option<copy::P
     if !staged.lease().hold(&[id])? {
         return Ok(None);
     }
-    Ok(store.file_list(&id)?.and_then(|list| copy::Previous::open(&store.snapshot_dir(&id), list)))
+    let opened = store.file_list(&id)?.and_then(|list| copy::Previous::open(&store.snapshot_dir(&id), list));
+    Ok(opened.map(|previous| (id, previous)))
 }
 
 fn chmod(chmod: &Chmod) -> String {
@@ -239,7 +243,7 @@ impl Op for MkdirOp {
                 super::inherit_root(rootfs.last().map(PathBuf::as_path), &staged.fs())
                     .map_err(|error| system(&error))?;
             }
-            Ok(((), 0))
+            Ok(((), Snapshot::default()))
         };
         Box::pin(async move {
             let ((), snapshot, created) = layer(context, work).await?;
@@ -249,19 +253,17 @@ impl Op for MkdirOp {
     }
 }
 
-/// Fills a fresh layer by `work`, which also tells its bytes, and seals it.
+/// Fills a fresh layer by `work`, which also tells what is known of it, and seals it.
 pub(super) async fn layer<T: Send + 'static>(
     context: &solve::Context,
-    work: impl FnOnce(&Staged) -> Result<(T, u64), OpError> + Send + 'static,
+    work: impl FnOnce(&Staged) -> Result<(T, Snapshot), OpError> + Send + 'static,
 ) -> Result<(T, SnapshotId, i64), OpError> {
     let (store, lease) = (context.store.clone(), context.lease.clone());
     blocking::run("write layer", move || {
         let staged = store.stage(&lease).map_err(|error| system(&error))?;
-        let (value, bytes) = work(&staged)?;
+        let (value, snapshot) = work(&staged)?;
         let created = now();
-        let snapshot = staged
-            .commit(Snapshot { bytes, created, ..Snapshot::default() })
-            .map_err(|error| system(&error))?;
+        let snapshot = staged.commit(Snapshot { created, ..snapshot }).map_err(|error| system(&error))?;
         Ok((value, snapshot, created))
     })
     .await

@@ -82,6 +82,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Written {
     /// Bytes of regular files.
     pub bytes: u64,
+    /// Those of them that were taken over from the layer that the same copy made before.
+    pub shared_bytes: u64,
     /// Regular files, links and other names; directories too.
     pub entries: u64,
     /// The content digest of what was written; equal to [`content_digest`] if nothing changed meanwhile.

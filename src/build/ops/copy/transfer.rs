@@ -23,6 +23,8 @@ pub(super) struct Copied {
     pub(super) digest: Digest,
     /// Its size.
     pub(super) bytes: u64,
+    /// Whether it is a further name of an earlier layer's file.
+    pub(super) is_shared: bool,
     /// Its extended attributes, which aren't set yet.
     pub(super) xattrs: Xattrs,
 }
@@ -52,7 +54,7 @@ impl Copier {
         if known.is_some() && self.kernel_copy(tree, (&from, to), &before)? {
             let unchanged = restat(&from, entry)?.is_unchanged(&before);
             return match known.filter(|_| unchanged) {
-                Some(digest) => Ok(Copied { digest, bytes: before.size, xattrs }),
+                Some(digest) => Ok(Copied { digest, bytes: before.size, is_shared: false, xattrs }),
                 None => rehash(to, entry, xattrs, buffer),
             };
         }
@@ -61,7 +63,7 @@ impl Copier {
         if restat(&from, entry)?.is_unchanged(&before) {
             tree.remember_digest(&before, digest);
         }
-        Ok(Copied { digest, bytes, xattrs })
+        Ok(Copied { digest, bytes, is_shared: false, xattrs })
     }
 
     /// Lets the kernel copy; false if it can't, and nothing was written.
@@ -106,7 +108,7 @@ fn rehash(mut to: &File, entry: &Entry, xattrs: Xattrs, buffer: &mut Vec<u8>) ->
     to.seek(SeekFrom::Start(0)).map_err(fail)?;
     let digest = file_digest(hash_file(to, entry, buffer)?, &xattrs);
     let bytes = to.stream_position().map_err(fail)?;
-    Ok(Copied { digest, bytes, xattrs })
+    Ok(Copied { digest, bytes, is_shared: false, xattrs })
 }
 
 fn copy_and_hash(

@@ -40,15 +40,16 @@ pub(super) fn execute(
         next_file: 0,
         current: 0,
         bytes: 0,
+        shared_bytes: 0,
         entries: 0,
     };
     copy.all(selected)?;
     copy.list(layer.list)?;
-    let Copy { writer, contents, bytes, entries, .. } = copy;
+    let Copy { writer, contents, bytes, shared_bytes, entries, .. } = copy;
     writer.finish()?;
     let contents = complete(source, &files, contents)?;
     let digest = content::digest_with(spec, source, selected, &contents)?;
-    Ok(Written { bytes, entries, digest })
+    Ok(Written { bytes, shared_bytes, entries, digest })
 }
 
 /// Reads the digests of files that a later file of the same name replaced before they were written.
@@ -74,6 +75,7 @@ struct Copy<'a> {
     /// Which of the sources is being copied.
     current: usize,
     bytes: u64,
+    shared_bytes: u64,
     entries: u64,
 }
 
@@ -255,6 +257,7 @@ impl<'a> Copy<'a> {
         })?;
         for (job, copied) in jobs.iter().zip(copied) {
             self.bytes += copied.bytes;
+            self.shared_bytes += if copied.is_shared { copied.bytes } else { 0 };
             self.contents[job.source.index] = Some(Content { digest: copied.digest, archive: false });
             listed[job.number].attributed = !copied.xattrs.is_empty();
         }
@@ -299,7 +302,7 @@ impl<'a> Copy<'a> {
         if let (Some(digest), Some(previous)) = (job.taken, &self.previous)
             && previous.link(&mut hands.from, place, (dir, name))?
         {
-            return Ok(Copied { digest, bytes: entry.size, xattrs: Xattrs::new() });
+            return Ok(Copied { digest, bytes: entry.size, is_shared: true, xattrs: Xattrs::new() });
         }
         let mut attributes = self.attributes(entry);
         let file = create_in(dir, place, name, attributes.mode)?;
