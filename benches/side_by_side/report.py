@@ -59,6 +59,8 @@ def row_lines(result):
         best = f"{spell(peer)} {name}" if name else "–"
         ratio = f"{peer / median(own):.1f}" if peer else "–"
         found.append(f"| {result['title']}: {measure} | {spread} | {best} | {ratio} | {floors} | {judged} |")
+        # They are the row's: said once.
+        floors = ""
     return found
 
 
