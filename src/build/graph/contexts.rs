@@ -16,8 +16,12 @@ impl<'a> Lowering<'a> {
     /// Names of images mean the same in all spellings: `alpine` is `docker.io/library/alpine:latest`. A name with
     /// `::platform` after it comes first.
     fn find_context(&self, name: &str, platform: &Platform) -> Option<usize> {
-        let (any, one) = (normal(name), format!("{}::{platform}", normal(name)));
         let contexts = &self.parameters.contexts;
+        if contexts.is_empty() {
+            return None;
+        }
+        let any = normal(name);
+        let one = format!("{any}::{platform}");
         let find = |wanted: &str| contexts.iter().rposition(|context| normal_name(&context.name) == wanted);
         find(&one).or_else(|| find(&any))
     }

@@ -35,14 +35,14 @@ pub(crate) struct DiffIds {
     running: Mutex<HashMap<SnapshotId, JoinHandle<()>>>,
     /// The time that the image carries, if it does.
     epoch: OnceLock<i64>,
-    gate: Arc<Semaphore>,
+    /// How many may be hashed at the same time; made for the first of them, since a build that hashes nothing needn't
+    /// know how many processors there are.
+    gate: OnceLock<Arc<Semaphore>>,
 }
 
 impl DiffIds {
     pub(super) fn new() -> Self {
-        // One less than the processors: the steps come first.
-        let threads = sys::processors().saturating_sub(1).max(1);
-        Self { running: Mutex::default(), epoch: OnceLock::new(), gate: Arc::new(Semaphore::new(threads)) }
+        Self { running: Mutex::default(), epoch: OnceLock::new(), gate: OnceLock::new() }
     }
 
     /// Tells which time the image carries, before the first step runs.
@@ -53,7 +53,10 @@ impl DiffIds {
     /// Starts hashing `snapshot`, made by a step of this kind, on the runtime.
     pub(super) fn start(&self, store: &Store, snapshot: &SnapshotId, maker: Maker) {
         let times = maker.times(self.epoch.get().copied());
-        let (store, id, gate) = (store.clone(), *snapshot, Arc::clone(&self.gate));
+        // One less than the processors: the steps come first.
+        let threads = || sys::processors().saturating_sub(1).max(1);
+        let gate = self.gate.get_or_init(|| Arc::new(Semaphore::new(threads())));
+        let (store, id, gate) = (store.clone(), *snapshot, Arc::clone(gate));
         let task = tokio::spawn(async move {
             let _turn = gate.acquire().await;
             // What fails here is tried again, and told, by the assembly.
