@@ -3,7 +3,7 @@
 triple := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 kiln := target/release/kiln
 
-.PHONY: build demo test stress bench lint fuzz prepare real clean
+.PHONY: build demo test cost stress bench lint fuzz prepare real clean
 
 build:
 	cargo build --release --locked
@@ -23,6 +23,11 @@ test: prepare
 # The images of testdata/real, built, run and asked, with the release build.
 real: prepare build
 	KILN=$(CURDIR)/$(kiln) testdata/real.sh
+
+# What a no-op build costs, counted in the release build, held against the numbers in tests/it/cost.rs.
+cost: prepare build
+	KILN_RELEASE=$(CURDIR)/$(kiln) KILN_BASES=$(CURDIR)/target/bases \
+		cargo test --locked --test it cost:: -- --ignored --nocapture
 
 # kiln beside its peers, as root. All rows take half an hour; some: make bench ROWS=noop,run ROUNDS=5 ENGINES=kiln,docker
 # Rows: noop files run stages wide gigabyte project costs scaling. Engines: kiln docker docker-legacy buildah buildkit.

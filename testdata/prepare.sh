@@ -5,7 +5,8 @@ command -v cargo >/dev/null || die "cargo is missing: install Rust from https://
 # Compiling, base images and registry; then what the tests compare with.
 need cc gcc make make mmdebstrap mmdebstrap busybox busybox-static docker-registry docker-registry \
     ip iproute2 nft nftables openssl openssl skopeo skopeo umoci umoci podman podman runc runc \
-    ssh-add openssh-client setfattr attr setcap libcap2-bin bzip2 bzip2 xz xz-utils zstd zstd
+    ssh-add openssh-client setfattr attr setcap libcap2-bin bzip2 bzip2 xz xz-utils zstd zstd \
+    strace strace valgrind valgrind
 if [ "$(id -u)" = 0 ]; then
     make_bases
 else

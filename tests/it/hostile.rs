@@ -26,9 +26,9 @@ fn all_refused(kiln: &Kiln, cases: &[(&str, &[&str])]) {
         assert!(refused.error.contains("error: "), "{refused}");
     }
     assert_eq!(kiln.visible(), seen);
-    // Locks and the database's own files aside.
+    // Locks, what is told of builds, and the database's own files aside.
     let own = |path: &&PathBuf| {
-        ["inflight", "leases", "stat", "tmp", "trash", "meta.db-wal", "meta.db"]
+        ["inflight", "leases", "stat", "builds", "tmp", "trash", "meta.db-wal", "meta.db"]
             .iter()
             .all(|name| !path.starts_with(kiln.root().join(name)))
     };

@@ -21,6 +21,7 @@ mod cli;
 mod container;
 mod contexts;
 mod copy;
+mod cost;
 mod crash;
 mod crash_moments;
 mod deep;
