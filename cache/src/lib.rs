@@ -70,7 +70,7 @@ pub use gc::{Bounds, Doomed, Entry, Policy, Reason, Rule, Sweep, Swept, Usage};
 pub use id::{ParseSnapshotIdError, SnapshotId};
 pub use image::{Image, NewImage};
 pub use lease::Lease;
-pub use lock::KeyLock;
+pub use lock::{Attempt, KeyLock};
 pub use meta::DatabaseError;
 pub use record::{Found, Label, Record, RecordKind};
 pub use snapshot::{Diff, LayerBlob, Mounts, Snapshot, Staged};

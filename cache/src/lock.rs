@@ -6,11 +6,12 @@
 //!
 //! Keys in work are locked by flock on one of 4096 files that are never unlinked: a file that its
 //! leader unlinks lets two processes lead. Two keys that share a file merely wait for each other.
+//! The file also says how the last attempt at a key failed, for those who waited: see [`Attempt`].
 //! (Byte ranges of one file would need a syscall that the standard library doesn't offer safely.)
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::id::SnapshotId;
@@ -19,18 +20,70 @@ use crate::{Digest, Error, Result, Store};
 /// The right to work on a key, until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct KeyLock {
-    _file: File,
+    file: File,
+}
+
+/// What an attempt at a key left for those who wait for the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Tells it from every other.
+    pub id: String,
+    /// What was to be said.
+    pub text: String,
 }
 
 impl Store {
     /// Tries to lock `key`; `None` when another thread or process works on it, or on one that shares its file.
     pub fn try_lock_key(&self, key: &Digest) -> Result<Option<KeyLock>> {
         let path = self.path("inflight").join(&key.hex()[..3]);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
         let file = file.map_err(Error::io("open", &path))?;
         let locked = try_lock(&file).map_err(Error::io("lock", &path))?;
-        Ok(locked.then_some(KeyLock { _file: file }))
+        Ok(locked.then_some(KeyLock { file }))
     }
+
+    /// Returns what the last attempt at `key` left, also while somebody else works on it.
+    pub fn last_attempt(&self, key: &Digest) -> Result<Option<Attempt>> {
+        let path = self.path("inflight").join(&key.hex()[..3]);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(parse_attempt(key, bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", &path)(error)),
+        }
+    }
+}
+
+/// The lock's file says, beside being locked, how the last attempt ended: `<key> <id>`, a newline, and the text.
+impl KeyLock {
+    /// Leaves `text` about `key`, in place of what was left before.
+    pub fn leave(&self, key: &Digest, text: &str) -> io::Result<()> {
+        self.forget()?;
+        let bytes = format!("{} {}\n{text}", key.hex(), SnapshotId::fresh());
+        self.file.write_all_at(bytes.as_bytes(), 0)
+    }
+
+    /// Returns what the last attempt at `key` left.
+    pub fn attempt(&self, key: &Digest) -> io::Result<Option<Attempt>> {
+        let mut bytes = vec![0; usize::try_from(self.file.metadata()?.len()).unwrap_or(0)];
+        self.file.read_exact_at(&mut bytes, 0)?;
+        Ok(parse_attempt(key, bytes))
+    }
+
+    /// Removes what was left.
+    pub fn forget(&self) -> io::Result<()> {
+        if self.file.metadata()?.len() > 0 {
+            self.file.set_len(0)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is said of another key of the same file, or only half written, is as nothing.
+fn parse_attempt(key: &Digest, bytes: Vec<u8>) -> Option<Attempt> {
+    let text = String::from_utf8(bytes).ok()?;
+    let (head, text) = text.split_once('\n')?;
+    let id = head.strip_prefix(&key.hex())?.strip_prefix(' ')?;
+    Some(Attempt { id: id.to_owned(), text: text.to_owned() })
 }
 
 /// A file or folder that this process holds by flock, and unlinks (if a file) when dropped.

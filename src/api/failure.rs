@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::StepLog;
+
 /// What to do when a disk has no room.
 pub(crate) const MAKE_ROOM: &str = "make room: `kiln prune` removes what nothing needs";
 
@@ -57,6 +59,8 @@ pub struct Failure {
     pub excerpt: Option<Excerpt>,
     /// The last output lines of the failing step, with its shown name.
     pub log_tail: Option<(String, Vec<String>)>,
+    /// All that it wrote.
+    pub log: Option<StepLog>,
 }
 
 impl Failure {
@@ -70,6 +74,7 @@ impl Failure {
             diagnostics: Vec::new(),
             excerpt: None,
             log_tail: None,
+            log: None,
         }
     }
 

@@ -1,9 +1,16 @@
 //! A failure as text: the failing step's last lines, the place in the Dockerfile, the message, its causes, and
 //! what to do.
 
+use std::io::Read as _;
+
+use super::progress::Lines;
 use super::style::Style;
+use super::tell;
 use super::text::harmless;
 use crate::api::{Excerpt, Failure};
+
+/// What is read of a log at once.
+const LOG_BYTES: usize = 32 << 10;
 
 /// Renders `failure` for standard error. Nothing in it can steer the terminal.
 pub(crate) fn render(failure: &Failure, style: Style) -> String {
@@ -38,6 +45,26 @@ pub(crate) fn render(failure: &Failure, style: Style) -> String {
 /// The lines of a message, indented below the first one.
 fn lines(text: &str) -> String {
     text.lines().map(|line| harmless(line.as_bytes())).collect::<Vec<_>>().join("\n  ")
+}
+
+/// Shows all that a failed step wrote, where it wasn't shown while it ran; the failure then needn't repeat its end.
+pub(super) fn tell_log(failure: &mut Failure) {
+    let Some((log, (name, tail))) = failure.log.take().zip(failure.log_tail.take()) else { return };
+    tell(&format!("------\n > {}:\n", harmless(name.as_bytes())));
+    let (mut reader, mut lines) = (log.read(), Lines::default());
+    let mut buffer = vec![0; LOG_BYTES];
+    while let Ok(count @ 1..) = reader.read(&mut buffer) {
+        let text: String = lines.take(&buffer[..count]).into_iter().map(|line| line + "\n").collect();
+        tell(&text);
+    }
+    if let Some(rest) = lines.rest() {
+        tell(&(rest + "\n"));
+    }
+    if log.left_out() > 0 {
+        tell(&format!("[… {} bytes were not kept; the last lines:]\n", log.left_out()));
+        tail.iter().for_each(|line| tell(&(harmless(line.as_bytes()) + "\n")));
+    }
+    tell("------\n");
 }
 
 fn log_tail(name: &str, lines: &[String]) -> String {

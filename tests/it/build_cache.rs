@@ -168,11 +168,19 @@ fn a_failing_step_fails_every_build_that_waits_for_it() {
         return;
     }
     let kiln = Kiln::busybox();
-    let context = kiln.context(&[("Dockerfile", "FROM busybox\nRUN sleep 0.2; exit 4\n")]);
-    let children: Vec<_> = (0..3).map(|_| start(&mut kiln.build_command(&context, &[]))).collect();
+    const COUNTED: &str = "RUN --mount=type=cache,id=count,target=/count echo x >> /count/x; ";
+    let wrong = format!("FROM busybox\n{COUNTED}echo said; sleep 3; exit 4\n");
+    let context = kiln.context(&[("Dockerfile", &wrong)]);
+    let children: Vec<_> = (0..4).map(|_| start(&mut kiln.build_command(&context, &[]))).collect();
     for child in children {
-        finish(child).fails_with(&["exit code: 4"]);
+        let build = finish(child).fails_with(&["exit code: 4"]);
+        // Who only waited shows the same.
+        assert!(build.error.lines().any(|line| line.ends_with("said") && line.starts_with('#')), "{build}");
     }
+    // One that comes later makes its own attempt.
+    kiln.build(&context, &[]).fails_with(&["exit code: 4"]);
+    let count = kiln.context(&[("Dockerfile", &format!("FROM busybox\n{COUNTED}cp /count/x /x\n"))]);
+    assert_eq!(read(&kiln.build_files(&count, &[]), "x"), "x\nx\nx\n");
 }
 
 #[test]

@@ -118,3 +118,22 @@ fn an_interrupt_ends_a_big_copy() {
     assert_eq!(ran.code, 130, "{ran}");
     nothing_is_left(&kiln, "0");
 }
+
+#[test]
+fn all_that_a_failed_step_wrote_is_shown_once() {
+    if !needs_root("all_that_a_failed_step_wrote_is_shown_once") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    // More than what is kept in memory.
+    let text =
+        "FROM busybox\nRUN i=0; while [ $i -lt 9000 ]; do i=$((i+1)); echo line number $i; done; exit 3\n";
+    let context = kiln.context(&[("Dockerfile", text)]);
+    let count = |ran: &Ran, text: &str| ran.error.lines().filter(|line| line.ends_with(text)).count();
+    let quiet = finish(start(&mut kiln.build_command(&context, &["-q"])));
+    let numbers = quiet.error.lines().filter_map(|line| line.strip_prefix("line number "));
+    assert!(numbers.map(|number| number.parse::<u32>().unwrap()).eq(1..=9000), "{quiet}");
+    let plain = finish(start(&mut kiln.build_command(&context, &["--progress", "plain"])));
+    assert_eq!([count(&plain, "line number 1"), count(&plain, "line number 8000")], [1, 1]);
+    assert_eq!(count(&plain, "line number 9000"), 2, "its last lines stand by the error, too");
+}

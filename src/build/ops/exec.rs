@@ -22,11 +22,11 @@ use super::device;
 use super::explain::Scene;
 use super::machine::Machine;
 use super::mounts::{self, Prepared};
-use super::tail::LogTail;
+use super::tail::Log;
 use super::{Maker, now, programs, system};
 use crate::api::{Event, Failure, FailureKind, NetworkMode, Stream};
 use crate::blocking;
-use crate::build::graph::{ExecSpec, HOSTNAME, SCRIPT_FOLDER};
+use crate::build::graph::{ExecSpec, HOSTNAME, MountKind, MountSpec, SCRIPT_FOLDER};
 use crate::build::solve::{Context, Executed, Key, Op, OpError, OpFuture, Outcome};
 use crate::network::Endpoint;
 use crate::redacted::Redacted;
@@ -73,6 +73,15 @@ impl Op for Exec {
 
     fn reads(&self, input: usize) -> bool {
         input > 0 && !self.named_by_content[input - 1]
+    }
+
+    fn fails_alike(&self) -> bool {
+        let is_lent =
+            |mount: &MountSpec| matches!(mount.kind, MountKind::Secret { .. } | MountKind::Ssh { .. });
+        self.spec.hidden_env.is_empty()
+            && !self.spec.mounts.iter().any(is_lent)
+            && self.spec.devices.is_empty()
+            && self.machine.shm_bytes == 0
     }
 
     fn cache_mounts(&self, inputs: &[Outcome]) -> Vec<CacheMountRequest> {
@@ -192,11 +201,11 @@ impl Exec {
             killer.kill(rustix::process::Signal::KILL.as_raw());
             Ok(())
         });
-        let mut tail = LogTail::default();
-        forward(outputs, context, &mut tail).await;
+        let mut log = Log::new(&context.store);
+        forward(outputs, context, &mut log).await;
         let run = running.staged.id();
         let (exec, created, own_inputs) = (self.clone(), now(), inputs.to_vec());
-        let ended = blocking::run("end step", move || exec.end(running, created, &own_inputs, tail)).await;
+        let ended = blocking::run("end step", move || exec.end(running, created, &own_inputs, log)).await;
         let snapshot = ended?;
         let key = match own_key {
             Some(task) => {
@@ -259,7 +268,7 @@ impl Exec {
         running: Running,
         created: i64,
         inputs: &[Outcome],
-        tail: LogTail,
+        log: Log,
     ) -> Result<SnapshotId, OpError> {
         let Running { step, prepared, staged, endpoint } = running;
         let exit = step.wait().map_err(|error| system(&error))?;
@@ -268,7 +277,7 @@ impl Exec {
             self.machine.release(endpoint);
         }
         if exit.code() != 0 {
-            return Err(self.failed(exit, tail, inputs, &staged));
+            return Err(self.failed(exit, log, inputs, &staged));
         }
         seal(staged, created)
     }
@@ -359,7 +368,7 @@ impl Exec {
         Box::new(failure)
     }
 
-    fn failed(&self, exit: Exit, tail: LogTail, inputs: &[Outcome], staged: &Staged) -> OpError {
+    fn failed(&self, exit: Exit, log: Log, inputs: &[Outcome], staged: &Staged) -> OpError {
         let code = exit.code();
         let how = match exit {
             Exit::Code(code) => format!("exit code: {code}"),
@@ -367,16 +376,17 @@ impl Exec {
         };
         let message = format!("process {} did not complete successfully: {how}", self.shown());
         let mut failure = Failure::new(FailureKind::Step(code), message);
-        let log = tail.lines();
+        let (tail, whole) = log.end();
         let scene = Scene { spec: &self.spec, inputs, staged: Some(staged), store: staged.store() };
-        failure = scene.exit(code, &log).tell(failure);
-        failure.log_tail = Some((self.name.clone(), log));
+        failure = scene.exit(code, &tail).tell(failure);
+        failure.log_tail = Some((self.name.clone(), tail));
+        failure.log = Some(whole);
         Box::new(failure)
     }
 }
 
 /// Sends what comes out of both pipes as events until both are closed.
-async fn forward(outputs: [OwnedFd; 2], context: &Context, tail: &mut LogTail) {
+async fn forward(outputs: [OwnedFd; 2], context: &Context, log: &mut Log) {
     let [stdout, stderr] = outputs;
     let mut streams = Vec::with_capacity(2);
     for (fd, stream) in [(stdout, Stream::Stdout), (stderr, Stream::Stderr)] {
@@ -398,7 +408,7 @@ async fn forward(outputs: [OwnedFd; 2], context: &Context, tail: &mut LogTail) {
     }
     drop(send);
     while let Some((stream, bytes)) = receive.recv().await {
-        tail.push(&bytes);
+        log.push(&bytes);
         if let Some(step) = context.step {
             context.events.send(Event::Output { step, stream, bytes });
         }

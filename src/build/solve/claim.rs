@@ -16,7 +16,7 @@ pub(super) struct Work {
     /// When its execution began.
     pub(super) started: Option<Instant>,
     pub(super) executed: Option<Executed>,
-    _lock: KeyLock,
+    pub(super) lock: KeyLock,
 }
 
 /// What a vertex found when its turn came.
@@ -62,6 +62,7 @@ impl Solver {
         }
         let cheap = op.cheap_key(&outcomes);
         let Some(lock) = self.store.try_lock_key(&cheap.digest).map_err(lookup::store_error)? else {
+            self.queue(vertex, &cheap.digest)?;
             return Ok(Claimed::Busy(cheap.digest));
         };
         // What another build made is held by this one before its maker ends and a prune comes;
@@ -79,6 +80,9 @@ impl Solver {
         if !gone.is_empty() {
             return Ok(Claimed::Gone(gone));
         }
+        if let Some(failure) = self.shared(vertex, &cheap.digest, &lock)? {
+            return Err(failure);
+        }
         self.witness.runs(vertex, &cheap, &outcomes, &absent);
         Ok(Claimed::Lead(Box::new(Work {
             cheap,
@@ -86,7 +90,7 @@ impl Solver {
             cache_mounts: Vec::new(),
             started: None,
             executed: None,
-            _lock: lock,
+            lock,
         })))
     }
 
@@ -122,7 +126,7 @@ impl Solver {
 
     fn find(&self, vertex: usize, cheap: &Key, inputs: &[Known]) -> Result<Found, OpError> {
         let node = &self.nodes[vertex];
-        let usable = Usable { refuses_all: self.no_cache || node.anew, since: self.since };
+        let usable = Usable { refuses_all: self.refuses(vertex), since: self.since };
         if usable.refuses_all
             && node.op.is_closed()
             && let Some(outcome) = self.made().get(&cheap.digest)
@@ -136,11 +140,11 @@ impl Solver {
     /// Records what `vertex` made. True when just that was recorded already.
     pub(super) fn record(&self, vertex: usize, work: &Work) -> Result<bool, OpError> {
         let executed = work.executed.as_ref().expect("what is recorded was executed");
-        let Node { op, label, anew, .. } = &self.nodes[vertex];
+        let Node { op, label, .. } = &self.nodes[vertex];
         let (key, outcome) = (&executed.key, &executed.outcome);
         let (made_of, result) = ((&work.cheap, work.inputs.as_slice()), (outcome, label));
         let is_unchanged = lookup::record(op.as_ref(), made_of, key, result, &self.store)?;
-        if (self.no_cache || *anew) && op.is_closed() {
+        if self.refuses(vertex) && op.is_closed() {
             self.made().insert(work.cheap.digest, outcome.clone());
         }
         match is_unchanged {

@@ -22,6 +22,9 @@ use crate::blocking;
 /// How often something that another process holds is tried again: from the first to the last.
 const LOCK_POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
+/// After so many tries, which is about a second, the user hears what a step waits for.
+const PATIENT_TRIES: u32 = 25;
+
 /// How long a step waits for a cache before its user hears of it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -97,6 +100,11 @@ impl Drive {
             Action::Look(vertex) => self.look(vertex),
             Action::Claim(vertex) => self.claim(vertex),
             Action::Pause(vertex, tries) => {
+                if tries == PATIENT_TRIES {
+                    let name = &self.solver.nodes[vertex].label.description;
+                    let text = format!("waiting for another build that is at the same step: {name}");
+                    self.solver.events.send(Event::Status(text));
+                }
                 let halt = self.halt.clone();
                 self.begin(vertex, async move {
                     halt.unless(tokio::time::sleep(pause(tries))).await;
@@ -278,6 +286,11 @@ impl Drive {
         }
         if is_cancelled {
             return self.core.tell(Happened::Cancelled(vertex));
+        }
+        if let Some(work) = self.work.get(&vertex)
+            && self.solver.nodes[vertex].op.fails_alike()
+        {
+            work.leave(&error);
         }
         self.core.tell(Happened::Failed(vertex));
         if self.core.failed() == Some(vertex) {

@@ -14,6 +14,7 @@
 //! one key lock at most, and waits for nothing but cache mounts and the slot while it does. Equal vertices of one build
 //! meet at the same key lock, so they run once.
 
+mod attempt;
 mod claim;
 mod core;
 mod drive;
@@ -109,6 +110,8 @@ pub struct Solver {
     setup: Setup,
     /// What this build executed, by cheap key: of use when it refuses what others made.
     made: Mutex<HashMap<Digest, Outcome>>,
+    /// Vertices that wait for a key, and the attempt that had ended before they came.
+    queued: Mutex<HashMap<usize, Option<String>>>,
 }
 
 impl std::ops::Deref for Solver {
@@ -122,7 +125,7 @@ impl std::ops::Deref for Solver {
 impl Solver {
     /// Returns a scheduler that has done nothing yet.
     pub fn new(setup: Setup) -> Self {
-        Self { setup, made: Mutex::default() }
+        Self { setup, made: Mutex::default(), queued: Mutex::default() }
     }
 
     /// Looks every vertex up whose inputs are known.
@@ -212,6 +215,15 @@ impl Solver {
 
     fn made(&self) -> MutexGuard<'_, HashMap<Digest, Outcome>> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queued(&self) -> MutexGuard<'_, HashMap<usize, Option<String>>> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells whether `vertex` may use nothing that earlier builds made.
+    fn refuses(&self, vertex: usize) -> bool {
+        self.no_cache || self.nodes[vertex].anew
     }
 
     /// How many vertices may execute at the same time.

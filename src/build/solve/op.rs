@@ -91,6 +91,11 @@ pub trait Op: Send + Sync {
         true
     }
 
+    /// True when an equal op of another build fails just as this one does: all that it depends on is in its key.
+    fn fails_alike(&self) -> bool {
+        false
+    }
+
     /// The caches that the op has to hold while it works.
     fn cache_mounts(&self, inputs: &[Outcome]) -> Vec<CacheMountRequest> {
         let _ = inputs;

@@ -6,6 +6,7 @@ use super::{build_call, build_context, build_lend, build_named, build_output, ca
 use crate::api::{BuildRequest, ContextModes, OutputKind, Progress, PullPolicy};
 use crate::cli::error::Error;
 use crate::cli::exit;
+use crate::cli::failure;
 use crate::cli::flags;
 use crate::cli::progress::{self, Shown};
 use crate::cli::session::{Invocation, Session, print_line};
@@ -144,8 +145,14 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let engine = session.root_engine()?;
     let shown = Shown::steps(progress, session.style, log_lines(environment))?;
     let result = engine.build(&request, &shown.events);
+    let has_logs = shown.has_logs();
     shown.finish();
-    let outcome = result?;
+    let outcome = result.map_err(|mut failure| {
+        if !has_logs {
+            failure::tell_log(&mut failure);
+        }
+        failure
+    })?;
     if let Some(id) = &outcome.image {
         if let Some(path) = &build.iidfile {
             write_id(path, id)?;

@@ -58,6 +58,11 @@ impl Shown {
         }
     }
 
+    /// Tells whether all that a step writes is shown for good as it comes.
+    pub(crate) fn has_logs(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| matches!(view.lock().kind, Kind::Plain(_)))
+    }
+
     /// Shows what a pull or a push moves.
     pub(crate) fn transfers(quiet: bool) -> Self {
         if quiet {
@@ -211,7 +216,7 @@ impl State {
 
 /// Cuts a step's output, which comes cut anywhere, into lines.
 #[derive(Debug, Default)]
-struct Lines {
+pub(super) struct Lines {
     partial: Vec<u8>,
 }
 
@@ -220,7 +225,7 @@ impl Lines {
     const MAX_BYTES: usize = 64 << 10;
 
     /// Takes `bytes` and returns the lines that they complete.
-    fn take(&mut self, bytes: &[u8]) -> Vec<String> {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.partial.extend_from_slice(piece);
@@ -233,7 +238,7 @@ impl Lines {
     }
 
     /// Returns what stands after the last newline.
-    fn rest(&mut self) -> Option<String> {
+    pub(super) fn rest(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.partial);
         (!rest.is_empty()).then(|| super::text::harmless(&rest))
     }
