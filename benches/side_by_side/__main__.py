@@ -60,8 +60,11 @@ def measure(row, engines, rounds, failures):
     for engine in list(living):
         attempt(engine, lambda: row.begin(engine))
     for number in range(rounds):
-        for name, seconds in row.floors().items():
-            result["floors"].setdefault(name, []).append(seconds)
+        try:
+            for name, seconds in row.floors().items():
+                result["floors"].setdefault(name, []).append(seconds)
+        except ERRORS as error:
+            tell(f"  no floors: {error}")
         for engine in living[:: 1 if number % 2 == 0 else -1]:
             if engine.name != "kiln" and number >= row.peer_rounds:
                 continue
@@ -123,7 +126,11 @@ def main():
         elif name == "scaling":
             data["scaling"] = scaling(kiln, min(asked.rounds, 2), tell)
         else:
-            data["rows"][name] = measure(ROWS[name](), engines, asked.rounds, data["failures"])
+            try:
+                data["rows"][name] = measure(ROWS[name](), engines, asked.rounds, data["failures"])
+            except ERRORS as error:
+                tell(f"  {name} is left out: {error}")
+                data["failures"].append(f"{name}: {error}")
         # Written after each row: who ends it early keeps what was measured.
         asked.out.with_suffix(".json").write_text(json.dumps(report.plain(data), indent=1) + "\n")
         asked.out.with_suffix(".md").write_text(report.markdown(data))
