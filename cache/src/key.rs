@@ -23,45 +23,68 @@
 //! The digest is of a prefix code: each text has its length before it, each field its kind and name, so no
 //! two different lists of fields give the same bytes.
 
-use crate::{Digest, Hasher};
+use std::fmt;
 
-/// The longest value that [`KeyBuilder::parts`] shows whole, in bytes.
+use crate::Digest;
+
+/// The longest value that [`Parts::texts`] shows whole, in bytes.
 const SHOWN_BYTES: usize = 120;
 
+/// What opens each key.
+const START: &[u8] = b"kiln key 1";
+
+/// What opens each field.
+const FIELD: u8 = b'f';
+const MISSING: u8 = b'n';
+const LIST: u8 = b'l';
+
 /// Collects the parts of a key.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct KeyBuilder {
-    hasher: Hasher,
-    parts: Vec<(String, String)>,
+    parts: Encoded,
+}
+
+/// The bytes that are digested, which are also what the parts are told from: only who records a result wants them.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Encoded {
+    bytes: Vec<u8>,
+    /// Where the fields begin whose values aren't shown.
+    hidden: Vec<usize>,
+}
+
+/// The parts of a key: names and short texts.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Parts(Told);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Told {
+    Encoded(Encoded),
+    Texts(Vec<(String, String)>),
 }
 
 impl KeyBuilder {
     /// Begins the key of an op of this version.
     pub fn new(op: &str, version: u32) -> Self {
-        let mut builder = Self { hasher: Hasher::new(), parts: Vec::new() };
-        builder.hasher.update(b"kiln key 1");
+        let mut builder = Self { parts: Encoded::default() };
+        builder.parts.bytes.extend_from_slice(START);
         builder.text(op.as_bytes());
-        builder.hasher.update(&version.to_le_bytes());
-        builder.parts.push(("op".to_owned(), format!("{op} {version}")));
+        builder.parts.bytes.extend_from_slice(&version.to_le_bytes());
         builder
     }
 
     /// Adds a value.
     #[must_use]
     pub fn field(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.begin(b'f', name);
+        self.begin(FIELD, name);
         self.text(value.as_ref());
-        self.parts.push((name.to_owned(), shown(value.as_ref())));
         self
     }
 
     /// Adds a value that may be a secret: its part shows a digest of it only.
     #[must_use]
     pub fn hidden(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.begin(b'f', name);
-        self.text(value.as_ref());
-        self.parts.push((name.to_owned(), format!("({})", Digest::of(value).short())));
-        self
+        self.parts.hidden.push(self.parts.bytes.len());
+        self.field(name, value)
     }
 
     /// Adds a value that may be missing; a missing one differs from an empty one.
@@ -70,8 +93,7 @@ impl KeyBuilder {
         match value {
             Some(value) => self.field(name, value),
             None => {
-                self.begin(b'n', name);
-                self.parts.push((name.to_owned(), "(none)".to_owned()));
+                self.begin(MISSING, name);
                 self
             }
         }
@@ -81,39 +103,121 @@ impl KeyBuilder {
     #[must_use]
     pub fn list<T: AsRef<[u8]>>(mut self, name: &str, values: impl IntoIterator<Item = T>) -> Self {
         let values: Vec<T> = values.into_iter().collect();
-        self.begin(b'l', name);
+        self.begin(LIST, name);
         self.length(values.len());
         for value in &values {
             self.text(value.as_ref());
         }
-        let texts: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value.as_ref())).collect();
-        let all = serde_json::json!(texts).to_string();
-        self.parts.push((name.to_owned(), shown(all.as_bytes())));
         self
     }
 
     /// Returns the key.
     pub fn digest(&self) -> Digest {
-        self.hasher.clone().finish()
+        Digest::of(&self.parts.bytes)
     }
 
-    /// Returns the name and a short text of each part; comparing two builds of one step tells what changed.
-    pub fn parts(&self) -> Vec<(String, String)> {
-        self.parts.clone()
+    /// Returns the parts; comparing two builds of one step tells what changed.
+    pub fn parts(&self) -> Parts {
+        Parts(Told::Encoded(self.parts.clone()))
     }
 
     fn begin(&mut self, kind: u8, name: &str) {
-        self.hasher.update(&[kind]);
+        self.parts.bytes.push(kind);
         self.text(name.as_bytes());
     }
 
     fn text(&mut self, bytes: &[u8]) {
         self.length(bytes.len());
-        self.hasher.update(bytes);
+        self.parts.bytes.extend_from_slice(bytes);
     }
 
     fn length(&mut self, length: usize) {
-        self.hasher.update(&(length as u64).to_le_bytes());
+        self.parts.bytes.extend_from_slice(&(length as u64).to_le_bytes());
+    }
+}
+
+impl Parts {
+    /// Returns the name and a short text of each part.
+    pub fn texts(&self) -> Vec<(String, String)> {
+        match &self.0 {
+            Told::Texts(texts) => texts.clone(),
+            Told::Encoded(encoded) => encoded.texts().expect("a builder wrote it"),
+        }
+    }
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Vec::new().into()
+    }
+}
+
+impl From<Vec<(String, String)>> for Parts {
+    fn from(texts: Vec<(String, String)>) -> Self {
+        Self(Told::Texts(texts))
+    }
+}
+
+/// As texts: values may be secrets.
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.texts()).finish()
+    }
+}
+
+impl fmt::Debug for KeyBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts().fmt(f)
+    }
+}
+
+impl Encoded {
+    /// `None` for what no builder wrote.
+    fn texts(&self) -> Option<Vec<(String, String)>> {
+        let mut rest = Rest(self.bytes.strip_prefix(START)?);
+        let op = rest.text()?;
+        let version = u32::from_le_bytes(rest.take(4)?.try_into().ok()?);
+        let mut texts = vec![("op".to_owned(), format!("{} {version}", String::from_utf8_lossy(op)))];
+        while !rest.0.is_empty() {
+            let at = self.bytes.len() - rest.0.len();
+            let kind = rest.take(1)?[0];
+            let name = String::from_utf8_lossy(rest.text()?).into_owned();
+            let value = match kind {
+                FIELD if self.hidden.binary_search(&at).is_ok() => {
+                    format!("({})", Digest::of(rest.text()?).short())
+                }
+                FIELD => shown(rest.text()?),
+                MISSING => "(none)".to_owned(),
+                _ => {
+                    let count = rest.length()?;
+                    let values: Option<Vec<_>> =
+                        (0..count).map(|_| rest.text().map(String::from_utf8_lossy)).collect();
+                    shown(serde_json::json!(values?).to_string().as_bytes())
+                }
+            };
+            texts.push((name, value));
+        }
+        Some(texts)
+    }
+}
+
+/// What is still to be read of an encoded key.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn length(&mut self) -> Option<usize> {
+        usize::try_from(u64::from_le_bytes(self.take(8)?.try_into().ok()?)).ok()
+    }
+
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let length = self.length()?;
+        self.take(length)
     }
 }
 
@@ -210,12 +314,12 @@ mod tests {
     fn parts_are_short_and_tell_builds_apart() {
         let long = |end: &str| KeyBuilder::new("exec", 1).field("script", "echo ".repeat(1000) + end);
         let (one, other) = (long("1"), long("2"));
-        assert_ne!(one.parts(), other.parts());
-        assert!(one.parts().iter().all(|(_, value)| value.len() < 2 * SHOWN_BYTES));
+        assert_ne!(one.parts().texts(), other.parts().texts());
+        assert!(one.parts().texts().iter().all(|(_, value)| value.len() < 2 * SHOWN_BYTES));
         let key = KeyBuilder::new("exec", 1).list("args", ["sh", "-c", "true"]).field("cwd", "/");
         let expected = [("op", "exec 1"), ("args", r#"["sh","-c","true"]"#), ("cwd", "/")];
-        assert_eq!(key.parts(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        let binary = KeyBuilder::new("exec", 1).field("file", [0xff, 0]).parts();
+        assert_eq!(key.parts().texts(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let binary = KeyBuilder::new("exec", 1).field("file", [0xff, 0]).parts().texts();
         assert_eq!(binary[1].1, format!("(2 bytes, {})", Digest::of([0xff, 0]).short()));
     }
 
@@ -226,7 +330,10 @@ mod tests {
             KeyBuilder::new("exec", 1).hidden("env A", "hunter2"),
         );
         assert_eq!(plain.digest(), hidden.digest());
-        assert_eq!(hidden.parts()[1], ("env A".to_owned(), format!("({})", Digest::of("hunter2").short())));
+        assert_eq!(
+            hidden.parts().texts()[1],
+            ("env A".to_owned(), format!("({})", Digest::of("hunter2").short()))
+        );
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Remotes {
             keys.push(cheap.digest);
         }
         let Outcome { id, chain, created } = executed.outcome.clone();
-        let record = Record { result: id, chain, created, parts: executed.key.parts };
+        let record = Record { result: id, chain, created, parts: executed.key.parts.texts() };
         let known = context.store.record(&keys[0]).map_err(|error| system(&error))?.as_ref() == Some(&record);
         let kind = match source {
             RemoteSource::Git(_) => RecordKind::GitCheckout,
@@ -171,7 +171,7 @@ fn recorded(key: &Digest, context: &Context) -> Result<Option<Outcome>, OpError>
 }
 
 fn reused(record: Record) -> Executed {
-    let key = Key { digest: record.result, parts: record.parts };
+    let key = Key { digest: record.result, parts: record.parts.into() };
     let outcome = Outcome { id: record.result, chain: record.chain, created: record.created };
     Executed { outcome, key }
 }

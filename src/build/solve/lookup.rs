@@ -105,7 +105,7 @@ pub(super) fn record(
         result: outcome.id,
         chain: outcome.chain.clone(),
         created: outcome.created,
-        parts: key.parts.clone(),
+        parts: key.parts.texts(),
     };
     let known = store.record(&key.digest).map_err(store_error)?.as_ref() == Some(&record);
     store.put_record(&keys, &record, label).map_err(store_error)?;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use kiln_cache::key::Parts;
 use kiln_cache::{CacheMount, CacheMountRequest, Digest, Lease, SnapshotId, Store};
 
 use super::Outcome;
@@ -14,8 +15,8 @@ use crate::api::{Events, Failure, StepId, Stop};
 pub struct Key {
     /// The key.
     pub digest: Digest,
-    /// `(field, short value)`, to tell two keys of one step apart.
-    pub parts: Vec<(String, String)>,
+    /// They tell two keys of one step apart.
+    pub parts: Parts,
 }
 
 /// What an execution gave.

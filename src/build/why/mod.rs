@@ -283,13 +283,13 @@ impl Witness for Why {
         let run = Run { cheap: cheap.digest, absent: *absent, inputs, reasons: Vec::new(), ran: false };
         self.seen().runs.insert(vertex, run);
         if !is_told_afterwards(&self.vertex(vertex).op) {
-            self.tell(vertex, self.causes(vertex, &cheap.parts, None));
+            self.tell(vertex, self.causes(vertex, &cheap.parts.texts(), None));
         }
     }
 
     fn ran(&self, vertex: usize, key: &Key, outcome: &Outcome) {
         if is_told_afterwards(&self.vertex(vertex).op) {
-            self.tell(vertex, self.causes(vertex, &key.parts, Some(outcome)));
+            self.tell(vertex, self.causes(vertex, &key.parts.texts(), Some(outcome)));
         }
         let mut seen = self.seen();
         seen.results[vertex] = Some(Found::new(Some(&key.digest), outcome));

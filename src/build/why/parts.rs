@@ -96,7 +96,7 @@ mod tests {
 
     fn difference(before: KeyBuilder, now: KeyBuilder) -> Option<(String, String, bool)> {
         let words = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(" ");
-        let difference = compare(&before.parts(), &now.parts())?;
+        let difference = compare(&before.parts().texts(), &now.parts().texts())?;
         Some((words(difference.variables), words(difference.settings), difference.upgraded))
     }
 

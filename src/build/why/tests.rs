@@ -121,7 +121,7 @@ impl World {
         self.runs += 1;
         let is_fixed = matches!(vertex.op, OpSpec::Copy(_) | OpSpec::Mkdir(_));
         let id = if is_fixed { key.digest } else { Digest::of(self.runs.to_le_bytes()) };
-        let record = Record { result: id, chain: Vec::new(), created: 0, parts: key.parts.clone() };
+        let record = Record { result: id, chain: Vec::new(), created: 0, parts: key.parts.texts() };
         self.store.put_record(&[key.digest], &record, &Label::default()).unwrap();
         why.ran(number, &key, &outcome(id));
         Some(outcome(id))

@@ -153,7 +153,7 @@ fn the_terminal_shows_why_a_step_runs_beside_its_name() {
     let expected = [
         "[+] Building 2.0s (1/2)",
         " => [1/2] RUN make  ran: new step                        1.0s",
-        " => [2/2] RUN long long long long …  ran: ARG A changed 2.0s",
+        " => [2/2] RUN long long long long l…  ran: ARG A changed 2.0s",
     ];
     assert_eq!(tty.block(at(2000), 10, 62), expected);
     for columns in 0..100 {

@@ -65,7 +65,7 @@ impl Op for Counted {
         if self.content.is_some() {
             *self.runs.lock().unwrap().entry(format!("{} read", self.name)).or_default() += 1;
         }
-        Ok(self.content.as_ref().map(|_| Key { digest: self.full(inputs), parts: Vec::new() }))
+        Ok(self.content.as_ref().map(|_| Key { digest: self.full(inputs), parts: Vec::new().into() }))
     }
 
     fn execute<'a>(&'a self, inputs: &'a [Outcome], context: &'a Context) -> OpFuture<'a> {
@@ -89,7 +89,7 @@ impl Op for Counted {
             let mut chain = inputs.first().map(|input| input.chain.clone()).unwrap_or_default();
             chain.push(snapshot);
             let outcome = Outcome { id: id.digest(), chain, created: 1 };
-            Ok(Executed { outcome, key: Key { digest, parts: Vec::new() } })
+            Ok(Executed { outcome, key: Key { digest, parts: Vec::new().into() } })
         })
     }
 }
