@@ -330,6 +330,19 @@ fn what_the_user_wanted_or_the_store_lost_is_told() {
     kiln.build(&context, &[]).ok();
     let all = kiln.build(&context, &["--no-cache"]).ok();
     assert_eq!(all.reasons(), ["COPY f /f: --no-cache", "RUN echo 1: --no-cache"]);
+    let text = "FROM busybox AS one\nRUN echo f1\nFROM one\nRUN echo f2\n";
+    let filtered = kiln.context(&[("Dockerfile", text)]);
+    kiln.build(&filtered, &[]).ok();
+    let some = kiln.build(&filtered, &["--no-cache-filter", "one"]).ok();
+    let above = "RUN echo f2: earlier step [one 2/2] RUN echo f1 ran";
+    assert_eq!(some.reasons(), ["RUN echo f1: --no-cache-filter", above]);
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    let old = kiln.build(&filtered, &["--cache-ttl", "1s"]).ok().reasons();
+    assert!(
+        old[0].starts_with("RUN echo f1: its result of 20") && old[0].ends_with(" is older than --cache-ttl"),
+        "{old:?}"
+    );
+    assert_eq!(old[1], above);
     // Images keep what they are made of.
     kiln.ok(&["image", "prune", "-f"]);
     kiln.ok(&["builder", "prune", "-a", "-f"]);
