@@ -64,14 +64,17 @@ def namespace(pid):
 
 
 def memory_of(pids, own):
-    """Bytes that the processes of our own pid namespace ever had resident; those of a step live in another one."""
+    """Bytes of the processes of our own pid namespace; those of a step live in another one.
+
+    Pages that several processes have (a program's text, what a fork shares) count once.
+    """
     total = 0
     for pid in pids:
         if namespace(pid) != own:
             continue
         try:
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-                if line.startswith("VmRSS:"):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
                     total += int(line.split()[1]) * 1024
         except OSError:
             pass
