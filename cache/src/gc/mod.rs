@@ -284,12 +284,11 @@ impl Store {
             let dying = tx.dying(BATCH)?;
             for dead in &dying {
                 self.discard_dead(dead)?;
-                tx.bury(dead)?;
+                swept.bytes += tx.bury(dead)?;
                 match dead.kind {
                     Kind::Snapshot => swept.snapshots += 1,
                     Kind::Blob => swept.blobs += 1,
                 }
-                swept.bytes += dead.bytes;
             }
             Ok(!dying.is_empty())
         })

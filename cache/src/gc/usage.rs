@@ -95,7 +95,10 @@ impl Store {
     fn rows(&self) -> Result<Rows> {
         let (mut rows, leased) = self.meta().read(|tx| {
             let mut imaged = HashMap::new();
-            for image in tx.images()? {
+            // A layer is called by the image that begins with it.
+            let mut images = tx.images()?;
+            images.sort_by_key(|image| image.chain.len());
+            for image in images {
                 let name = tx.names(&image.id)?.into_iter().next();
                 let name = name.unwrap_or_else(|| format!("the image {}", &image.id.hex()[..12]));
                 for id in image.chain {

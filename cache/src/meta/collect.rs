@@ -82,21 +82,24 @@ impl Tx<'_> {
         Ok(dying)
     }
 
-    /// Takes out a row whose files are in the trash.
-    pub(crate) fn bury(&self, dead: &Dying) -> Result<()> {
+    /// Takes out a row whose files are in the trash; the bytes that are free when that is emptied.
+    pub(crate) fn bury(&self, dead: &Dying) -> Result<u64> {
         let (table, name, _) = dead.kind.columns();
+        let mut freed = dead.bytes;
         if dead.kind == Kind::Snapshot {
             self.run("DELETE FROM diffs WHERE snapshot = ?1", (&dead.name,))?;
-            self.leave_shared(&dead.name)?;
+            freed = self.leave_shared(&dead.name)?;
         }
-        self.run(&format!("DELETE FROM {table} WHERE {name} = ?1"), (&dead.name,)).map(drop)
+        self.run(&format!("DELETE FROM {table} WHERE {name} = ?1"), (&dead.name,))?;
+        Ok(freed)
     }
 
-    /// Leaves the bytes that a snapshot shares to those that share them.
-    fn leave_shared(&self, name: &str) -> Result<()> {
-        let Ok(id) = name.parse() else { return Ok(()) };
-        let (_, left) = Space::new(self.rooms_around(id)?).remove(&id);
-        left.iter().try_for_each(|(sharer, room)| self.set_shared(*sharer, room))
+    /// Leaves the bytes that a snapshot shares to those that share them; gives those that nobody shares.
+    fn leave_shared(&self, name: &str) -> Result<u64> {
+        let Ok(id) = name.parse() else { return Ok(0) };
+        let (freed, left) = Space::new(self.rooms_around(id)?).remove(&id);
+        left.iter().try_for_each(|(sharer, room)| self.set_shared(*sharer, room))?;
+        Ok(freed)
     }
 
     /// Returns whether anything is known about a file's name.
