@@ -273,7 +273,14 @@ impl World {
     }
 
     fn claim(&mut self, build: usize, vertex: usize) -> Result<Event<u64>, String> {
-        Ok(Event::Claimed(vertex, self.try_claim(build, vertex)?))
+        let claim = self.try_claim(build, vertex)?;
+        let may_fail = self.builds[build].plan.ops.iter().any(|op| op.fails);
+        // The store can't be read, or an attempt that this one waited for has failed.
+        if may_fail && self.random.chance(1) {
+            self.release(build, vertex);
+            return Ok(Event::Failed(vertex));
+        }
+        Ok(Event::Claimed(vertex, claim))
     }
 
     fn try_claim(&mut self, build: usize, vertex: usize) -> Result<Claim<u64>, String> {
