@@ -307,8 +307,7 @@ fn a_prune_that_was_killed_is_completed_by_the_next_one() {
 }
 
 #[test]
-fn ten_thousand_records_are_pruned_in_linear_time() {
-    // Steps taken are counted by the order of growth of the choice, not by a clock.
+fn ten_thousand_records_are_pruned_in_the_order_of_their_use() {
     let fixture = Fixture::new();
     let layer = fixture.layer(10);
     fixture

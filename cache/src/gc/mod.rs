@@ -2,7 +2,13 @@
 //!
 //! Roots are images (chain, config, manifest, their layers' blobs), build records, pins and the leases
 //! of running processes. Builds go on meanwhile: what they find or make is leased in the transaction
-//! that looks it up, and the collector condemns in one transaction that reads the leases again.
+//! that looks it up. The collector reads all first, and then condemns in short transactions, each of which reads
+//! again the leases, the images, and the records that were entered since.
+//!
+//! 1. `usage`: what is in the cache, thing by thing, with the bytes that each takes (`measure`, `space`).
+//! 2. `policy`: which of it goes, in which order and why.
+//! 3. Here: records are marked as collected, what nothing reaches any more is condemned, renamed into the trash
+//!    and unlinked. Killed in between, the next collection goes on.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
