@@ -36,13 +36,6 @@ impl Engine {
         if !request.repair || report.problems.is_empty() {
             return Ok(report);
         }
-        let named: Vec<String> = report
-            .problems
-            .iter()
-            .filter(|problem| problem.damage)
-            .map(|problem| problem.name.clone())
-            .collect();
-        tracing::info!(?named, "repairing");
         // Mounts first: what is mounted on can't be collected.
         self.tidy(store)?;
         let repaired = store.repair(&faults).map_err(image::Error::from)?;

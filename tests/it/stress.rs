@@ -91,7 +91,7 @@ impl Builder {
             80..=84 => self.remove(),
             85..=89 => self.prune(&["prune", "-f"]),
             90..=91 => self.prune(&["prune", "-f", "-a"]),
-            92..=94 => self.prune(&["builder", "prune", "-f"]),
+            92..=94 => self.prune(&["cache", "prune", "-f"]),
             95 => self.prune(&["builder", "prune", "-f", "-a"]),
             96..=97 => self.check(&["system", "check", "--quick"]),
             _ => self.check(&["system", "check"]),
