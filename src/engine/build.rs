@@ -273,6 +273,8 @@ impl Build<'_> {
         let mut found = solver.cached().map_err(stopped)?;
         drop(view);
         if let Some(outcomes) = solver.complete(&found) {
+            // A file that was written again as it was had to be read; the next build needn't.
+            contexts.save();
             return Ok(outcomes);
         }
         let missing = solver.secure(&mut found).map_err(|failure| *failure)?;

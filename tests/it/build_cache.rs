@@ -1,5 +1,6 @@
 //! Which steps of a build run again, alone and beside others.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
@@ -40,6 +41,28 @@ fn an_unchanged_build_runs_nothing_and_writes_nothing() {
     // The same content elsewhere, with other times.
     let copy = kiln.context(&files);
     assert_eq!(ran(&kiln.build(&copy, &[])), Vec::<String>::new());
+}
+
+#[test]
+fn a_file_that_was_written_again_as_it_was_is_read_once_only() {
+    if !needs_root("a_file_that_was_written_again_as_it_was_is_read_once_only") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[("Dockerfile", "FROM busybox\nCOPY a /a\n"), ("a", "a")]);
+    kiln.build(&context, &[]).ok();
+    fs::write(context.join("a"), "a").unwrap();
+    // Until the clock of the files has moved on, what was read may change unseen, and is not kept.
+    std::thread::sleep(Duration::from_millis(100));
+    let known = || -> BTreeMap<_, _> {
+        kiln.files().into_iter().filter(|(path, _)| path.starts_with(kiln.root().join("stat"))).collect()
+    };
+    let before = known();
+    assert_eq!(ran(&kiln.build(&context, &[])), Vec::<String>::new());
+    let learnt = known();
+    assert_ne!(before, learnt, "what was read is kept");
+    assert_eq!(ran(&kiln.build(&context, &[])), Vec::<String>::new());
+    assert_eq!(known(), learnt, "nothing was read");
 }
 
 #[test]
