@@ -12,7 +12,7 @@ use crate::record::now;
 use crate::{Error, Result, SnapshotId, Store};
 
 impl Store {
-    /// Returns whether [`Store::flush`] has something to bring to the disk.
+    /// Returns whether [`Store::flush`] has something to bring to the disk, or to throw away.
     pub fn needs_flush(&self) -> Result<bool> {
         Ok(self.has_trash() || !self.meta().read(|tx| tx.unflushed(self.boot()))?.is_empty())
     }

@@ -107,6 +107,20 @@ impl Lease {
         Ok(are_there)
     }
 
+    /// Enters a snapshot by `change`, in a transaction that keeps it alive from its first moment on.
+    pub(crate) fn write_snapshot(
+        &self,
+        id: SnapshotId,
+        change: impl FnOnce(&Tx<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.write(|tx, lease| {
+            change(tx)?;
+            tx.lease_snapshot(lease, id)
+        })?;
+        self.held().snapshots.insert(id);
+        Ok(())
+    }
+
     /// Runs a transaction that names this lease, whose file exists and is held by then.
     pub(crate) fn write<T>(&self, change: impl FnOnce(&Tx<'_>, &str) -> Result<T>) -> Result<T> {
         let name = self.name()?;

@@ -23,7 +23,7 @@
 //! gc.lock, reserve     one collector at a time; 1 MiB for the day when the disk is full
 //! ```
 //!
-//! - **Birth**: a row in state `staging` with its lease → `tmp/` is filled → rename → `ready`.
+//! - **Birth**: `tmp/` is filled → rename, row and lease in one transaction; a blob has a row in state `staging` first.
 //! - **Death**: a transaction rechecks the leases and marks rows `dying` → another renames what still
 //!   is `dying` into `trash/` and takes the rows out → `trash/` is emptied. The second step holds the
 //!   write lock while it renames: a blob can be born again under its old name between both.

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use crate::lock::Claim;
+use crate::store::is_tight;
 use crate::{Digest, Error, Lease, Result, SnapshotId, Store, trash};
 
 /// The layers of an overlay mount.
@@ -71,20 +72,10 @@ pub struct Staged {
 
 impl Store {
     /// Begins a snapshot: an empty folder to fill, and one for an overlay's own use.
+    ///
+    /// Nothing is written down yet: the folder is kept by its flock, and goes with it.
     pub fn stage(&self, lease: &Lease) -> Result<Staged> {
-        let id = loop {
-            let id = SnapshotId::fresh();
-            let staged = lease.write(|tx, lease| {
-                let new = tx.stage_snapshot(id)?;
-                if new {
-                    tx.lease_snapshot(lease, id)?;
-                }
-                Ok(new)
-            })?;
-            if staged {
-                break id;
-            }
-        };
+        let id = SnapshotId::fresh();
         let claim = Claim::new_folder(&self.path("tmp").join(id.to_string()))?;
         let staged = Staged { store: self.clone(), lease: lease.clone(), id, claim, committed: false };
         for path in [staged.fs(), staged.work()] {
@@ -194,11 +185,14 @@ impl Staged {
     ///
     /// Its files may still be in the page cache only, until [`Store::flush`].
     pub fn commit(mut self, snapshot: Snapshot) -> Result<SnapshotId> {
-        let work = self.work();
-        trash::remove_tree(&work, &self.store.path("trash")).map_err(Error::io("remove", &work))?;
+        self.store.discard(&self.work())?;
         let target = self.store.path("snapshots").join(self.id.to_string());
-        fs::rename(self.claim.path(), &target).map_err(Error::io("create", &target))?;
-        self.store.meta().write(|tx| tx.finish_snapshot(self.id, &snapshot, self.store.boot()))?;
+        // The rename is part of the transaction: a collector that finds a folder without a row looks again in one
+        // of its own, before or after this.
+        self.lease.write_snapshot(self.id, |tx| {
+            fs::rename(self.claim.path(), &target).map_err(Error::io("create", &target))?;
+            tx.finish_snapshot(self.id, &snapshot, self.store.boot())
+        })?;
         self.committed = true;
         Ok(self.id)
     }
@@ -207,10 +201,12 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if !self.committed {
-            // Out of sight at once: a build that is stopped doesn't wait until all that it had half made is removed.
-            // What can't be moved now stays for the collector.
-            let _ = self.store.discard(self.claim.path());
-            let _ = self.store.meta().write(|tx| tx.unstage_snapshot(self.id));
+            // Out of sight at once: a build that is stopped doesn't wait until all that it had half made is removed,
+            // unless the room is wanted. What can't be removed now stays for the collector.
+            let _ = match is_tight(self.store.root()) {
+                true => trash::remove_tree(self.claim.path(), &self.store.path("trash")).is_ok(),
+                false => self.store.discard(self.claim.path()).is_ok(),
+            };
         }
     }
 }

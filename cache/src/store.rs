@@ -347,5 +347,14 @@ pub(crate) fn give_up_reserve(root: &Path) -> Result<bool> {
 
 /// Returns whether the disk that holds `path` has next to no room left.
 pub(crate) fn is_full(path: &Path) -> bool {
-    rustix::fs::statvfs(path).is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) < 64 * 1024)
+    has_less_than(path, 64 * 1024)
+}
+
+/// Returns whether the disk that holds `path` has so little room that what isn't needed should go at once.
+pub(crate) fn is_tight(path: &Path) -> bool {
+    has_less_than(path, 256 << 20)
+}
+
+fn has_less_than(path: &Path, bytes: u64) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) < bytes)
 }

@@ -5,17 +5,7 @@ use crate::snapshot::{Diff, LayerBlob, Snapshot, TIMES_KEPT};
 use crate::{Digest, Result, SnapshotId};
 
 impl Tx<'_> {
-    /// Enters a snapshot that is being made; false when the name is taken.
-    pub(crate) fn stage_snapshot(&self, id: SnapshotId) -> Result<bool> {
-        Ok(self.run("INSERT OR IGNORE INTO snapshots (id, state) VALUES (?1, 'staging')", (id,))? == 1)
-    }
-
-    /// Takes a snapshot that was never finished out again.
-    pub(crate) fn unstage_snapshot(&self, id: SnapshotId) -> Result<()> {
-        self.run("DELETE FROM snapshots WHERE id = ?1 AND state = 'staging'", (id,)).map(drop)
-    }
-
-    /// Marks a snapshot, whose files are in place, ready.
+    /// Enters a snapshot, whose files are in place.
     pub(crate) fn finish_snapshot(&self, id: SnapshotId, snapshot: &Snapshot, boot: &str) -> Result<()> {
         let Snapshot { diff, bytes, shared_bytes, shared_with, created } = snapshot;
         self.run(

@@ -124,6 +124,7 @@ fn holder() {
     fs::write(staged.fs().join("file"), "half").unwrap();
     let mut writer = store.blob_writer(&lease).unwrap();
     writer.write_all(b"half").unwrap();
+    store.put_blob(b"held", &lease).unwrap();
     let folder = store.scratch_folder().unwrap();
     let _lock = store.try_lock_key(&Digest::of("key")).unwrap().unwrap();
     fs::write(root.join("ready"), folder.path().as_os_str().as_encoded_bytes()).unwrap();
