@@ -2,11 +2,16 @@
 //!
 //! 1. Close what isn't listed, not dumpable, signals default, umask 022, new keyring, new session.
 //! 2. Join the cgroups (v1), then make the cgroup namespace.
-//! 3. Mounts, then `/` becomes the root filesystem and the machine's is gone.
+//! 3. The stage; then the root filesystem with the stage and all mounts in it becomes `/`, and the machine's is gone.
 //! 4. Groups, ids, capabilities, seccomp; READY; the program.
+//!
+//! A child that is started ahead comes to the stage and waits there for what it shall be: [`Go`].
 //!
 //! The parent has one thread, so this copy of it may allocate. Nothing here reads the machine's environment.
 
+use std::fs::File;
+use std::io::{self, Seek};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
@@ -21,8 +26,9 @@ use super::inroot::{Kind, Made, Root};
 use super::mounts::{Mounter, attach};
 use super::program::Program;
 use super::spec::{Net, Spec};
+use super::stage::{Stage, folder_in};
 use super::user::{self, User};
-use super::{pty, rootfs, wire};
+use super::{pty, wire};
 use crate::sys;
 
 /// What the child tells its parent.
@@ -36,6 +42,17 @@ pub(super) enum Message {
     /// It ends here.
     Failed(StartError),
 }
+
+/// What the parent tells a child that was started ahead. The descriptors are those of [`read_spec`], the root
+/// filesystem, stdin, stdout and stderr, then one for each mount of layers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Go;
+
+/// The stage of a failure that says nothing about the step: it can be started in the other way.
+pub(super) const AHEAD: &str = "ahead";
+
+/// How many descriptors of [`Go`] come before the mounts of layers.
+const GO_FDS: usize = 5;
 
 /// All that the child takes along.
 pub(super) struct Plan<'a> {
@@ -53,7 +70,18 @@ pub(super) struct Plan<'a> {
 
 /// Runs the child to its end.
 pub(super) fn main(plan: &Plan<'_>) -> ! {
-    end_with(plan.channel, || run(plan))
+    end_with(plan.channel, || match prepare(plan) {
+        Ok(program) => program.run(),
+        Err(error) => error,
+    })
+}
+
+/// Runs a child that is started ahead to its end; `spec` says what [`Stage::set_up`] reads.
+pub(super) fn main_ahead(spec: &Spec, netns: Option<BorrowedFd<'_>>, channel: BorrowedFd<'_>) -> ! {
+    end_with(channel, || match prepare_ahead(spec, netns, channel) {
+        Ok(program) => program.run(),
+        Err(error) => error,
+    })
 }
 
 /// Runs `work`, which only returns when it fails, tells the failure, and ends the process.
@@ -65,28 +93,73 @@ pub(super) fn end_with(channel: BorrowedFd<'_>, work: impl FnOnce() -> StartErro
     sys::process::exit_now(125)
 }
 
-fn run(plan: &Plan<'_>) -> StartError {
-    match prepare(plan) {
-        Ok(program) => program.run(),
-        Err(error) => error,
-    }
+fn prepare(plan: &Plan<'_>) -> Result<Program, StartError> {
+    leave_parent_behind(&keep_list(plan))?;
+    join_namespaces(plan.spec, plan.netns, plan.tasks)?;
+    finish(plan, Stage::set_up(plan.spec)?)
 }
 
-fn prepare(plan: &Plan<'_>) -> Result<Program, StartError> {
-    let spec = plan.spec;
-    leave_parent_behind(&keep_list(plan))?;
-    join_namespaces(plan)?;
-    let root = attach_root(plan)?;
+fn prepare_ahead(
+    spec: &Spec,
+    netns: Option<BorrowedFd<'_>>,
+    channel: BorrowedFd<'_>,
+) -> Result<Program, StartError> {
+    let keep: Vec<i32> = netns.iter().chain([&channel]).map(AsRawFd::as_raw_fd).collect();
+    let set_up = || {
+        leave_parent_behind(&keep)?;
+        die_with_parent()?;
+        join_namespaces(spec, netns, &[])?;
+        Stage::set_up(spec)
+    };
+    let stage = set_up().map_err(|error| StartError { stage: AHEAD.to_owned(), ..error })?;
+    let fail = || "cannot hear what is to be started";
+    let Some((Go, fds)) = wire::receive(channel).at("start", fail)? else {
+        // It was never needed.
+        sys::process::exit_now(0)
+    };
+    // Closed with all others before the program runs.
+    let fds = ManuallyDrop::new(fds);
+    let incomplete = || StartError::new("start", "the order to start lacks a descriptor");
+    let (first, stacks) = fds.split_at_checked(GO_FDS).ok_or_else(incomplete)?;
+    let [spec, rootfs, stdin, stdout, stderr] = first else { return Err(incomplete()) };
+    let plan = Plan {
+        spec: &read_spec(spec)?,
+        rootfs: rootfs.as_fd(),
+        stacks,
+        stdio: Some([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]),
+        netns: None,
+        tasks: &[],
+        channel,
+    };
+    finish(&plan, stage)
+}
+
+/// Reads a spec from its file.
+pub(super) fn read_spec(file: &OwnedFd) -> Result<Spec, StartError> {
+    let fail = || "cannot read the step";
+    let mut file = File::from(file.try_clone().at("start", fail)?);
+    file.rewind().at("start", fail)?;
+    serde_json::from_reader(io::BufReader::new(file))
+        .map_err(|error| StartError::new("start", format!("cannot read the step: {error}")))
+}
+
+/// The rest, once everything is known.
+fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Program, StartError> {
+    let (spec, root) = (plan.spec, plan.rootfs);
+    attach_root(root, &stage)?;
     let user = user::look_up(&Root(root), &spec.user, &spec.groups)?;
+    let master = stage.pty.take();
     let mut mounter = Mounter {
         spec,
         root,
+        stage: &stage,
         layers: plan.stacks,
         made: Vec::new(),
         root_dev: rustix::fs::fstat(root).at("mount", || "cannot look at the root filesystem")?.st_dev,
     };
-    let master = mounter.mount_all()?;
+    mounter.mount_all()?;
     let made = std::mem::take(&mut mounter.made);
+    drop(stage);
     enter_root(root)?;
     enter_cwd(&spec.cwd, Some(&user))?;
     if !spec.hostname.is_empty() {
@@ -143,28 +216,24 @@ fn fill_standard_numbers() -> Result<(), StartError> {
 }
 
 /// Step 2, and the network: all before the mounts, which show both.
-fn join_namespaces(plan: &Plan<'_>) -> Result<(), StartError> {
-    for tasks in plan.tasks {
+fn join_namespaces(spec: &Spec, netns: Option<BorrowedFd<'_>>, tasks: &[OwnedFd]) -> Result<(), StartError> {
+    for tasks in tasks {
         rustix::io::write(tasks, b"0").at("cgroup", || "cannot join the cgroup")?;
     }
     sys::process::unshare_namespaces(UnshareFlags::NEWCGROUP)
         .at("cgroup", || "cannot make a cgroup namespace")?;
-    if let (Net::Namespace, Some(netns)) = (plan.spec.network, plan.netns) {
+    if let (Net::Namespace, Some(netns)) = (spec.network, netns) {
         rustix::thread::move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))
             .at("network", || "cannot enter the network namespace")?;
     }
-    Ok(())
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .at("mount", || "cannot make the mounts private")
 }
 
 /// Attaches the root filesystem somewhere in this copy of the machine's tree.
-fn attach_root<'a>(plan: &Plan<'a>) -> Result<BorrowedFd<'a>, StartError> {
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .at("mount", || "cannot make the mounts private")?;
-    let place = rootfs::attach_point(&plan.spec.rootfs);
-    let place = rustix::fs::open(&place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .at("mount", || format!("cannot open `{}`", place.display()))?;
-    attach(plan.rootfs, &place).at("mount", || "cannot attach the root filesystem")?;
-    Ok(plan.rootfs)
+fn attach_root(root: BorrowedFd<'_>, stage: &Stage) -> Result<(), StartError> {
+    let place = folder_in(&stage.top, "root");
+    place.and_then(|place| attach(root, &place)).at("mount", || "cannot attach the root filesystem")
 }
 
 /// Makes the root filesystem `/` and takes the machine's tree away.

@@ -27,13 +27,14 @@ mod rootfs;
 mod sealed;
 mod seccomp;
 mod spec;
+mod stage;
 mod user;
 mod wire;
 
 pub use error::{Exit, StartError, StartErrorKind};
 pub use exec::exec;
 pub use explain::{HEAD_BYTES, Looks, defect, hint, interpreter};
-pub use launcher::{Killer, Launcher, MOST_KEPT, Step, StepIo, launcher_main};
+pub use launcher::{Ahead, Killer, Launcher, MOST_KEPT, Step, StepIo, launcher_main};
 pub use leftovers::{remove_stale, stale_cgroups, stale_mounts};
 pub use process::{Ended, Process, Stdio, start};
 pub use program::DEFAULT_PATH;

@@ -7,7 +7,7 @@ use kiln_cache::Mounts;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use super::cgroup::Cgroup;
-use super::child::{self, Message, Plan};
+use super::child::{self, AHEAD, Go, Message, Plan};
 use super::error::{At, Exit, StartError};
 use super::inroot::Made;
 use super::spec::{Net, Spec, Target};
@@ -66,6 +66,8 @@ pub(super) struct Starting {
     pub(super) process: Process,
     channel: OwnedFd,
     ready: bool,
+    /// What a failure without words is a failure of.
+    stage: &'static str,
 }
 
 impl Starting {
@@ -116,7 +118,37 @@ impl Starting {
             remove_stubs: spec.remove_stubs,
             exit: None,
         };
-        Ok(Starting { process, channel, ready: false })
+        Ok(Starting { process, channel, ready: false, stage: "start" })
+    }
+
+    /// Clones a child that sets its stage up and waits: `spec` needs to be right in what
+    /// [`Spec::has_stage_of`] compares, without limits or a terminal.
+    pub(super) fn begin_ahead(spec: &Spec, netns: Option<OwnedFd>) -> Result<Starting, StartError> {
+        let (channel, far) = wire::pair().at("start", || "cannot make a socket pair")?;
+        seccomp::default_program();
+        let cloned = clone_process(namespaces(spec, netns.is_some()), None);
+        match cloned.at("clone", || "cannot make a process")? {
+            Cloned::Parent { pid, pidfd } => {
+                Ok(Starting { stage: AHEAD, ..Starting::adopt(pid, pidfd, channel) })
+            }
+            Cloned::Child => child::main_ahead(spec, netns.as_ref().map(AsFd::as_fd), far.as_fd()),
+        }
+    }
+
+    /// Lets a child that waits go on as `spec`, which `file` holds.
+    pub(super) fn go(&mut self, spec: &Spec, file: &OwnedFd, stdio: &[OwnedFd; 3]) -> Result<(), StartError> {
+        if spec.args.is_empty() {
+            return Err(StartError::new("exec", "no command specified"));
+        }
+        let process = &mut self.process;
+        process.mounts = spec.rootfs.clone();
+        process.remove_stubs = spec.remove_stubs;
+        process.stacks = rootfs::mount_stacks(spec)?;
+        let mount = process.mount.insert(rootfs::mount(spec)?);
+        let mut fds = vec![file.as_fd(), mount.as_fd()];
+        fds.extend(stdio.iter().map(AsFd::as_fd));
+        fds.extend(process.stacks.iter().map(AsFd::as_fd));
+        wire::send(&self.channel, &Go, &fds).at(AHEAD, || "cannot reach the new process")
     }
 
     /// Takes over a process that was cloned elsewhere and talks through `channel`.
@@ -133,7 +165,7 @@ impl Starting {
             remove_stubs: false,
             exit: None,
         };
-        Starting { process, channel, ready: false }
+        Starting { process, channel, ready: false, stage: "start" }
     }
 
     /// Becomes readable when [`Starting::advance`] has something to do.
@@ -160,7 +192,7 @@ impl Starting {
                     Ok(Exit::Code(code)) => format!("ended with code {code}"),
                     Err(error) => error.to_string(),
                 };
-                Err(StartError::new("start", format!("the process {how} before its program could run")))
+                Err(StartError::new(self.stage, format!("the process {how} before its program could run")))
             }
         }
     }

@@ -52,6 +52,16 @@ pub struct Spec {
     pub remove_stubs: bool,
 }
 
+impl Spec {
+    /// Tells whether both get the same stage: a child that set one up for `other` can go on as this.
+    pub(super) fn has_stage_of(&self, other: &Spec) -> bool {
+        let parts = |spec: &Spec| {
+            (spec.network, spec.privileged, spec.limits, spec.remove_stubs, spec.shm_bytes, spec.tty)
+        };
+        parts(self) == parts(other)
+    }
+}
+
 /// Which network namespace a process runs in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Net {

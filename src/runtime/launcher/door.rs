@@ -2,17 +2,17 @@
 //! the channel of its start or its first process.
 
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::DumpableBehavior;
 
 use super::{Order, Reply, Request};
+use crate::runtime::child::{AHEAD, read_spec};
 use crate::runtime::error::{At, StartError};
 use crate::runtime::process::{Process, Starting, Stdio, kill};
 use crate::runtime::seccomp;
-use crate::runtime::spec::Spec;
 use crate::runtime::wire;
 use crate::sys;
 
@@ -29,6 +29,8 @@ struct Slot {
 
 #[derive(Debug)]
 enum Stage {
+    /// Started ahead; its order to run is still to come.
+    Ahead(Starting),
     Starting(Starting),
     Running(Process),
 }
@@ -36,7 +38,7 @@ enum Stage {
 impl Slot {
     fn process(&self) -> &Process {
         match &self.stage {
-            Stage::Starting(starting) => &starting.process,
+            Stage::Ahead(starting) | Stage::Starting(starting) => &starting.process,
             Stage::Running(process) => process,
         }
     }
@@ -83,9 +85,9 @@ fn serve(control: &OwnedFd) -> io::Result<()> {
         for index in (0..slots.len()).rev() {
             let (status, stage) = (ready[1 + 2 * index], ready[2 + 2 * index]);
             if status {
-                obey(&mut slots[index]);
-            }
-            if stage {
+                let slot = slots.swap_remove(index);
+                slots.extend(obey(slot));
+            } else if stage {
                 let slot = slots.swap_remove(index);
                 slots.extend(advance(slot));
             }
@@ -111,7 +113,9 @@ fn wait(control: &OwnedFd, slots: &[Slot]) -> io::Result<Vec<bool>> {
         let interest = if slot.abandoned { PollFlags::empty() } else { PollFlags::IN };
         fds.push(PollFd::new(&slot.status, interest));
         fds.push(match &slot.stage {
-            Stage::Starting(starting) => PollFd::from_borrowed_fd(starting.channel(), PollFlags::IN),
+            Stage::Ahead(starting) | Stage::Starting(starting) => {
+                PollFd::from_borrowed_fd(starting.channel(), PollFlags::IN)
+            }
             Stage::Running(process) => PollFd::from_borrowed_fd(process.pidfd(), PollFlags::IN),
         });
     }
@@ -134,13 +138,15 @@ fn wait(control: &OwnedFd, slots: &[Slot]) -> io::Result<Vec<bool>> {
 fn begin(request: &Request, fds: Vec<OwnedFd>) -> Option<Slot> {
     let mut fds = fds.into_iter();
     let (spec, status) = (fds.next()?, fds.next()?);
-    match start(request, spec, &mut fds) {
-        Ok(starting) => {
-            let stage = Stage::Starting(starting);
-            Some(Slot { stage, status, _kept: fds.collect(), abandoned: false })
-        }
+    let stage = match request.ahead {
+        true => start_ahead(request, &spec, &mut fds).map(Stage::Ahead),
+        false => start(request, &spec, &mut fds).map(Stage::Starting),
+    };
+    match stage {
+        Ok(stage) => Some(Slot { stage, status, _kept: fds.collect(), abandoned: false }),
         Err(error) => {
-            let _ = wire::send(&status, &Reply::Failed(error), &[]);
+            let _ =
+                wire::send(&status, &if request.ahead { Reply::Missed } else { Reply::Failed(error) }, &[]);
             None
         }
     }
@@ -148,36 +154,84 @@ fn begin(request: &Request, fds: Vec<OwnedFd>) -> Option<Slot> {
 
 fn start(
     request: &Request,
-    spec: OwnedFd,
+    spec: &OwnedFd,
     fds: &mut impl Iterator<Item = OwnedFd>,
 ) -> Result<Starting, StartError> {
-    let missing = || StartError::new("launcher", "the request lacks a descriptor");
-    let mut spec = File::from(spec);
-    spec.rewind().at("launcher", || "cannot read the step")?;
-    let spec: Spec = serde_json::from_reader(io::BufReader::new(spec))
-        .map_err(|error| StartError::new("launcher", format!("cannot read the step: {error}")))?;
+    let stdio = stdio(request.stdin, fds)?;
+    let netns = if request.netns { Some(fds.next().ok_or_else(missing)?) } else { None };
+    Starting::begin(&read_spec(spec)?, Stdio::Fds(stdio), netns)
+}
+
+fn start_ahead(
+    request: &Request,
+    spec: &OwnedFd,
+    fds: &mut impl Iterator<Item = OwnedFd>,
+) -> Result<Starting, StartError> {
+    let netns = if request.netns { Some(fds.next().ok_or_else(missing)?) } else { None };
+    Starting::begin_ahead(&read_spec(spec)?, netns)
+}
+
+/// Takes stdout and stderr, then stdin when it was given.
+fn stdio(stdin: bool, fds: &mut impl Iterator<Item = OwnedFd>) -> Result<[OwnedFd; 3], StartError> {
     let (stdout, stderr) = (fds.next().ok_or_else(missing)?, fds.next().ok_or_else(missing)?);
-    let stdin = match request.stdin {
+    let stdin = match stdin {
         true => fds.next().ok_or_else(missing)?,
         false => File::open("/dev/null").at("launcher", || "cannot open `/dev/null`")?.into(),
     };
-    let netns = if request.netns { Some(fds.next().ok_or_else(missing)?) } else { None };
-    Starting::begin(&spec, Stdio::Fds([stdin, stdout, stderr]), netns)
+    Ok([stdin, stdout, stderr])
 }
 
-fn obey(slot: &mut Slot) {
+fn missing() -> StartError {
+    StartError::new("launcher", "the request lacks a descriptor")
+}
+
+/// Follows an order; `None` when the slot is over.
+fn obey(mut slot: Slot) -> Option<Slot> {
     match wire::receive::<Order>(&slot.status) {
         Ok(Some((Order::Kill(signal), _))) => slot.kill(signal),
+        Ok(Some((Order::Run { stdin }, fds))) => return run(slot, stdin, fds),
         Ok(None) | Err(_) => {
             slot.abandoned = true;
             slot.kill(libc::SIGKILL);
         }
     }
+    Some(slot)
+}
+
+/// Lets a child that was started ahead go on.
+fn run(slot: Slot, stdin: bool, fds: Vec<OwnedFd>) -> Option<Slot> {
+    let Slot { status, stage: Stage::Ahead(mut starting), .. } = slot else { return Some(slot) };
+    let mut fds = fds.into_iter();
+    let mut go = || {
+        let file = fds.next().ok_or_else(missing)?;
+        let stdio = stdio(stdin, &mut fds)?;
+        starting.go(&read_spec(&file)?, &file, &stdio)
+    };
+    match go() {
+        Ok(()) => {
+            Some(Slot { status, stage: Stage::Starting(starting), _kept: fds.collect(), abandoned: false })
+        }
+        Err(error) => {
+            drop(starting);
+            let _ = wire::send(&status, &refusal(error), &[]);
+            None
+        }
+    }
+}
+
+fn refusal(error: StartError) -> Reply {
+    if error.stage == AHEAD { Reply::Missed } else { Reply::Failed(error) }
 }
 
 /// Takes one step of a slot whose channel or process is ready; `None` when it is over.
 fn advance(mut slot: Slot) -> Option<Slot> {
     match slot.stage {
+        Stage::Ahead(starting) => {
+            // It has failed. What failed is told when the step is started anew.
+            drop(starting);
+            let _ = wire::send(&slot.status, &Reply::Missed, &[]);
+            None
+        }
         Stage::Starting(mut starting) => match starting.advance() {
             Ok(false) => {
                 slot.stage = Stage::Starting(starting);
@@ -192,7 +246,7 @@ fn advance(mut slot: Slot) -> Option<Slot> {
             Err(error) => {
                 // Killed, reaped and unmounted before the failure is told.
                 drop(starting);
-                let _ = wire::send(&slot.status, &Reply::Failed(error), &[]);
+                let _ = wire::send(&slot.status, &refusal(error), &[]);
                 None
             }
         },

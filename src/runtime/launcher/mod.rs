@@ -6,6 +6,10 @@
 //!   status socket   ◀──────   Started | Failed
 //!                   ──────▶   Kill
 //!                   ◀──────   Ended   (mount, stubs and cgroup are gone by then)
+//!
+//!   control socket  ──────▶   Request (ahead)  ── clone ──▶  child … stage, waits
+//!   status socket   ──────▶   Run + fds        ── Go ─────▶  … execve
+//!                   ◀──────   Started | Failed | Missed (to be started in the other way)
 //! ```
 //!
 //! One status socket per step, so that steps don't wait for each other. The end of a status socket kills its
@@ -42,13 +46,19 @@ pub(super) const DOOR: &str = "_launcher";
 struct Request {
     stdin: bool,
     netns: bool,
+    /// Only the stage; stdio and what is kept come with the order to run.
+    ahead: bool,
 }
 
 /// The launcher's answers on a status socket.
 #[derive(Debug, Serialize, Deserialize)]
 enum Reply {
-    Started { pid: i32 },
+    Started {
+        pid: i32,
+    },
     Failed(StartError),
+    /// What was started ahead can't go on.
+    Missed,
     Ended(Ended),
 }
 
@@ -56,6 +66,10 @@ enum Reply {
 #[derive(Debug, Serialize, Deserialize)]
 enum Order {
     Kill(i32),
+    /// With the spec, stdout, stderr, stdin when told, and what is to be kept open.
+    Run {
+        stdin: bool,
+    },
 }
 
 /// The stdio of a step.
@@ -107,30 +121,63 @@ impl Launcher {
         Ok(Launcher { control: Some(control), child: Mutex::new(child) })
     }
 
+    /// Starts a child that sets up what doesn't depend on the root filesystem and waits to become a step.
+    ///
+    /// That is most of a start, done while another step runs. `spec` says the network, the rights, the size of
+    /// `/dev/shm`, and as root filesystem any folder that exists. What goes wrong shows as a slower start.
+    pub fn ahead(&self, spec: Spec, netns: Option<OwnedFd>) -> Result<Ahead, StartError> {
+        if spec.tty.is_some() || !spec.limits.is_empty() {
+            return Err(StartError::new("launcher", "only a step without limits can be started ahead"));
+        }
+        let fail = || "cannot reach the launcher";
+        let (status, far) = wire::pair().at("launcher", fail)?;
+        let file = spec_file(&spec).at("launcher", || "cannot write the step down")?;
+        let mut fds = vec![file.as_fd(), far.as_fd()];
+        fds.extend(netns.iter().map(AsFd::as_fd));
+        let request = Request { stdin: false, netns: netns.is_some(), ahead: true };
+        wire::send(self.control(), &request, &fds).at("launcher", fail)?;
+        Ok(Ahead { spec, status })
+    }
+
     /// Starts a step; returns when its program runs, or with the reason why it doesn't.
     ///
     /// Many threads may call it at once. A terminal is not for steps: `spec.tty` is refused.
     pub fn run(&self, spec: &Spec, io: StepIo, netns: Option<OwnedFd>) -> Result<Step, StartError> {
+        self.run_from(None, spec, io, netns)
+    }
+
+    /// Starts a step as [`Launcher::run`], from `ahead`, which has the same network, when it fits.
+    pub fn run_from(
+        &self,
+        ahead: Option<Ahead>,
+        spec: &Spec,
+        io: StepIo,
+        netns: Option<OwnedFd>,
+    ) -> Result<Step, StartError> {
         if spec.tty.is_some() {
             return Err(StartError::new("launcher", "a step can't have a terminal"));
         }
         let fail = || "cannot reach the launcher";
+        let file = spec_file(spec).at("launcher", || "cannot write the step down")?;
+        let mut fds = vec![file.as_fd()];
+        let own = [io.stdout.as_fd(), io.stderr.as_fd()].into_iter().chain(io.stdin.iter().map(AsFd::as_fd));
+        let keep = io.keep.iter().map(AsFd::as_fd);
+        if let Some(ahead) = ahead.filter(|ahead| spec.has_stage_of(&ahead.spec)) {
+            fds.extend(own.clone().chain(keep.clone()));
+            if let Some(step) = ahead.go(io.stdin.is_some(), &fds)? {
+                return Ok(step);
+            }
+            fds.truncate(1);
+        }
         let (status, far) = wire::pair().at("launcher", fail)?;
-        let spec = spec_file(spec).at("launcher", || "cannot write the step down")?;
-        let mut fds = vec![spec.as_fd(), far.as_fd(), io.stdout.as_fd(), io.stderr.as_fd()];
-        fds.extend(io.stdin.iter().map(AsFd::as_fd));
-        fds.extend(netns.iter().map(AsFd::as_fd));
-        fds.extend(io.keep.iter().map(AsFd::as_fd));
-        let request = Request { stdin: io.stdin.is_some(), netns: netns.is_some() };
+        fds.push(far.as_fd());
+        fds.extend(own.chain(netns.iter().map(AsFd::as_fd)).chain(keep));
+        let request = Request { stdin: io.stdin.is_some(), netns: netns.is_some(), ahead: false };
         wire::send(self.control(), &request, &fds).at("launcher", fail)?;
         drop(fds);
         // The far ends live on in the launcher only, so that their end can be noticed.
         drop((far, io, netns));
-        match wire::receive(&status).at("launcher", fail)? {
-            Some((Reply::Started { pid }, _)) => Ok(Step { pid, status: Arc::new(status), ended: false }),
-            Some((Reply::Failed(error), _)) => Err(error),
-            Some((Reply::Ended(_), _)) | None => Err(lost()),
-        }
+        Step::begun(status)?.ok_or_else(lost)
     }
 
     fn control(&self) -> BorrowedFd<'_> {
@@ -162,6 +209,23 @@ fn spec_file(spec: &Spec) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// A child that waits to become a step. Dropping it ends it.
+#[derive(Debug)]
+pub struct Ahead {
+    spec: Spec,
+    status: OwnedFd,
+}
+
+impl Ahead {
+    /// `None` when it can't go on.
+    fn go(self, stdin: bool, fds: &[BorrowedFd<'_>]) -> Result<Option<Step>, StartError> {
+        match wire::send(&self.status, &Order::Run { stdin }, fds) {
+            Ok(()) => Step::begun(self.status),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
 /// A running step. Dropping it kills it and waits until it is gone.
 #[derive(Debug)]
 pub struct Step {
@@ -171,6 +235,17 @@ pub struct Step {
 }
 
 impl Step {
+    /// Waits until its program runs; `None` when nobody starts it.
+    fn begun(status: OwnedFd) -> Result<Option<Step>, StartError> {
+        match wire::receive(&status).at("launcher", || "cannot reach the launcher")? {
+            Some((Reply::Started { pid }, _)) => {
+                Ok(Some(Step { pid, status: Arc::new(status), ended: false }))
+            }
+            Some((Reply::Failed(error), _)) => Err(error),
+            Some((Reply::Ended(_) | Reply::Missed, _)) | None => Ok(None),
+        }
+    }
+
     /// Returns the pid of the first process as the machine sees it.
     pub fn pid(&self) -> i32 {
         self.pid

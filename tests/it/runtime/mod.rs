@@ -13,6 +13,7 @@ use kiln_cache::Mounts;
 
 use crate::support::needs_root;
 
+mod ahead;
 mod direct;
 mod probe;
 

@@ -1,0 +1,306 @@
+//! The parts of a process's filesystem that every root filesystem gets alike: `/proc`, `/sys` and `/dev`, with their
+//! masks, put together beside the root filesystem and moved into it.
+//!
+//! So they can be made before it is known what will run: see [`super::Launcher::ahead`].
+//!
+//! ```text
+//! (in memory; out of reach once the root has changed)
+//!     proc sys dev    moved into the root filesystem
+//!     empty           what masked folders are covered with, as read-only clones
+//!     <number>        private files, layers<number> stacks of layers: mounted as clones of one file or folder
+//! ```
+//!
+//! Before Linux 6.15 only attached mounts can be cloned or mounted upon, hence a place that they are attached to.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::error::{At, StartError};
+use super::mounts::{attach, clone_tree, new_filesystem};
+use super::spec::{Net, Spec};
+use super::{cgroup, pty, rootfs};
+use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, set_attributes};
+
+/// `/proc/sys/net` values that let a container ping and bind low ports without privileges, as docker sets them.
+const SYSCTLS: [(&str, &str); 2] =
+    [("sys/net/ipv4/ip_unprivileged_port_start", "0"), ("sys/net/ipv4/ping_group_range", "0 2147483647")];
+
+/// Parts of `/proc` that tell about or reach the machine.
+const MASKED_PROC: [&str; 10] = [
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+];
+/// Parts of `/sys` that do; the thermal throttles of each CPU come with them.
+const MASKED_SYS: [&str; 2] = ["devices/virtual/powercap", "firmware"];
+/// Parts of `/proc` that may be read only.
+const READONLY_PROC: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
+/// The nodes of `/dev`: name, major, minor.
+pub(super) const NODES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+/// The links of `/dev`.
+const LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+    ("core", "/proc/kcore"),
+];
+/// `/dev/shm` when no size is asked for.
+const SHM_BYTES: u64 = 64 << 20;
+
+/// The folders that are moved, and where to.
+pub(super) const MOVED: [&str; 3] = ["proc", "sys", "dev"];
+
+/// What a process gets beside its root filesystem.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// The filesystem in memory.
+    pub(super) top: OwnedFd,
+    /// The mounts of [`MOVED`].
+    pub(super) trees: [OwnedFd; 3],
+    /// The pty's master when there is one.
+    pub(super) pty: Option<OwnedFd>,
+}
+
+impl Stage {
+    /// Puts it together in this process's own copy of the machine's tree. Of `spec` it reads what
+    /// [`Spec::has_stage_of`] compares, and a folder to attach it at.
+    pub(super) fn set_up(spec: &Spec) -> Result<Stage, StartError> {
+        let fail = || "cannot make a filesystem for the start";
+        let top = new_filesystem("tmpfs", &[("mode", "0700")], NODEV | NOSUID).at("mount", fail)?;
+        let place = rootfs::attach_point(&spec.rootfs);
+        let place = rustix::fs::open(&place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .at("mount", || format!("cannot open `{}`", place.display()))?;
+        attach(&top, &place).at("mount", fail)?;
+        let setting = Setting { spec, top: top.as_fd(), empty: folder_in(&top, "empty").at("mount", fail)? };
+        let (proc, sys) = (setting.mount_proc()?, setting.mount_sys()?);
+        let (dev, pty) = setting.mount_dev()?;
+        write_file(proc.as_fd(), "1/oom_score_adj", "0");
+        if spec.network == Net::Namespace {
+            for (path, value) in SYSCTLS {
+                write_file(proc.as_fd(), path, value);
+            }
+        }
+        if !spec.privileged {
+            setting.restrict_proc(proc.as_fd())?;
+        }
+        Ok(Stage { top, trees: [proc, sys, dev], pty })
+    }
+}
+
+/// Makes a folder and opens it as a place.
+pub(super) fn folder_in(top: &impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
+    rustix::fs::mkdirat(top, name, Mode::from_raw_mode(0o755))?;
+    rustix::fs::openat(top, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// A stage in the making.
+struct Setting<'a> {
+    spec: &'a Spec,
+    top: BorrowedFd<'a>,
+    empty: OwnedFd,
+}
+
+impl Setting<'_> {
+    fn attach(&self, tree: &OwnedFd, name: &str) -> Result<(), StartError> {
+        let place = folder_in(&self.top, name);
+        place.and_then(|place| attach(tree, &place)).at("mount", || format!("cannot mount `/{name}`"))
+    }
+
+    fn mount_proc(&self) -> Result<OwnedFd, StartError> {
+        let proc =
+            new_filesystem("proc", &[], NOSUID | NODEV | NOEXEC).at("mount", || "cannot make `/proc`")?;
+        self.attach(&proc, "proc")?;
+        Ok(proc)
+    }
+
+    fn mount_sys(&self) -> Result<OwnedFd, StartError> {
+        let readonly = if self.spec.privileged { 0 } else { RDONLY };
+        let attributes = NOSUID | NODEV | NOEXEC | readonly;
+        let sys = new_filesystem("sysfs", &[], attributes).at("mount", || "cannot make `/sys`")?;
+        self.attach(&sys, "sys")?;
+        cgroup::mount_view(sys.as_fd(), !self.spec.limits.is_empty() || !self.spec.remove_stubs, readonly)?;
+        if self.spec.privileged {
+            return Ok(sys);
+        }
+        for path in MASKED_SYS {
+            mask(sys.as_fd(), path, self.empty.as_fd(), None)?;
+        }
+        mask_thermal_throttles(sys.as_fd(), self.empty.as_fd())?;
+        Ok(sys)
+    }
+
+    fn restrict_proc(&self, proc: BorrowedFd<'_>) -> Result<(), StartError> {
+        let null = host_node("null", 1, 3)?;
+        for path in MASKED_PROC {
+            mask(proc, path, self.empty.as_fd(), Some(null.as_fd()))?;
+        }
+        for path in READONLY_PROC {
+            let fail = || format!("cannot make `/proc/{path}` read-only");
+            let Some(place) = open_own(proc, path).at("mount", fail)? else { continue };
+            let tree = clone_tree(&place, Path::new(""), true).at("mount", fail)?;
+            set_attributes(tree.as_fd(), RDONLY | NOSUID | NODEV | NOEXEC, true).at("mount", fail)?;
+            attach(&tree, &place).at("mount", fail)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a `/dev` of its own: an empty filesystem that opens no devices, with the six usual nodes bound in.
+    fn mount_dev(&self) -> Result<(OwnedFd, Option<OwnedFd>), StartError> {
+        let fail = || "cannot make `/dev`";
+        let nodev = if self.spec.privileged { 0 } else { NODEV };
+        let dev = new_filesystem("tmpfs", &[("mode", "0755"), ("size", "65536k")], NOSUID | NOEXEC | nodev)
+            .at("mount", fail)?;
+        self.attach(&dev, "dev")?;
+        for (name, major, minor) in NODES {
+            let node = host_node(name, major, minor)?;
+            bind_node(dev.as_fd(), name, node.as_fd())
+                .at("mount", || format!("cannot make `/dev/{name}`"))?;
+        }
+        for (name, target) in LINKS {
+            rustix::fs::symlinkat(target, &dev, name).at("mount", fail)?;
+        }
+        if self.spec.privileged {
+            host_devices(dev.as_fd());
+        }
+        let size = if self.spec.shm_bytes == 0 { SHM_BYTES } else { self.spec.shm_bytes };
+        folder_mount(&dev, "shm", "tmpfs", &[("mode", "1777"), ("size", &size.to_string())], NOEXEC)?;
+        folder_mount(&dev, "mqueue", "mqueue", &[], NOEXEC)?;
+        let options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+        let devpts = folder_mount(&dev, "pts", "devpts", &options, NOEXEC)?;
+        if self.spec.tty.is_none() {
+            return Ok((dev, None));
+        }
+        let (master, slave) = pty::open(devpts.as_fd())?;
+        bind_node(dev.as_fd(), "console", slave.as_fd()).at("pty", || "cannot make `/dev/console`")?;
+        Ok((dev, Some(master)))
+    }
+}
+
+fn folder_mount(
+    dev: &OwnedFd,
+    name: &str,
+    kind: &str,
+    options: &[(&str, &str)],
+    attributes: u64,
+) -> Result<OwnedFd, StartError> {
+    let fail = || format!("cannot make `/dev/{name}`");
+    rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755)).at("mount", fail)?;
+    let place =
+        rustix::fs::openat(dev, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at("mount", fail)?;
+    // A devpts that opens no devices would be of no use.
+    let nodev = if kind == "devpts" { 0 } else { NODEV };
+    let tree = new_filesystem(kind, options, NOSUID | nodev | attributes).at("mount", fail)?;
+    attach(&tree, &place).at("mount", fail)?;
+    Ok(tree)
+}
+
+/// Opens a device of the machine after checking that it is the one meant.
+fn host_node(name: &str, major: u32, minor: u32) -> Result<OwnedFd, StartError> {
+    let path = format!("/dev/{name}");
+    let fail = || format!("cannot use the machine's `{path}`");
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let node = rustix::fs::open(&path, flags, Mode::empty()).at("mount", fail)?;
+    let stat = rustix::fs::fstat(&node).at("mount", fail)?;
+    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    if !is_device || stat.st_rdev != rustix::fs::makedev(major, minor) {
+        return Err(StartError::new(
+            "mount",
+            format!("the machine's `{path}` is not device {major}:{minor}"),
+        ));
+    }
+    Ok(node)
+}
+
+/// Binds a node, read-only as a file, onto an empty file of `dev`.
+fn bind_node(dev: BorrowedFd<'_>, name: &str, node: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let place = rustix::fs::openat(dev, name, flags, Mode::from_raw_mode(0o644))?;
+    let tree = clone_tree(node, Path::new(""), false)?;
+    // chown and chmod of a terminal's slave must work; the six nodes are the machine's own.
+    let readonly = if name == "console" { 0 } else { RDONLY };
+    set_attributes(tree.as_fd(), readonly | NOSUID | NOEXEC, false)?;
+    Ok(attach(&tree, &place)?)
+}
+
+/// Gives a privileged container the machine's devices, as nodes of its own.
+fn host_devices(dev: BorrowedFd<'_>) {
+    let Ok(entries) = std::fs::read_dir("/dev") else { return };
+    for entry in entries.flatten() {
+        let Ok(stat) = rustix::fs::statat(CWD, entry.path(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW) else {
+            continue;
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
+            let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
+            // The usual nodes exist already; a node that can't be made is simply not there.
+            let _ = rustix::fs::mknodat(dev, entry.file_name(), kind, mode, stat.st_rdev);
+        }
+    }
+}
+
+/// Opens a place of our own procfs or sysfs; `None` when this kernel doesn't have it.
+fn open_own(base: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    match rustix::fs::openat2(base, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Covers `path`: a folder by an empty one, a file by the null device.
+fn mask(
+    base: BorrowedFd<'_>,
+    path: &str,
+    empty: BorrowedFd<'_>,
+    null: Option<BorrowedFd<'_>>,
+) -> Result<(), StartError> {
+    let fail = || format!("cannot mask `{path}`");
+    let Some(place) = open_own(base, path).at("mount", fail)? else { return Ok(()) };
+    let stat = rustix::fs::fstat(&place).at("mount", fail)?;
+    let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let source = if is_folder { empty } else { null.unwrap_or(empty) };
+    let tree = clone_tree(source, Path::new(""), false).at("mount", fail)?;
+    set_attributes(tree.as_fd(), RDONLY | NOSUID | NOEXEC, false).at("mount", fail)?;
+    attach(&tree, &place).at("mount", fail)
+}
+
+fn mask_thermal_throttles(sys: BorrowedFd<'_>, empty: BorrowedFd<'_>) -> Result<(), StartError> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(cpus) = rustix::fs::openat2(sys, "devices/system/cpu", flags, Mode::empty(), resolve) else {
+        return Ok(());
+    };
+    let Ok(entries) = rustix::fs::Dir::read_from(&cpus) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let number = name.strip_prefix("cpu").unwrap_or("");
+        if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) {
+            mask(sys, &format!("devices/system/cpu/{name}/thermal_throttle"), empty, None)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a value below our own procfs; what this kernel doesn't have stays as it is.
+fn write_file(base: BorrowedFd<'_>, path: &str, value: &str) {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::openat2(base, path, flags, Mode::empty(), resolve) {
+        let _ = rustix::io::write(&file, value.as_bytes());
+    }
+}
