@@ -89,9 +89,7 @@ impl<'a> Build<'a> {
             &store,
         )?;
         let credentials = engine.credentials(request, &lent);
-        let machine = Arc::new(
-            Machine::new(&store.root().join("networks"), credentials, lent).with_shm_bytes(request.shm_bytes),
-        );
+        let machine = Arc::new(Machine::new(&store, credentials, lent).with_shm_bytes(request.shm_bytes));
         Ok(Self {
             engine,
             request,
@@ -315,9 +313,7 @@ impl Build<'_> {
                 _ => None,
             })
             .collect();
-        if !networks.is_empty() {
-            self.machine.prepare(networks.contains(&NetworkMode::Bridge));
-        }
+        self.machine.prepare(&networks);
     }
 
     /// Tells the user which steps there are; gives the number of the first.

@@ -23,6 +23,10 @@ const LINK_INFO: u16 = 18;
 const LINK_ALIAS: u16 = 20;
 /// The kernel refuses longer ones (IFALIASZ).
 const ALIAS_BYTES: usize = 255;
+const LINK_STATISTICS: u16 = 23;
+/// Where `tx_packets` stands in them (`rtnl_link_stats64`).
+const SENT_PACKETS: usize = 8;
+const LINK_FAMILIES: u16 = 26;
 const LINK_NETNS_FD: u16 = 28;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
@@ -31,6 +35,9 @@ const BRIDGE_STP: u16 = 5;
 const VETH_PEER: u16 = 1;
 
 const FAMILY_INET: u8 = 2;
+const FAMILY_INET6: u16 = 10;
+const INET6_ADDRESS_MODE: u16 = 8;
+const NO_ADDRESS: u8 = 1;
 const FLAG_UP: u32 = 1;
 const LINK_HEADER_BYTES: usize = 16;
 const ROUTE_HEADER_BYTES: usize = 12;
@@ -154,6 +161,23 @@ pub(super) fn owned(socket: &mut Socket) -> io::Result<Vec<(u32, String, String)
         Some((u32_at(reply, 4)?, text(LINK_NAME)?, text(LINK_ALIAS)?))
     };
     Ok(replies.iter().filter_map(read).collect())
+}
+
+/// Keeps the kernel from giving a link an IPv6 address of its own accord, and from announcing it.
+pub(super) fn no_own_address(index: u32) -> Message {
+    Message::new(NEW_LINK, ACK, &link_header(index, 0)).nest(LINK_FAMILIES, |families| {
+        families.nest(FAMILY_INET6, |inet6| inet6.put(INET6_ADDRESS_MODE, [NO_ADDRESS]))
+    })
+}
+
+/// Tells whether any link has sent a packet, a loopback to itself included.
+pub(super) fn has_sent(socket: &mut Socket) -> io::Result<bool> {
+    let replies = socket.request(Message::new(GET_LINK, DUMP, &link_header(0, 0)))?;
+    let is_silent = |reply: &Vec<u8>| {
+        let statistics = attribute(reply.get(LINK_HEADER_BYTES..)?, LINK_STATISTICS)?;
+        Some(statistics.get(SENT_PACKETS..SENT_PACKETS + 8)? == [0; 8])
+    };
+    Ok(replies.is_empty() || !replies.iter().all(|reply| is_silent(reply) == Some(true)))
 }
 
 /// Brings the loopback up.

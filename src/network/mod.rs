@@ -115,9 +115,18 @@ pub struct Endpoint {
     /// The MAC of `eth0`.
     pub mac: [u8; 6],
     taken: addresses::Taken,
+    inside: Socket,
 }
 
 impl Endpoint {
+    /// Tells whether the namespace is as it was made. Ask when all its processes are dead.
+    ///
+    /// Without `CAP_NET_ADMIN` a process leaves behind what its packets left: connections in TIME_WAIT, neighbours,
+    /// routes learned. So a namespace that sent none has nothing of it.
+    fn is_untouched(&mut self) -> bool {
+        link::has_sent(&mut self.inside).is_ok_and(|sent| !sent)
+    }
+
     /// Gives the namespace, and the descriptor that holds the address, to be passed to another process.
     ///
     /// That process calls [`Networks::give_back`] before it closes the second one.
@@ -198,10 +207,10 @@ impl Networks {
         let mtu = link::way_out_mtu(&mut host).unwrap_or(ETHERNET_MTU);
         self.add_pair(&mut host, &inside, ready.bridge, taken.address, mtu)?;
         let address = Ipv4Net::new(taken.address, ready.subnet.prefix_len()).unwrap_or(ready.subnet);
-        let namespace = inside
+        let Namespace { fd: namespace, socket: inside } = inside
             .configure(address, gateway)
             .map_err(|source| self.kernel("configure `eth0` in its namespace", source))?;
-        Ok(Endpoint { namespace, address, gateway, mac, taken })
+        Ok(Endpoint { namespace, address, gateway, mac, taken, inside })
     }
 
     /// Gives the address back; the namespace goes when the last process in it ends.
@@ -445,15 +454,17 @@ impl Namespace {
         thread.join().map_err(|_| io::Error::other("the thread panicked"))?
     }
 
-    fn configure(mut self, address: Ipv4Net, gateway: Ipv4Addr) -> io::Result<OwnedFd> {
+    fn configure(mut self, address: Ipv4Net, gateway: Ipv4Addr) -> io::Result<Self> {
         let eth0 = link::find(&mut self.socket, "eth0")?.ok_or(io::ErrorKind::NotFound)?;
+        // The bridge has no IPv6: the address would serve nobody. A kernel without IPv6 refuses, and makes none.
+        let _ = self.socket.request(link::no_own_address(eth0.index));
         self.socket.batch(vec![
             link::loopback_up(),
             link::set_up(eth0.index),
             link::add_address(eth0.index, address),
             link::default_route(gateway),
         ])?;
-        Ok(self.fd)
+        Ok(self)
     }
 }
 

@@ -9,13 +9,16 @@ use super::{Endpoint, Networks, Result};
 /// What stands in the records of addresses.
 const OWNER: &str = "build";
 
-/// Ready endpoints, made by a thread in the background, each used once and never again.
+/// Ready endpoints, made by a thread in the background, each for one step at a time.
 ///
-/// What was made and not used goes with the pool; its thread has ended when the drop returns.
+/// An endpoint comes back after its step: it serves another one if it is as it was made, and goes otherwise. To
+/// make and to remove one costs as much as the rest of a small step. What was made and not used goes with the
+/// pool; its thread has ended when the drop returns.
 #[derive(Debug)]
 pub struct Pool {
     networks: Networks,
     ready: Mutex<Option<Receiver<Endpoint>>>,
+    returned: Mutex<Vec<Endpoint>>,
     maker: Option<JoinHandle<()>>,
 }
 
@@ -30,15 +33,34 @@ impl Pool {
         // A failure ends the thread: the step that asks next connects by itself, and reports.
         let make = move || while own.connect(OWNER).is_ok_and(|endpoint| sender.send(endpoint).is_ok()) {};
         let maker = std::thread::Builder::new().name("netns pool".to_owned()).spawn(make).ok();
-        Self { networks, ready: Mutex::new(Some(ready)), maker }
+        Self { networks, ready: Mutex::new(Some(ready)), returned: Mutex::default(), maker }
     }
 
-    /// Gives an endpoint that nobody else has had.
+    /// Gives an endpoint whose namespace is as it was made, and in which no process is.
     pub fn take(&self) -> Result<Endpoint> {
+        let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(endpoint) = returned {
+            return Ok(endpoint);
+        }
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         match ready.as_ref().and_then(|ready| ready.recv().ok()) {
             Some(endpoint) => Ok(endpoint),
             None => self.networks.connect(OWNER),
+        }
+    }
+
+    /// Gives an endpoint as [`Pool::take`] does, if one is ready.
+    pub fn try_take(&self) -> Option<Endpoint> {
+        let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        returned.or_else(|| self.ready.try_lock().ok()?.as_ref()?.try_recv().ok())
+    }
+
+    /// Takes an endpoint back, whose processes are dead and never had `CAP_NET_ADMIN`.
+    pub fn give_back(&self, mut endpoint: Endpoint) {
+        if endpoint.is_untouched() {
+            self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(endpoint);
+        } else {
+            self.networks.release(endpoint);
         }
     }
 }

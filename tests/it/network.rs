@@ -157,6 +157,36 @@ fn a_pool_gives_endpoints_that_nobody_else_has() {
 }
 
 #[test]
+fn a_namespace_that_sent_nothing_serves_another_step_and_no_other_does() {
+    if !needs_root("a_namespace_that_sent_nothing_serves_another_step_and_no_other_does") {
+        return;
+    }
+    let network = TestNetwork::new();
+    let pool = Pool::new(network.networks.clone(), 1);
+    let first = pool.take().unwrap();
+    let silent = first.address;
+    // A socket that sends nothing leaves nothing.
+    drop(inside(&first.namespace, || TcpListener::bind("127.0.0.1:8000").unwrap()).join().unwrap());
+    pool.give_back(first);
+    let again = pool.take().unwrap();
+    assert_eq!(again.address, silent);
+    let port =
+        inside(&again.namespace, || greeter(TcpListener::bind("127.0.0.1:0").unwrap())).join().unwrap();
+    assert!(reaches(&again, Ipv4Addr::LOCALHOST, port));
+    pool.give_back(again);
+    let talked = pool.take().unwrap();
+    assert_ne!(talked.address, silent, "to itself, over loopback");
+    let gateway = talked.gateway;
+    let sent = inside(&talked.namespace, move || {
+        std::net::UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", (gateway, 9)).unwrap()
+    });
+    let address = talked.address;
+    sent.join().unwrap();
+    pool.give_back(talked);
+    assert_ne!(pool.take().unwrap().address, address, "to the bridge");
+}
+
+#[test]
 fn a_flushed_packet_filter_comes_back_with_the_next_connection() {
     if !needs_root("a_flushed_packet_filter_comes_back_with_the_next_connection") {
         return;

@@ -12,7 +12,6 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use ignore::WalkBuilder;
 use kiln_cache::key::KeyBuilder;
 use kiln_cache::{CacheMountRequest, Digest, Snapshot, SnapshotId, Staged, Store};
 use tokio::io::AsyncReadExt;
@@ -20,7 +19,7 @@ use tokio::net::unix::pipe;
 
 use super::device;
 use super::explain::Scene;
-use super::machine::Machine;
+use super::machine::{Machine, Seat, step_spec};
 use super::mounts::{self, Prepared};
 use super::tail::Log;
 use super::{Maker, now, programs, system};
@@ -30,7 +29,7 @@ use crate::build::graph::{ExecSpec, HOSTNAME, MountKind, MountSpec, SCRIPT_FOLDE
 use crate::build::solve::{Context, Executed, Key, Op, OpError, OpFuture, Outcome};
 use crate::network::Endpoint;
 use crate::redacted::Redacted;
-use crate::runtime::{Exit, Mount, Net, Spec, StartError, StartErrorKind, Step, StepIo};
+use crate::runtime::{Exit, Mount, Spec, StartError, StartErrorKind, Step, StepIo};
 
 /// What is read of a step's output at once.
 const READ_BYTES: usize = 32 << 10;
@@ -231,13 +230,10 @@ impl Exec {
         let below = rootfs.chain.last().map(|snapshot| context.store.snapshot_dir(snapshot));
         let staged = context.store.stage(&context.lease).map_err(|error| system(&error))?;
         super::inherit_root(below.as_deref(), &staged.fs()).map_err(|error| system(&error))?;
-        let endpoint = match self.spec.network {
-            NetworkMode::Bridge => Some(self.machine.endpoint()?),
-            NetworkMode::None | NetworkMode::Host => None,
-        };
+        let Seat { mode, endpoint, ahead } = self.machine.seat(self.spec.network)?;
         let namespace = match &endpoint {
             Some(endpoint) => Some(endpoint.namespace.try_clone().map_err(|error| system(&error))?),
-            None if self.spec.network == NetworkMode::None => {
+            None if mode == NetworkMode::None => {
                 Some(crate::network::loopback().map_err(|error| system(&error))?)
             }
             None => None,
@@ -257,8 +253,9 @@ impl Exec {
         let step = self
             .machine
             .launcher()?
-            .run(&spec, io, namespace)
+            .run_from(ahead, &spec, io, namespace)
             .map_err(|error| self.not_started(&error, inputs, context))?;
+        self.machine.look_ahead_to_next(mode);
         Ok((Running { step, prepared, staged, endpoint }, [out_reader.into(), err_reader.into()]))
     }
 
@@ -274,7 +271,7 @@ impl Exec {
         let exit = step.wait().map_err(|error| system(&error))?;
         drop(prepared);
         if let Some(endpoint) = endpoint {
-            self.machine.release(endpoint);
+            self.machine.release(endpoint, self.spec.insecure);
         }
         if exit.code() != 0 {
             return Err(self.failed(exit, log, inputs, &staged));
@@ -318,7 +315,6 @@ impl Exec {
         Spec {
             id: staged.id().to_string(),
             rootfs: context.store.overlay(&rootfs.chain, Some(staged)),
-            volatile: true,
             args: spec.args.clone(),
             env: env.collect(),
             secret_env: std::mem::take(&mut prepared.secret_env),
@@ -326,11 +322,9 @@ impl Exec {
             user: spec.user.clone(),
             hostname: spec.hostname.clone(),
             mounts,
-            network: if spec.network == NetworkMode::Host { Net::Host } else { Net::Namespace },
-            remove_stubs: true,
             shm_bytes: self.machine.shm_bytes,
             privileged: spec.insecure,
-            ..Spec::default()
+            ..step_spec(spec.network)
         }
     }
 
@@ -421,11 +415,20 @@ fn seal(staged: Staged, created: i64) -> Result<SnapshotId, OpError> {
     staged.commit(Snapshot { bytes, created, ..Snapshot::default() }).map_err(|error| system(&error))
 }
 
-/// Bytes of the regular files below `folder`.
+/// Bytes of the regular files below `folder`; what can't be read counts nothing.
 ///
 /// One thread: to start a second one costs more than most layers have to be walked.
 fn usage(folder: &Path) -> u64 {
-    let entries = WalkBuilder::new(folder).standard_filters(false).build().filter_map(Result::ok);
-    let files = entries.filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()));
-    files.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+    let mut bytes = 0;
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => pending.push(entry.path()),
+                Ok(kind) if kind.is_file() => bytes += entry.metadata().map_or(0, |metadata| metadata.len()),
+                _ => {}
+            }
+        }
+    }
+    bytes
 }

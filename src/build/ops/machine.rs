@@ -1,24 +1,40 @@
 //! What all steps of one build share: made when the first step needs it, gone with the build.
 
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::diff_ids::DiffIds;
 use super::{Bases, Credentials, Lent, Remotes, system};
 use crate::api::NetworkMode;
 use crate::build::solve::OpError;
 use crate::network::{self, Endpoint, Networks, Pool};
-use crate::runtime::Launcher;
+use crate::runtime::{Ahead, Launcher, Net, Spec};
+use kiln_cache::{Mounts, Store};
 
 /// How many networks are made ahead of the steps that will use them.
 const NETWORKS_AHEAD: usize = 3;
 
+/// What a step starts from.
+pub(super) struct Seat {
+    /// The network's mode, and the network of one that has its own.
+    pub(super) mode: NetworkMode,
+    pub(super) endpoint: Option<Endpoint>,
+    /// A child that has set up all that doesn't depend on the step.
+    pub(super) ahead: Option<Ahead>,
+}
+
 /// The launcher, the networks and the hashing behind a build's steps.
 pub(crate) struct Machine {
     networks: Networks,
+    /// For the next step; the launcher, which ends when its children have, goes after it.
+    seat: Mutex<Option<Seat>>,
+    /// How many steps may still come.
+    steps: AtomicUsize,
+    /// A folder to attach a stage at.
+    empty: Mounts,
     pool: OnceLock<Pool>,
     launcher: OnceLock<Launcher>,
-    starting: std::sync::Mutex<()>,
+    starting: Mutex<()>,
     /// Layers that are hashed beside the running steps.
     pub(crate) diff_ids: DiffIds,
     /// Bytes of `/dev/shm`; 0 is the default.
@@ -32,13 +48,16 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Returns a machine that has started nothing yet; `networks` is the store's folder for them.
-    pub(crate) fn new(networks: &Path, credentials: Credentials, lent: Lent) -> Self {
+    /// Returns a machine that has started nothing yet.
+    pub(crate) fn new(store: &Store, credentials: Credentials, lent: Lent) -> Self {
         Self {
-            networks: Networks::new(networks),
+            networks: Networks::new(&store.root().join("networks")),
+            seat: Mutex::default(),
+            steps: AtomicUsize::new(0),
+            empty: store.overlay(&[], None),
             pool: OnceLock::new(),
             launcher: OnceLock::new(),
-            starting: std::sync::Mutex::new(()),
+            starting: Mutex::default(),
             diff_ids: DiffIds::new(),
             shm_bytes: 0,
             lent,
@@ -52,17 +71,67 @@ impl Machine {
         Self { shm_bytes: bytes.unwrap_or(0), ..self }
     }
 
-    /// Starts the launcher and makes networks ahead, so that the first step finds them ready.
+    /// Starts the launcher, makes networks ahead and a seat for the first of `steps`, so that it finds them ready.
     ///
     /// What goes wrong here goes wrong again, and is told, at the first step.
-    pub(crate) fn prepare(self: &Arc<Self>, bridged: bool) {
-        let machine = Arc::clone(self);
+    pub(crate) fn prepare(self: &Arc<Self>, steps: &[NetworkMode]) {
+        let Some(mode) = steps.first().copied() else { return };
+        self.steps.store(steps.len(), Ordering::Relaxed);
+        let (machine, bridged) = (Arc::clone(self), steps.contains(&NetworkMode::Bridge));
         std::thread::spawn(move || {
             if bridged {
                 machine.pool();
             }
-            let _ = machine.launcher();
+            if machine.launcher().is_ok() {
+                machine.look_ahead(mode, || machine.endpoint().ok());
+            }
         });
+    }
+
+    /// A place for a step to start from. Blocking.
+    pub(super) fn seat(&self, mode: NetworkMode) -> Result<Seat, OpError> {
+        let ready = self.lock_seat().take_if(|seat| seat.mode == mode);
+        // The last ones to start need none behind them.
+        let _ = self.steps.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |steps| steps.checked_sub(1));
+        match ready {
+            Some(seat) => Ok(seat),
+            None => {
+                let endpoint = if mode == NetworkMode::Bridge { Some(self.endpoint()?) } else { None };
+                Ok(Seat { mode, endpoint, ahead: None })
+            }
+        }
+    }
+
+    /// Makes a seat while a step runs, for the one that comes next and is probably alike.
+    pub(super) fn look_ahead_to_next(&self, mode: NetworkMode) {
+        self.look_ahead(mode, || self.pool().try_take());
+    }
+
+    fn look_ahead(&self, mode: NetworkMode, endpoint: impl FnOnce() -> Option<Endpoint>) {
+        if mode == NetworkMode::None || self.steps.load(Ordering::Relaxed) == 0 || self.lock_seat().is_some()
+        {
+            return;
+        }
+        let endpoint = match mode {
+            NetworkMode::Bridge => endpoint(),
+            NetworkMode::Host | NetworkMode::None => None,
+        };
+        if endpoint.is_none() && mode == NetworkMode::Bridge {
+            return;
+        }
+        let spec = Spec { rootfs: self.empty.clone(), shm_bytes: self.shm_bytes, ..step_spec(mode) };
+        let namespace = endpoint.as_ref().map(|endpoint| endpoint.namespace.try_clone()).transpose();
+        let ahead = (self.launcher.get().zip(namespace.ok()))
+            .and_then(|(launcher, namespace)| launcher.ahead(spec, namespace).ok());
+        let seat = self.lock_seat().replace(Seat { mode, endpoint, ahead });
+        // Another step was quicker: its seat is as good.
+        if let Some(Seat { endpoint: Some(endpoint), .. }) = seat {
+            self.release(endpoint, false);
+        }
+    }
+
+    fn lock_seat(&self) -> std::sync::MutexGuard<'_, Option<Seat>> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The launcher, started at the first call. Blocking.
@@ -70,7 +139,7 @@ impl Machine {
         if let Some(launcher) = self.launcher.get() {
             return Ok(launcher);
         }
-        let _one = self.starting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(launcher) = self.launcher.get() {
             return Ok(launcher);
         }
@@ -83,9 +152,13 @@ impl Machine {
         self.pool().take().map_err(|error| system(&error))
     }
 
-    /// Gives a namespace back after its step; its address is free again.
-    pub(super) fn release(&self, endpoint: Endpoint) {
-        self.networks.release(endpoint);
+    /// Gives a namespace back after its step. A `privileged` one could change it for good: it goes.
+    pub(super) fn release(&self, endpoint: Endpoint, privileged: bool) {
+        if privileged {
+            self.networks.release(endpoint);
+        } else {
+            self.pool().give_back(endpoint);
+        }
     }
 
     /// The resolver configuration that a step sees.
@@ -100,4 +173,10 @@ impl Machine {
     fn pool(&self) -> &Pool {
         self.pool.get_or_init(|| Pool::new(self.networks.clone(), NETWORKS_AHEAD))
     }
+}
+
+/// What the specs of all steps with this network have in common.
+pub(super) fn step_spec(mode: NetworkMode) -> Spec {
+    let network = if mode == NetworkMode::Host { Net::Host } else { Net::Namespace };
+    Spec { network, volatile: true, remove_stubs: true, ..Spec::default() }
 }
