@@ -35,7 +35,10 @@ pub use image::{HistoryRow, ImageInfo, PruneReport, PruneRequest, Pulled, Pushed
 pub use log::StepLog;
 pub use outline::{AskedFor, Outline, OutlineArg, Target, Targets};
 pub use reason::{FileAspect, FileChange, LastBuild, LastStep, MissReason, StepEnd, WhyRequest};
-pub use remote::{Checksum, GitSource, HashAlgorithm, HttpSource, RemoteSource, is_commit, without_password};
+pub use remote::{
+    Checksum, GitSource, HashAlgorithm, HttpSource, RemoteSource, is_commit, without_password,
+    without_passwords,
+};
 pub use stop::Stop;
 pub use system::{Problem, Repairs, SystemCheckReport, SystemCheckRequest};
 

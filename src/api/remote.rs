@@ -138,6 +138,11 @@ pub fn without_password(url: &str) -> String {
     }
 }
 
+/// Returns `text` with `***` in the place of the passwords of its addresses.
+pub fn without_passwords(text: &str) -> String {
+    text.split_inclusive(char::is_whitespace).map(without_password).collect()
+}
+
 impl HttpSource {
     /// Returns what a copy of the file is called: the last part of the address' path.
     ///
@@ -513,6 +518,8 @@ mod tests {
     fn passwords_are_not_shown_and_hosts_are_found() {
         assert_eq!(without_password("https://u:p:q@h:1/x@y"), "https://u:***@h:1/x@y");
         assert_eq!(without_password("https://h/x:y@z"), "https://h/x:y@z");
+        let text = "ADD [\"https://u:p@h/x\", \"http://v:q@h\"]\n/d";
+        assert_eq!(without_passwords(text), "ADD [\"https://u:***@h/x\", \"http://v:***@h\"]\n/d");
         assert_eq!(HttpSource { url: "https://u:p@h:1/x".into(), checksum: None }.host(), "h:1");
         assert_eq!(git("git@github.com:a/b").host(), "github.com");
         assert_eq!(git("ssh://git@h:22/b").host(), "h:22");

@@ -122,7 +122,7 @@ fn the_git_folder_comes_only_when_it_is_kept() {
     for entry in walkdir::WalkDir::new(kiln.root()).into_iter().map(Result::unwrap) {
         let bytes = std::fs::read(entry.path()).unwrap_or_default();
         // The history of an image has the instruction as it was written.
-        let is_config = bytes.starts_with(b"{");
+        let is_config = bytes.starts_with(b"{") && entry.path().starts_with(kiln.root().join("blobs"));
         let found = bytes.windows(7).any(|part| part == b"hunter2");
         assert!(is_config || !found, "{}", entry.path().display());
     }

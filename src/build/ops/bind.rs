@@ -12,7 +12,7 @@ use super::remote::RemoteOp;
 use super::source::{Place, Source};
 use super::transfer::{CopyOp, Files, MkdirOp};
 use super::{Machine, system};
-use crate::api::{Failure, FailureKind, RemoteSource, StepId};
+use crate::api::{Failure, FailureKind, RemoteSource, StepId, without_passwords};
 use crate::build::context::Context;
 use crate::build::graph::{Graph, Input, OpSpec, SourceSpec, Vertex};
 use crate::build::solve::{Node, Op, OpError};
@@ -81,7 +81,8 @@ fn label(vertex: &Vertex) -> Label {
         OpSpec::Owner(_) | OpSpec::Way(_) => RecordKind::Internal,
         _ => RecordKind::Regular,
     };
-    Label { kind, description: vertex.name.clone() }
+    // It is kept in the store: a password isn't.
+    Label { kind, description: without_passwords(&vertex.name) }
 }
 
 /// Tells whether the result id of what is read follows from its bytes alone: a part of a context, in a layer of

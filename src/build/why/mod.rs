@@ -24,7 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cache::{Digest, SnapshotId, Store};
 
-use crate::api::{Event, Events, LastBuild, LastStep, MissReason, StepEnd, StepId};
+use crate::api::{Event, Events, LastBuild, LastStep, MissReason, StepEnd, StepId, without_passwords};
 use crate::build::graph::{Graph, OpSpec, Vertex};
 use crate::build::solve::{Absent, Key, Outcome, Witness};
 
@@ -324,6 +324,8 @@ fn short_id(id: &Digest) -> String {
     id.hex()[..16].to_owned()
 }
 
+/// A name as it is kept: without passwords, and of a bounded length.
 fn shortened(name: &str) -> String {
+    let name = without_passwords(name);
     name[..name.floor_char_boundary(NAME_BYTES)].to_owned()
 }
