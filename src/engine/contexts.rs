@@ -162,6 +162,7 @@ impl Build<'_> {
             lease: self.lease.clone(),
             events: self.events.clone(),
             step: Some(step),
+            anew: false,
             cache_mounts: Vec::new().into(),
             stop: self.stop.clone(),
         };

@@ -243,3 +243,46 @@ fn bzip2_and_xz_archives_are_unpacked_as_contexts_by_add_and_by_import() {
     fs::copy(archives.join("dictionary-of-4-gib.tar.xz"), context.join("a")).unwrap();
     kiln.build(&context, &[]).fails_with(&["cannot unpack `/a`", "its xz dictionary is over 128 MiB"]);
 }
+
+/// How many files in the store's layers have a second name.
+fn shared_files(kiln: &Kiln) -> usize {
+    let layers = walkdir::WalkDir::new(kiln.root().join("snapshots")).into_iter().map(Result::unwrap);
+    layers.filter(|entry| entry.file_type().is_file() && entry.metadata().unwrap().nlink() > 1).count()
+}
+
+#[test]
+fn an_image_rebuilt_after_a_change_is_that_of_a_cold_build() {
+    if !needs_root("an_image_rebuilt_after_a_change_is_that_of_a_cold_build") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[
+        (
+            "Dockerfile",
+            "FROM busybox\nCOPY --chown=7:8 src /app\nADD src/sub /added/\nRUN cat /app/changed\n",
+        ),
+        ("src/same", "same"),
+        ("src/changed", "one"),
+        ("src/renamed", "renamed"),
+        ("src/touched", "touched"),
+        ("src/sub/same", "same below"),
+    ]);
+    let at = |name: &str| context.join("src").join(name);
+    kiln.build(&context, &["-t", "built"]).ok();
+    assert_eq!(shared_files(&kiln), 0);
+    fs::write(at("changed"), "two").unwrap();
+    fs::rename(at("renamed"), at("moved")).unwrap();
+    fs::hard_link(at("moved"), at("sub/linked")).unwrap();
+    let time = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+    fs::File::open(at("touched")).unwrap().set_times(time).unwrap();
+    let rebuilt = kiln.build(&context, &["-t", "built"]).ok();
+    assert!(rebuilt.error.contains("two"), "{rebuilt}");
+    // `same` and `sub/same` in /app, and `same` in /added; each in two layers. The names of `moved` are of one layer.
+    assert_eq!(shared_files(&kiln), 3 * 2 + 2);
+    let cold = Kiln::busybox();
+    cold.build(&context, &["-t", "built"]).ok();
+    assert_eq!(layers(&kiln, "built")[..3], layers(&cold, "built")[..3]);
+    kiln.build(&context, &["-t", "anew", "--no-cache"]).ok();
+    assert_eq!(layers(&kiln, "anew")[..3], layers(&cold, "built")[..3]);
+    assert_eq!(shared_files(&kiln), 3 * 2 + 2 * 2, "without the cache nothing is taken over");
+}

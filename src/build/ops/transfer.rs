@@ -167,9 +167,12 @@ impl Op for CopyOp {
         let folders_of = |input: usize| folders(&inputs[input].chain, &context.store);
         let (rootfs, owners) = (folders_of(0), folders_of(self.owner.unwrap_or(0)));
         let digests = Arc::clone(&self.digests);
-        let (history, stop) = (self.history(inputs), context.stop.clone());
+        let (history, stop, anew) = (self.history(inputs), context.stop.clone(), context.anew);
         let work = move |staged: &Staged| {
-            let previous = previous(&history, staged).map_err(|error| system(&error))?;
+            let previous = match anew {
+                true => None,
+                false => previous(&history, staged).map_err(|error| system(&error))?,
+            };
             let (shared_with, previous) = previous.unzip();
             let copy = |source: &dyn Tree| {
                 let layer = copy::Layer {

@@ -163,6 +163,7 @@ impl Drive {
             lease: solver.lease.clone(),
             events: solver.events.clone(),
             step,
+            anew: solver.no_cache || solver.nodes[vertex].anew,
             cache_mounts: std::mem::take(&mut work.cache_mounts).into(),
             stop: self.halt.clone(),
         };

@@ -45,6 +45,8 @@ pub struct Context {
     pub events: Events,
     /// The step, if users see it.
     pub step: Option<StepId>,
+    /// Nothing of what earlier executions left may be used.
+    pub anew: bool,
     /// The caches that the op asked for, sorted by their ids; held until the op has ended.
     pub cache_mounts: Arc<[CacheMount]>,
     /// Given when the result is of no use any more: the op ends as soon as it can, and leaves nothing.
