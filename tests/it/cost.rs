@@ -12,7 +12,7 @@ use crate::support::binary::{Kiln, Ran, run};
 use crate::support::needs_root;
 
 /// System calls of a no-op build of [`DOCKERFILE`].
-const SYSTEM_CALLS: u64 = 238;
+const SYSTEM_CALLS: u64 = 230;
 
 /// How far the count may be off: a machine's own files are read in one piece more or less.
 const SYSTEM_CALLS_MARGIN: u64 = 16;

@@ -234,7 +234,9 @@ pub(super) fn in_parallel<I: Sync, S: Default, T: Send>(
         }
         Ok(())
     };
-    let helpers = threads().min(items.len().div_ceil(BATCH)).saturating_sub(1);
+    let batches = items.len().div_ceil(BATCH);
+    // One batch needs no helper, and nobody has to count the processors.
+    let helpers = if batches > 1 { threads().min(batches) - 1 } else { 0 };
     std::thread::scope(|scope| {
         let handles: Vec<_> = (0..helpers).map(|_| scope.spawn(one_thread)).collect();
         let mut result = one_thread();
