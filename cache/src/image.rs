@@ -39,6 +39,14 @@ pub struct NewImage {
     pub created: i64,
 }
 
+impl From<NewImage> for Image {
+    /// The image, without names.
+    fn from(new: NewImage) -> Self {
+        let NewImage { id, manifest, chain, size, created } = new;
+        Self { id, manifest, chain, size, created, names: Vec::new(), repo_digests: Vec::new() }
+    }
+}
+
 impl Store {
     /// Keeps an image, its blobs and its snapshots until [`Store::remove_image`].
     ///

@@ -348,6 +348,12 @@ impl Build<'_> {
         }
     }
 
+    /// Keeps the configuration of the result while it is written out; false when a prune took it.
+    fn hold_config(&self, image: &Image) -> Result<bool, Failure> {
+        let held = self.lease.hold_blobs(&[image.id]);
+        held.map_err(|error| Failure::from_error(FailureKind::System, &error))
+    }
+
     /// Makes the image and the outputs. An image that is there already is not written again.
     ///
     /// `None` when a layer of the result was removed before it was held.
@@ -371,7 +377,9 @@ impl Build<'_> {
             image = again;
         }
         self.tag(names, &image).map_err(|error| Failure::from_error(FailureKind::System, &error))?;
-        if !self.request.outputs.is_empty() && !self.hold(&target.chain)? {
+        let is_held =
+            self.request.outputs.is_empty() || self.hold(&target.chain)? && self.hold_config(&image)?;
+        if !is_held {
             return Ok(None);
         }
         // Files outside of an image have no layers to be shared by: those of the base are clamped, too.

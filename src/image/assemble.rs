@@ -41,8 +41,10 @@ pub fn assemble(store: &Store, lease: &Lease, assembly: Assembly) -> Result<Imag
     store.put_blob(&bytes, lease)?;
     let size = size(store, &chain)?;
     let created = config.created.as_deref().and_then(unix_seconds).unwrap_or(0);
-    store.put_image(&NewImage { id, manifest: None, chain, size, created })?;
-    store.image(&id)?.ok_or_else(|| Error::NotFound { name: id.to_string(), closest: None })
+    let new = NewImage { id, manifest: None, chain, size, created };
+    store.put_image(&new)?;
+    // A prune beside this build may take an image that has no name yet.
+    Ok(store.image(&id)?.unwrap_or_else(|| new.into()))
 }
 
 /// Returns the diffs of layers; those that nobody computed yet are computed now, on all processors.
