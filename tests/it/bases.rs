@@ -43,7 +43,7 @@ impl Bench {
 
     fn forget_base(&self) {
         self.kiln.ok(&["rmi", &format!("{}/base", self.registry.host())]);
-        self.kiln.ok(&["builder", "prune", "--all", "--force"]);
+        self.kiln.ok(&["builder", "prune", "--force"]);
     }
 }
 
@@ -57,6 +57,7 @@ fn a_build_that_finds_all_above_a_base_does_not_pull_it_again() {
     let context = bench.context(stages);
     let first = bench.kiln.build(&context, &["-t", "out"]).ok();
     assert_eq!(bench.fetched(), 1, "{first}");
+    assert_eq!(first.error.matches(" ran: ").count(), 2, "a pull has no reason: {first}");
 
     bench.forget_base();
     let again = bench.kiln.build(&context, &["-t", "out"]).ok();

@@ -279,6 +279,10 @@ impl Witness for Why {
     }
 
     fn runs(&self, vertex: usize, cheap: &Key, inputs: &[Outcome], absent: &Absent) {
+        if matches!(self.vertex(vertex).op, OpSpec::Source(_)) {
+            // An image is brought, not made: that it came is reason enough.
+            return;
+        }
         let inputs: Vec<Digest> = inputs.iter().map(|input| input.id).collect();
         let run = Run { cheap: cheap.digest, absent: *absent, inputs, reasons: Vec::new(), ran: false };
         self.seen().runs.insert(vertex, run);

@@ -189,6 +189,13 @@ impl Drop for Kiln {
         if !std::thread::panicking() {
             self.settle();
         }
+        // A test that failed midway leaves no container either.
+        let containers = std::fs::read_dir(self.root.join("containers"));
+        if containers.is_ok_and(|mut entries| entries.next().is_some()) {
+            for id in self.run(&["ps", "-aq"]).out.lines() {
+                self.run(&["rm", "-f", "-v", id]);
+            }
+        }
         let networks = self.root.join("networks");
         if networks.join("network.json").exists() {
             let _ = kiln::network::Networks::new(&networks).remove();
