@@ -152,7 +152,7 @@ pub fn unknown_stages(tree: &Dockerfile, wanted: &[String]) -> Vec<Diagnostic> {
         let hint = match suggest::closest(wanted, names()) {
             Some(near) => format!("did you mean {near}?"),
             None => {
-                format!("its stages are {} and their numbers from 0", names().collect::<Vec<_>>().join(", "))
+                format!("its stages are {}, or numbers from 0", names().collect::<Vec<_>>().join(", "))
             }
         };
         let hint =

@@ -2,7 +2,7 @@
 //! `expected.txt`, and a proof that no text was forgotten.
 //!
 //! A case may have a file `parameters`, one `key value` a line: `target NAME`, `build-arg K=V`,
-//! `context NAME=DIR`, `network host`, `hidden PATH` (by the ignore file), `secret ID`, `ssh ID`, and `onbuild TRIGGER` and `architecture NAME`, which every base image then has.
+//! `context NAME=DIR`, `network host`, `hidden PATH` (by the ignore file), `secret ID`, `ssh ID`, `no-cache-filter STAGE`, and `onbuild TRIGGER` and `architecture NAME`, which every base image then has.
 //!
 //! `KILN_UPDATE_SNAPSHOTS=1 cargo test -p kiln --lib messages` writes the expectations anew.
 
@@ -14,7 +14,7 @@ use kiln_cache::Digest;
 use kiln_grammar::Source;
 use kiln_grammar::diagnostic::Diagnostic;
 
-use super::super::unasked;
+use super::super::{unasked, unknown_stages};
 use super::{Base, Bases, Hidden, Lowered, Parameters, lower};
 use crate::api::{NamedContext, NamedSource, NetworkMode};
 use crate::oci::ImageConfig;
@@ -61,7 +61,7 @@ fn parameters(case: &Path) -> (Parameters, ImageConfig) {
                 parameters.hidden = Hidden::new(move |path| path == hidden);
             }
             // They are not lowering's: `lent` reads them.
-            "secret" | "ssh" => {}
+            "secret" | "ssh" | "no-cache-filter" => {}
             "architecture" => {
                 (base.os, base.architecture) = ("linux".to_owned(), value.to_owned());
             }
@@ -83,7 +83,9 @@ fn unasked_of(case: &Path, text: &[u8]) -> Vec<Diagnostic> {
     let Ok(tree) = kiln_grammar::parse("Dockerfile", text) else { return Vec::new() };
     let (secrets, agents) = (lent(case, "secret"), lent(case, "ssh"));
     let words = |all| Vec::from_iter(<[String]>::iter(all).map(String::as_str));
-    unasked(&tree, &words(&secrets), &words(&agents))
+    let mut found = unasked(&tree, &words(&secrets), &words(&agents));
+    found.extend(unknown_stages(&tree, &lent(case, "no-cache-filter")));
+    found
 }
 
 /// All mistakes of the text, warnings too, in the order in which they were found.
