@@ -11,6 +11,9 @@ use std::fs::File;
 use crate::record::now;
 use crate::{Error, Result, SnapshotId, Store};
 
+/// How much of its priority a thread gives up for work that nobody waits for.
+const PATIENCE: i32 = 10;
+
 impl Store {
     /// Returns whether [`Store::flush`] has something to bring to the disk, or to throw away.
     pub fn needs_flush(&self) -> Result<bool> {
@@ -28,7 +31,18 @@ impl Store {
             self.meta().write(|tx| written.iter().try_for_each(|id| tx.set_flushed(*id)))?;
         }
         self.meta().checkpoint()?;
-        self.empty_trash()
+        self.empty_trash_patiently()
+    }
+
+    /// Empties the trash on a thread of low priority: what runs comes first. The changes of the database stay at the
+    /// priority of those who wait for its lock.
+    fn empty_trash_patiently(&self) -> Result<()> {
+        let work = || {
+            let _ = rustix::process::nice(PATIENCE);
+            self.empty_trash()
+        };
+        std::thread::scope(|scope| scope.spawn(work).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// Like [`Store::flush`], for processes that many builds leave behind: one flushes, one waits for its turn

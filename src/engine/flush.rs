@@ -66,8 +66,6 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> i32 {
         // The store was removed meanwhile: opening it would make a new one.
         return 0;
     }
-    // Steps of a running build come first.
-    let _ = rustix::process::nice(10);
     let work = || {
         let store = Store::open(&root)?;
         store.flush_in_turn()?;

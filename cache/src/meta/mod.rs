@@ -43,8 +43,9 @@ const CHECKPOINT_PAGES: u32 = 256;
 /// Connections kept for the next caller.
 const IDLE_CONNECTIONS: usize = 8;
 
-/// Tries of a locked database: ten after 1 ms each, then one each 5 ms for 20 s.
-const BUSY_TRIES: i32 = 4010;
+/// Tries of a locked database: ten after 1 ms each, then one each 5 ms for two minutes. A change takes a millisecond, but a
+/// process that is starved of processor time may hold the lock for long; one that was killed holds none.
+const BUSY_TRIES: i32 = 24_010;
 
 /// What the database said.
 #[derive(Debug, thiserror::Error)]
@@ -167,10 +168,18 @@ impl Meta {
 
     /// Moves all pages of the WAL into the database, unless somebody reads or writes right now.
     pub(crate) fn checkpoint(&self) -> Result<()> {
-        let connection = self.connection()?;
-        let result = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
-        self.keep(connection);
-        result.map_err(|error| failure(&self.path, error))
+        let mut connection = self.connection()?;
+        let mut checkpoint = || -> rusqlite::Result<()> {
+            // Waiting for a reader, or copying, it would keep the writers out: the pages are moved beside both, and
+            // the file is cut if nobody is there at that moment.
+            connection.busy_handler(None::<fn(i32) -> bool>)?;
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+        };
+        match checkpoint() {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(()),
+            other => other.map_err(|error| failure(&self.path, error)),
+        }
     }
 
     fn transaction<T>(

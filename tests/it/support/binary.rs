@@ -168,8 +168,9 @@ impl Kiln {
         gone("processes", || processes(self.root.to_str().unwrap()));
     }
 
-    /// The path and size and time of everything in the store.
+    /// The path and size and time of everything in the store, once nothing moves in it.
     pub(crate) fn files(&self) -> BTreeMap<PathBuf, String> {
+        self.settle();
         use std::os::unix::fs::MetadataExt;
         let entries = walkdir::WalkDir::new(&self.root).into_iter().map(Result::unwrap);
         entries
