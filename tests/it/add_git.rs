@@ -119,6 +119,7 @@ fn the_git_folder_comes_only_when_it_is_kept() {
         assert!(config.contains("me:***@") && !config.contains("hunter2"), "{config}");
         assert!(!out.path().join("src/.git/FETCH_HEAD").exists());
     }
+    kiln.settle();
     for entry in walkdir::WalkDir::new(kiln.root()).into_iter().map(Result::unwrap) {
         let bytes = std::fs::read(entry.path()).unwrap_or_default();
         // The history of an image has the instruction as it was written.
