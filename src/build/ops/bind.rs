@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use kiln_cache::{Digest, Image, Label, RecordKind, Store};
 
@@ -50,6 +50,7 @@ pub(crate) fn bind(
                 owner: owner_of(vertex, graph),
                 machine: Arc::clone(machine),
                 digests: Arc::default(),
+                looked: Mutex::default(),
             }),
             OpSpec::Owner(text) => Arc::new(OwnerOp { text: text.clone() }),
             OpSpec::Way(path) => Arc::new(WayOp { path: path.clone() }),

@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::key::KeyBuilder;
 use kiln_cache::{Snapshot, SnapshotId, Staged, Store};
@@ -31,6 +31,8 @@ pub(super) struct CopyOp {
     pub(super) machine: Arc<Machine>,
     /// What the look-up read of layers, so that the execution lets the kernel copy.
     pub(super) digests: Arc<Digests>,
+    /// What was found of these inputs' content: a look-up under the key's lock walks no context again.
+    pub(super) looked: Mutex<Option<(Vec<kiln_cache::Digest>, kiln_cache::Digest)>>,
 }
 
 /// A place that files are copied from.
@@ -156,9 +158,18 @@ impl Op for CopyOp {
     }
 
     fn content_key(&self, inputs: &[Outcome], store: &Store) -> Result<Option<Key>, OpError> {
-        let places = self.places(inputs, store);
-        let digest = with_tree(&places, &self.digests, |tree| copy::content_digest(&self.spec, tree));
-        let digest = digest.map_err(|error| failure(&error))?;
+        let ids: Vec<_> = inputs.iter().map(|input| input.id).collect();
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = match &*looked {
+            Some((of, digest)) if *of == ids => *digest,
+            _ => {
+                let places = self.places(inputs, store);
+                let digest = with_tree(&places, &self.digests, |tree| copy::content_digest(&self.spec, tree));
+                let digest = digest.map_err(|error| failure(&error))?;
+                *looked = Some((ids, digest));
+                digest
+            }
+        };
         Ok(Some(self.content(inputs, digest)))
     }
 
