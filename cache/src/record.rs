@@ -161,16 +161,6 @@ impl Store {
         self.meta().write(|tx| due.iter().try_for_each(|result| tx.touch(result, now, now - USE_SECONDS)))
     }
 
-    /// Keeps, as JSON, why the step ran whose record lies under `key`.
-    pub fn keep_reason(&self, key: &Digest, reason: &str) -> Result<()> {
-        self.meta().write(|tx| tx.keep_reason(key, reason))
-    }
-
-    /// Returns why the step ran whose record lies under `key`, as [`Store::keep_reason`] got it.
-    pub fn reason(&self, key: &Digest) -> Result<Option<String>> {
-        self.meta().read(|tx| tx.reason(key))
-    }
-
     /// Returns the note of this kind and key.
     pub fn note(&self, kind: &str, key: &str) -> Result<Option<String>> {
         self.meta().read(|tx| tx.note(kind, key))
@@ -276,10 +266,9 @@ mod tests {
         let record = put(&store, "a");
         store.put_record(&[Digest::of("cheap")], &record, &Label::default()).unwrap();
         assert_eq!(store.meta().read(|tx| tx.record_chains()).unwrap().len(), 1);
-        let key = Digest::of("cheap");
-        assert_eq!(store.reason(&key).unwrap(), None);
-        store.keep_reason(&key, r#"{"never":true}"#).unwrap();
-        assert_eq!(store.reason(&Digest::of("akey")).unwrap().as_deref(), Some(r#"{"never":true}"#));
+        for key in ["cheap", "akey"] {
+            assert_eq!(store.record(&Digest::of(key)).unwrap().as_ref(), Some(&record), "{key}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::api::{
 };
 use crate::image;
 use crate::oci::Reference;
+use crate::sys;
 
 /// Bytes after which progress is told again.
 const TOLD_BYTES: u64 = 64 << 20;
@@ -117,7 +118,7 @@ impl Check<'_> {
                 (_, Err(_)) => {}
             }
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(tasks.len());
+        let threads = sys::processors().min(tasks.len());
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {

@@ -112,25 +112,6 @@ impl Tx<'_> {
         self.run("UPDATE records SET used = ?1", (time,)).map(drop)
     }
 
-    /// Keeps why the step of this key ran.
-    pub(crate) fn keep_reason(&self, key: &Digest, reason: &str) -> Result<()> {
-        self.run(
-            "UPDATE records SET reason = ?2 WHERE id = (SELECT record FROM keys WHERE key = ?1)",
-            (key, reason),
-        )
-        .map(drop)
-    }
-
-    /// Returns why the step of this key ran.
-    pub(crate) fn reason(&self, key: &Digest) -> Result<Option<String>> {
-        let reason = self.one(
-            "SELECT reason FROM keys JOIN records ON records.id = keys.record WHERE key = ?1",
-            (key,),
-            |row| row.get(0),
-        )?;
-        Ok(reason.flatten())
-    }
-
     /// Returns every present record's row number and chain.
     pub(crate) fn record_chains(&self) -> Result<Vec<(i64, Chain)>> {
         self.record_chains_after(0)

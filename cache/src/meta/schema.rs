@@ -41,7 +41,7 @@ CREATE TABLE pins (
 CREATE TABLE records (
     id INTEGER PRIMARY KEY, result TEXT NOT NULL, chain TEXT NOT NULL, created INTEGER NOT NULL,
     parts TEXT NOT NULL, kind TEXT NOT NULL, description TEXT NOT NULL, used INTEGER NOT NULL,
-    uses INTEGER NOT NULL, collected INTEGER, reason TEXT
+    uses INTEGER NOT NULL, collected INTEGER
 ) STRICT;
 CREATE INDEX records_by_result ON records (result);
 CREATE INDEX records_by_collected ON records (collected) WHERE collected IS NOT NULL;
@@ -85,7 +85,6 @@ ALTER TABLE records ADD COLUMN description TEXT NOT NULL DEFAULT '';
 ALTER TABLE records ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE records ADD COLUMN uses INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE records ADD COLUMN collected INTEGER;
-ALTER TABLE records ADD COLUMN reason TEXT;
 UPDATE records SET used = unixepoch();
 CREATE INDEX records_by_result ON records (result);
 CREATE INDEX records_by_collected ON records (collected) WHERE collected IS NOT NULL;

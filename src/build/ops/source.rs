@@ -50,6 +50,10 @@ pub(super) enum Place {
 }
 
 impl Source {
+    fn outcome(&self, chain: Vec<SnapshotId>, created: i64) -> Outcome {
+        Outcome { id: self.key().digest, chain, created }
+    }
+
     fn key(&self) -> Key {
         let key = KeyBuilder::new("source", 1);
         let key = match &self.spec {
@@ -68,18 +72,14 @@ impl Source {
             Some(brought) => brought.map_err(|error| Box::new(Failure::from(error)))?,
             None => return Err(Box::new(Failure::new(FailureKind::Cancelled, "stopped"))),
         };
-        let key = self.key();
-        let outcome = Outcome { id: key.digest, chain: pulled.image.chain, created: remote.created() };
-        Ok(Executed { outcome, key })
+        Ok(Executed { outcome: self.outcome(pulled.image.chain, remote.created()), key: self.key() })
     }
 }
 
 impl Op for Source {
     fn known(&self, _inputs: &[Outcome]) -> Option<Outcome> {
         match &self.place {
-            Place::Here { chain, created } => {
-                Some(Outcome { id: self.key().digest, chain: chain.clone(), created: *created })
-            }
+            Place::Here { chain, created } => Some(self.outcome(chain.clone(), *created)),
             Place::There(_) => None,
         }
     }
@@ -87,9 +87,7 @@ impl Op for Source {
     fn promised(&self, _inputs: &[Outcome]) -> Option<Outcome> {
         match &self.place {
             Place::Here { .. } => None,
-            Place::There(remote) => {
-                Some(Outcome { id: self.key().digest, chain: Vec::new(), created: remote.created() })
-            }
+            Place::There(remote) => Some(self.outcome(Vec::new(), remote.created())),
         }
     }
 
@@ -102,9 +100,7 @@ impl Op for Source {
             match &self.place {
                 Place::There(remote) => self.bring(remote, context).await,
                 Place::Here { chain, created } => {
-                    let key = self.key();
-                    let outcome = Outcome { id: key.digest, chain: chain.clone(), created: *created };
-                    Ok(Executed { outcome, key })
+                    Ok(Executed { outcome: self.outcome(chain.clone(), *created), key: self.key() })
                 }
             }
         })
