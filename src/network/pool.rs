@@ -23,15 +23,18 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Starts to make endpoints; `depth` of them wait at a time.
+    /// Starts to make endpoints; `depth` of them wait at a time, and `most` are made in all.
     ///
     /// This starts a thread and touches the host's network, so it is for a build that has missed its cache.
-    pub fn new(networks: Networks, depth: usize) -> Self {
+    pub fn new(networks: Networks, depth: usize, most: usize) -> Self {
         // One more is in the thread's hand when the channel is full.
         let (sender, ready) = sync_channel(depth.saturating_sub(1));
         let own = networks.clone();
         // A failure ends the thread: the step that asks next connects by itself, and reports.
-        let make = move || while own.connect(OWNER).is_ok_and(|endpoint| sender.send(endpoint).is_ok()) {};
+        let make = move || {
+            let make_one = |_: &usize| own.connect(OWNER).is_ok_and(|endpoint| sender.send(endpoint).is_ok());
+            (0..most).take_while(make_one).for_each(drop);
+        };
         let maker = std::thread::Builder::new().name("netns pool".to_owned()).spawn(make).ok();
         Self { networks, ready: Mutex::new(Some(ready)), returned: Mutex::default(), maker }
     }

@@ -2,7 +2,7 @@
 //!
 //! 1. Close what isn't listed, not dumpable, signals default, umask 022, new keyring, new session.
 //! 2. Join the cgroups (v1), then make the cgroup namespace.
-//! 3. The stage; then the root filesystem with the stage and all mounts in it becomes `/`, and the machine's is gone.
+//! 3. The stage, for which the machine's tree goes; then the root filesystem with all mounts in it becomes `/`.
 //! 4. Groups, ids, capabilities, seccomp; READY; the program.
 //!
 //! A child that is started ahead comes to the stage and waits there for what it shall be: [`Go`].
@@ -15,7 +15,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ use super::inroot::{Kind, Made, Root};
 use super::mounts::{Mounter, attach};
 use super::program::Program;
 use super::spec::{Net, Spec};
-use super::stage::{Stage, folder_in};
+use super::stage::Stage;
 use super::user::{self, User};
 use super::{pty, wire};
 use crate::sys;
@@ -44,22 +44,22 @@ pub(super) enum Message {
 }
 
 /// What the parent tells a child that was started ahead. The descriptors are those of [`read_spec`], the root
-/// filesystem, stdin, stdout and stderr, then one for each mount of layers.
+/// filesystem, stdin, stdout and stderr, then the sources of mounts.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Go;
 
 /// The stage of a failure that says nothing about the step: it can be started in the other way.
 pub(super) const AHEAD: &str = "ahead";
 
-/// How many descriptors of [`Go`] come before the mounts of layers.
+/// How many descriptors of [`Go`] come before the sources of mounts.
 const GO_FDS: usize = 5;
 
 /// All that the child takes along.
 pub(super) struct Plan<'a> {
     pub(super) spec: &'a Spec,
     pub(super) rootfs: BorrowedFd<'a>,
-    /// One for each mount of layers.
-    pub(super) stacks: &'a [OwnedFd],
+    /// What [`super::rootfs::mount_sources`] made.
+    pub(super) sources: &'a [OwnedFd],
     /// None means a pty.
     pub(super) stdio: Option<[BorrowedFd<'a>; 3]>,
     pub(super) netns: Option<BorrowedFd<'a>>,
@@ -120,12 +120,12 @@ fn prepare_ahead(
     // Closed with all others before the program runs.
     let fds = ManuallyDrop::new(fds);
     let incomplete = || StartError::new("start", "the order to start lacks a descriptor");
-    let (first, stacks) = fds.split_at_checked(GO_FDS).ok_or_else(incomplete)?;
+    let (first, sources) = fds.split_at_checked(GO_FDS).ok_or_else(incomplete)?;
     let [spec, rootfs, stdin, stdout, stderr] = first else { return Err(incomplete()) };
     let plan = Plan {
         spec: &read_spec(spec)?,
         rootfs: rootfs.as_fd(),
-        stacks,
+        sources,
         stdio: Some([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]),
         netns: None,
         tasks: &[],
@@ -146,14 +146,14 @@ pub(super) fn read_spec(file: &OwnedFd) -> Result<Spec, StartError> {
 /// The rest, once everything is known.
 fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Program, StartError> {
     let (spec, root) = (plan.spec, plan.rootfs);
-    attach_root(root, &stage)?;
+    attach(root, &stage.top).at("mount", || "cannot attach the root filesystem")?;
     let user = user::look_up(&Root(root), &spec.user, &spec.groups)?;
     let master = stage.pty.take();
     let mut mounter = Mounter {
         spec,
         root,
         stage: &stage,
-        layers: plan.stacks,
+        sources: plan.sources,
         made: Vec::new(),
         root_dev: rustix::fs::fstat(root).at("mount", || "cannot look at the root filesystem")?.st_dev,
     };
@@ -182,7 +182,7 @@ fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Program, StartError> {
 
 fn keep_list(plan: &Plan<'_>) -> Vec<i32> {
     let mut keep = vec![plan.channel.as_raw_fd(), plan.rootfs.as_raw_fd()];
-    keep.extend(plan.stacks.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(plan.sources.iter().map(AsRawFd::as_raw_fd));
     keep.extend(plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd));
     keep.extend(plan.netns.iter().map(AsRawFd::as_raw_fd));
     keep.extend(plan.tasks.iter().map(AsRawFd::as_raw_fd));
@@ -230,20 +230,13 @@ fn join_namespaces(spec: &Spec, netns: Option<BorrowedFd<'_>>, tasks: &[OwnedFd]
         .at("mount", || "cannot make the mounts private")
 }
 
-/// Attaches the root filesystem somewhere in this copy of the machine's tree.
-fn attach_root(root: BorrowedFd<'_>, stage: &Stage) -> Result<(), StartError> {
-    let place = folder_in(&stage.top, "root");
-    place.and_then(|place| attach(root, &place)).at("mount", || "cannot attach the root filesystem")
-}
-
-/// Makes the root filesystem `/` and takes the machine's tree away.
+/// Makes the root filesystem `/`. It lies over the stage, which no path leads to; whoever may unmount it finds there
+/// what this very process was given.
 fn enter_root(root: BorrowedFd<'_>) -> Result<(), StartError> {
     let fail = || "cannot change the root";
-    rustix::process::fchdir(root).at("pivot_root", fail)?;
-    rustix::process::pivot_root(".", ".").at("pivot_root", fail)?;
-    // The old root now lies over the new one.
-    unmount(".", UnmountFlags::DETACH).at("pivot_root", || "cannot take the old root away")?;
-    rustix::process::chdir("/").at("pivot_root", fail)
+    rustix::process::fchdir(root).at("chroot", fail)?;
+    rustix::process::chroot(".").at("chroot", fail)?;
+    rustix::process::chdir("/").at("chroot", fail)
 }
 
 /// Enters the working directory; makes it for the user when `make` is given.

@@ -1,7 +1,8 @@
 //! The filesystem that a process sees, put together by the child: the stage, and the mounts that were asked for.
 //!
-//! Sources are descriptors of checked objects, targets are opened inside the root by the kernel; nothing is
-//! mounted by a path that the image can redirect.
+//! Sources are descriptors of checked objects, which the parent opened, since the machine's tree is out of the child's
+//! reach by then; targets are opened inside the root by the kernel. Nothing is mounted by a path that the image can
+//! redirect.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,7 +20,10 @@ use super::error::{At, StartError};
 use super::inroot::{Kind, Made, Root};
 use super::spec::{Mount, Spec};
 use super::stage::{MOVED, Stage, folder_in};
-use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, set_attributes};
+use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, make_private, set_attributes};
+
+/// What the list of sources promises.
+const ONE_EACH: &str = "a source was opened for each mount that has one";
 
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const SYSFS_MAGIC: i64 = 0x6265_6572;
@@ -61,8 +65,8 @@ pub(super) struct Mounter<'a> {
     pub(super) spec: &'a Spec,
     pub(super) root: BorrowedFd<'a>,
     pub(super) stage: &'a Stage,
-    /// One mount, attached to nothing, for each of the spec's `Layers`.
-    pub(super) layers: &'a [OwnedFd],
+    /// What [`super::rootfs::mount_sources`] made.
+    pub(super) sources: &'a [OwnedFd],
     /// The mount points that were made in the root filesystem itself.
     pub(super) made: Vec<Made>,
     /// The device number of the root filesystem's folders.
@@ -94,9 +98,9 @@ impl Mounter<'_> {
             let place = self.place(&format!("/{name}"), Kind::Folder)?;
             attach(tree, &place).at("mount", || format!("cannot mount `/{name}`"))?;
         }
-        let layers = self.parts_of_layers()?;
+        let sources = self.sources()?;
         let files = self.private_files()?;
-        self.user_mounts(layers, files)?;
+        self.user_mounts(sources, files)?;
         if self.spec.readonly_root {
             set_attributes(self.root, RDONLY, false).at("mount", || "cannot make `/` read-only")?;
         }
@@ -136,40 +140,61 @@ impl Mounter<'_> {
         Ok(trees)
     }
 
-    /// Opens what is to be mounted of each stack of layers.
-    fn parts_of_layers(&mut self) -> Result<Vec<OwnedFd>, StartError> {
+    /// Gives what is to be mounted of each source: of a stack of layers, a part.
+    fn sources(&mut self) -> Result<Vec<OwnedFd>, StartError> {
         let spec = self.spec;
-        let mut stacks = self.layers.iter().enumerate();
+        let mut sources = self.sources.iter().enumerate();
         let mut trees = Vec::new();
         for mount in &spec.mounts {
-            let Mount::Layers { source, readonly, .. } = mount else { continue };
-            let fail = || format!("cannot mount `{source}`");
-            let (index, stack) = stacks.next().expect("a stack was mounted for each");
-            let place = folder_in(&self.stage.top, &format!("layers{index}")).at("mount", fail)?;
-            attach(stack, &place).at("mount", fail)?;
-            let part = Root(stack.as_fd()).open(source, OFlags::PATH).at("mount", fail)?;
-            let tree = clone_tree(&part, Path::new(""), false).at("mount", fail)?;
-            if *readonly {
-                set_attributes(tree.as_fd(), RDONLY, false).at("mount", fail)?;
+            let fail = || format!("cannot mount `{}`", mount.target());
+            match mount {
+                Mount::Tmpfs { .. } | Mount::File { .. } => {}
+                Mount::Bind { .. } | Mount::Device { .. } => {
+                    let (_, tree) = sources.next().expect(ONE_EACH);
+                    trees.push(tree.try_clone().at("mount", fail)?);
+                }
+                Mount::Layers { source, readonly, .. } => {
+                    let (index, stack) = sources.next().expect(ONE_EACH);
+                    trees.push(self.part_of_layers((index, stack), source, *readonly)?);
+                }
             }
-            trees.push(tree);
         }
         Ok(trees)
     }
 
-    fn user_mounts(&mut self, layers: Vec<OwnedFd>, files: Vec<OwnedFd>) -> Result<(), StartError> {
-        let (mut layers, mut files) = (layers.into_iter(), files.into_iter());
+    /// Opens what lies at `source` in a stack of layers.
+    fn part_of_layers(
+        &self,
+        (index, stack): (usize, &OwnedFd),
+        source: &str,
+        readonly: bool,
+    ) -> Result<OwnedFd, StartError> {
+        let fail = || format!("cannot mount `{source}`");
+        let place = folder_in(&self.stage.top, &format!("layers{index}")).at("mount", fail)?;
+        attach(stack, &place).at("mount", fail)?;
+        let part = Root(stack.as_fd()).open(source, OFlags::PATH).at("mount", fail)?;
+        let tree = clone_tree(&part, Path::new(""), false).at("mount", fail)?;
+        if readonly {
+            set_attributes(tree.as_fd(), RDONLY, false).at("mount", fail)?;
+        }
+        Ok(tree)
+    }
+
+    fn user_mounts(&mut self, sources: Vec<OwnedFd>, files: Vec<OwnedFd>) -> Result<(), StartError> {
+        let (mut sources, mut files) = (sources.into_iter(), files.into_iter());
         let spec = self.spec;
         for mount in &spec.mounts {
             let target = mount.target();
             let (tree, kind) = match mount {
                 Mount::File { .. } => (files.next().expect("a tree was made for each file"), Kind::File),
-                Mount::Layers { is_folder, .. } => {
-                    (layers.next().expect("a part was opened for each stack"), Kind::of(*is_folder))
-                }
                 Mount::Tmpfs { .. } => (tmpfs(mount)?, Kind::Folder),
-                Mount::Bind { source, readonly, .. } => bind(source, *readonly)?,
-                Mount::Device { source, .. } => (device(source)?, Kind::File),
+                Mount::Layers { is_folder, .. } => (sources.next().expect(ONE_EACH), Kind::of(*is_folder)),
+                Mount::Bind { .. } => {
+                    let tree = sources.next().expect(ONE_EACH);
+                    let kind = kind_of(&tree).at("mount", || format!("cannot mount `{target}`"))?;
+                    (tree, kind)
+                }
+                Mount::Device { .. } => (sources.next().expect(ONE_EACH), Kind::File),
             };
             let place = match self.place(target, kind) {
                 // procfs and sysfs let nobody make anything.
@@ -197,19 +222,26 @@ fn tmpfs(mount: &Mount) -> Result<OwnedFd, StartError> {
         .at("mount", || format!("cannot make a filesystem in memory for `{target}`"))
 }
 
-fn bind(source: &Path, readonly: bool) -> Result<(OwnedFd, Kind), StartError> {
+fn kind_of(file: &OwnedFd) -> Result<Kind, Errno> {
+    let stat = rustix::fs::fstat(file)?;
+    Ok(Kind::of(FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
+}
+
+/// A file or folder of the machine's with all that is mounted below it.
+pub(super) fn bind(source: &Path, readonly: bool) -> Result<OwnedFd, StartError> {
     let fail = || format!("cannot mount `{}`", source.display());
     let tree = clone_tree(CWD, source, true).at("mount", fail)?;
+    make_private(tree.as_fd()).at("mount", fail)?;
     let attributes = NODEV | if readonly { RDONLY } else { 0 };
     set_attributes(tree.as_fd(), attributes, true).at("mount", fail)?;
-    let stat = rustix::fs::fstat(&tree).at("mount", fail)?;
-    Ok((tree, Kind::of(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)))
+    Ok(tree)
 }
 
 /// A node of the machine's, bound without the mark that makes devices plain files.
-fn device(source: &Path) -> Result<OwnedFd, StartError> {
+pub(super) fn device(source: &Path) -> Result<OwnedFd, StartError> {
     let fail = || format!("cannot use the device `{}`", source.display());
     let tree = clone_tree(CWD, source, false).at("mount", fail)?;
+    make_private(tree.as_fd()).at("mount", fail)?;
     set_attributes(tree.as_fd(), NOSUID | NOEXEC, false).at("mount", fail)?;
     let stat = rustix::fs::fstat(&tree).at("mount", fail)?;
     match FileType::from_raw_mode(stat.st_mode) {

@@ -1,5 +1,6 @@
 //! Starting a process tree, and the parent's hold on it.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -10,6 +11,7 @@ use super::cgroup::Cgroup;
 use super::child::{self, AHEAD, Go, Message, Plan};
 use super::error::{At, Exit, StartError};
 use super::inroot::Made;
+use super::rootfs::Stubs;
 use super::spec::{Net, Spec, Target};
 use super::{rootfs, seccomp, wire};
 use crate::sys;
@@ -43,8 +45,10 @@ pub struct Process {
     cgroup: Cgroup,
     /// The overlay's mount; its last descriptor.
     mount: Option<OwnedFd>,
-    /// Further stacks of layers that are mounted in it.
-    stacks: Vec<OwnedFd>,
+    /// What is mounted in it: stacks of layers, files and folders of the machine.
+    sources: Vec<OwnedFd>,
+    /// The mount namespace of a child that was started ahead, so that it isn't taken down on that child's way out.
+    namespace: Option<OwnedFd>,
     mounts: Mounts,
     made: Vec<Made>,
     remove_stubs: bool,
@@ -55,7 +59,7 @@ pub struct Process {
 ///
 /// For single-threaded processes only (`EBUSY` otherwise); others use [`super::Launcher`].
 pub fn start(spec: &Spec, stdio: Stdio, netns: Option<OwnedFd>) -> Result<Process, StartError> {
-    let mut starting = Starting::begin(spec, stdio, netns)?;
+    let mut starting = Starting::begin(spec, stdio, netns, &mut Stubs::default())?;
     while !starting.advance()? {}
     Ok(starting.process)
 }
@@ -72,12 +76,17 @@ pub(super) struct Starting {
 
 impl Starting {
     /// Mounts, clones and lets the child go.
-    pub(super) fn begin(spec: &Spec, stdio: Stdio, netns: Option<OwnedFd>) -> Result<Starting, StartError> {
+    pub(super) fn begin(
+        spec: &Spec,
+        stdio: Stdio,
+        netns: Option<OwnedFd>,
+        stubs: &mut Stubs,
+    ) -> Result<Starting, StartError> {
         if spec.args.is_empty() {
             return Err(StartError::new("exec", "no command specified"));
         }
-        let mount = rootfs::mount(spec)?;
-        let stacks = rootfs::mount_stacks(spec)?;
+        let mount = rootfs::mount(spec, stubs)?;
+        let sources = rootfs::mount_sources(spec)?;
         let mut cgroup = Cgroup::create(&spec.id, &spec.limits)?;
         let (channel, far) = wire::pair().at("start", || "cannot make a socket pair")?;
         // Compiled before the clone, it is compiled once.
@@ -95,7 +104,7 @@ impl Starting {
             Cloned::Child => child::main(&Plan {
                 spec,
                 rootfs: mount.as_fd(),
-                stacks: &stacks,
+                sources: &sources,
                 stdio: match &stdio {
                     Stdio::Fds(fds) => Some(fds.each_ref().map(AsFd::as_fd)),
                     Stdio::Pty => None,
@@ -112,7 +121,8 @@ impl Starting {
             pty: None,
             cgroup,
             mount: Some(mount),
-            stacks,
+            sources,
+            namespace: None,
             mounts: spec.rootfs.clone(),
             made: Vec::new(),
             remove_stubs: spec.remove_stubs,
@@ -129,25 +139,35 @@ impl Starting {
         let cloned = clone_process(namespaces(spec, netns.is_some()), None);
         match cloned.at("clone", || "cannot make a process")? {
             Cloned::Parent { pid, pidfd } => {
-                Ok(Starting { stage: AHEAD, ..Starting::adopt(pid, pidfd, channel) })
+                let mut starting = Starting { stage: AHEAD, ..Starting::adopt(pid, pidfd, channel) };
+                // Without the right to look at it the child takes it down itself.
+                starting.process.namespace =
+                    File::open(format!("/proc/{pid}/ns/mnt")).ok().map(OwnedFd::from);
+                Ok(starting)
             }
             Cloned::Child => child::main_ahead(spec, netns.as_ref().map(AsFd::as_fd), far.as_fd()),
         }
     }
 
     /// Lets a child that waits go on as `spec`, which `file` holds.
-    pub(super) fn go(&mut self, spec: &Spec, file: &OwnedFd, stdio: &[OwnedFd; 3]) -> Result<(), StartError> {
+    pub(super) fn go(
+        &mut self,
+        spec: &Spec,
+        file: &OwnedFd,
+        stdio: &[OwnedFd; 3],
+        stubs: &mut Stubs,
+    ) -> Result<(), StartError> {
         if spec.args.is_empty() {
             return Err(StartError::new("exec", "no command specified"));
         }
         let process = &mut self.process;
         process.mounts = spec.rootfs.clone();
         process.remove_stubs = spec.remove_stubs;
-        process.stacks = rootfs::mount_stacks(spec)?;
-        let mount = process.mount.insert(rootfs::mount(spec)?);
+        process.sources = rootfs::mount_sources(spec)?;
+        let mount = process.mount.insert(rootfs::mount(spec, stubs)?);
         let mut fds = vec![file.as_fd(), mount.as_fd()];
         fds.extend(stdio.iter().map(AsFd::as_fd));
-        fds.extend(process.stacks.iter().map(AsFd::as_fd));
+        fds.extend(process.sources.iter().map(AsFd::as_fd));
         wire::send(&self.channel, &Go, &fds).at(AHEAD, || "cannot reach the new process")
     }
 
@@ -159,7 +179,8 @@ impl Starting {
             pty: None,
             cgroup: Cgroup::default(),
             mount: None,
-            stacks: Vec::new(),
+            sources: Vec::new(),
+            namespace: None,
             mounts: Mounts { lowers: Vec::new(), upper: None, work: None },
             made: Vec::new(),
             remove_stubs: false,
@@ -256,16 +277,25 @@ impl Process {
 
     /// Waits, takes the mount away, removes stubs and the cgroup.
     pub fn finish(mut self) -> io::Result<Ended> {
+        self.end()
+    }
+
+    /// As [`Process::finish`], but mounts that nobody can use any more may stay until the drop.
+    pub(super) fn end(&mut self) -> io::Result<Ended> {
         let exit = self.wait()?;
         let oom_killed = self.oom_killed();
-        self.clean();
+        self.cgroup.remove();
+        if !self.made.is_empty() {
+            self.clean();
+        }
         Ok(Ended { exit, oom_killed })
     }
 
     fn clean(&mut self) {
-        // The namespace that shared these mounts is gone: closing them ends the overlays, here and now.
+        // Nothing else holds these mounts by now: closing them ends the overlays, here and now.
         self.mount = None;
-        self.stacks.clear();
+        self.sources.clear();
+        self.namespace = None;
         self.cgroup.remove();
         if self.remove_stubs {
             rootfs::remove_stubs(&self.mounts, &std::mem::take(&mut self.made));

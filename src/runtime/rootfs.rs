@@ -19,7 +19,7 @@ use rustix::mount::{
 
 use super::error::{At, StartError};
 use super::inroot::{Kind, Made, Root, mtime};
-use super::mounts::new_filesystem;
+use super::mounts::{self, new_filesystem};
 use super::spec::{Mount, Spec};
 use crate::sys::mount as attributes;
 
@@ -30,8 +30,13 @@ const FSCONFIG_BYTES: usize = 255;
 const OPTIONS: [(&str, &str); 4] =
     [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"), ("xino", "off")];
 
+/// The lowest layer of the last step that had one. Most steps have the same mount points, and taking a mount away
+/// waits for all processors.
+#[derive(Debug, Default)]
+pub(super) struct Stubs(Option<(Vec<(String, Kind)>, OwnedFd)>);
+
 /// Makes the mount that `mounts` describes, attached to nothing.
-pub(super) fn mount(spec: &Spec) -> Result<OwnedFd, StartError> {
+pub(super) fn mount(spec: &Spec, stubs: &mut Stubs) -> Result<OwnedFd, StartError> {
     let (mounts, devices) = (&spec.rootfs, spec.privileged);
     if mounts.lowers.is_empty() {
         return Err(StartError::new("overlay", "the root filesystem has no folder"));
@@ -45,9 +50,8 @@ pub(super) fn mount(spec: &Spec) -> Result<OwnedFd, StartError> {
     }
     if spec.remove_stubs && mounts.upper.is_some() {
         // Without it, on kernels before 6.15, mount points are made in the upper folder and removed at the end.
-        // The descriptor keeps the layer mounted until the overlay has it.
-        if let Ok(stubs) = stub_layer(spec)
-            && let Ok(mount) = overlay(mounts, spec.volatile, Some(&stubs), attrs)
+        if let Ok(stubs) = stubs.layer(spec)
+            && let Ok(mount) = overlay(mounts, spec.volatile, Some(stubs), attrs)
         {
             return Ok(mount);
         }
@@ -55,17 +59,19 @@ pub(super) fn mount(spec: &Spec) -> Result<OwnedFd, StartError> {
     overlay(mounts, spec.volatile, None, attrs)
 }
 
-/// Makes one mount for each of the spec's `Layers`, attached to nothing.
-pub(super) fn mount_stacks(spec: &Spec) -> Result<Vec<OwnedFd>, StartError> {
-    let stacks = spec.mounts.iter().filter_map(|mount| match mount {
-        Mount::Layers { layers, .. } => Some(layers),
-        _ => None,
-    });
-    let mount = |layers: &Mounts| match layers.lowers.as_slice() {
-        [one] if layers.upper.is_none() => bind(one, false),
-        _ => overlay(layers, true, None, MountAttrFlags::MOUNT_ATTR_NODEV),
+/// Makes what the spec's mounts need of the machine, attached to nothing: one mount for each `Layers`, `Bind` and
+/// `Device`, in their order.
+pub(super) fn mount_sources(spec: &Spec) -> Result<Vec<OwnedFd>, StartError> {
+    let source = |mount: &Mount| match mount {
+        Mount::Layers { layers, .. } => Some(match layers.lowers.as_slice() {
+            [one] if layers.upper.is_none() => bind(one, false),
+            _ => overlay(layers, true, None, MountAttrFlags::MOUNT_ATTR_NODEV),
+        }),
+        Mount::Bind { source, readonly, .. } => Some(mounts::bind(source, *readonly)),
+        Mount::Device { source, .. } => Some(mounts::device(source)),
+        Mount::Tmpfs { .. } | Mount::File { .. } => None,
     };
-    stacks.map(mount).collect()
+    spec.mounts.iter().filter_map(source).collect()
 }
 
 fn overlay(
@@ -92,7 +98,7 @@ fn overlay(
 /// For any process; symbolic links in it must be resolved by openat2 with `RESOLVE_IN_ROOT`.
 pub fn view(lowers: &[PathBuf]) -> Result<OwnedFd, StartError> {
     let rootfs = Mounts { lowers: lowers.to_vec(), upper: None, work: None };
-    mount(&Spec { rootfs, ..Spec::default() })
+    mount(&Spec { rootfs, ..Spec::default() }, &mut Stubs::default())
 }
 
 /// One folder without an upper one: a read-only bind of it.
@@ -148,25 +154,39 @@ fn configure(
     Ok(())
 }
 
-/// Makes a lowest layer, in memory, that has every mount point which the image may lack.
-///
-/// A mount point made in the upper folder is a change to take back, and costs the store's filesystem an inode:
-/// on an ext4 without a journal, with many deleted ones about, most of a step's time. Being the lowest, this
-/// layer decides nothing about a folder that the image has.
-fn stub_layer(spec: &Spec) -> io::Result<OwnedFd> {
-    let layer = new_filesystem("tmpfs", &[("mode", "0755")], attributes::NODEV | attributes::NOSUID)?;
-    for folder in ["/proc", "/sys", "/dev"] {
-        Root(layer.as_fd()).ensure(folder, Kind::Folder, (0, 0), &mut Vec::new())?;
-    }
-    for mount in &spec.mounts {
-        let kind = match mount {
-            Mount::File { .. } | Mount::Device { .. } => Kind::File,
-            Mount::Tmpfs { .. } => Kind::Folder,
-            Mount::Layers { is_folder, .. } => Kind::of(*is_folder),
-            Mount::Bind { source, .. } if source.is_dir() => Kind::Folder,
-            Mount::Bind { .. } => Kind::File,
+impl Stubs {
+    /// Gives a lowest layer, in memory, that has every mount point which the image may lack.
+    ///
+    /// A mount point made in the upper folder is a change to take back, and costs the store's filesystem an inode:
+    /// on an ext4 without a journal, with many deleted ones about, most of a step's time. Being the lowest, this
+    /// layer decides nothing about a folder that the image has; and nothing ever changes in a lower layer.
+    fn layer(&mut self, spec: &Spec) -> io::Result<&OwnedFd> {
+        let points = mount_points(spec);
+        let kept = self.0.take().filter(|(kept, _)| *kept == points);
+        let layer = match kept {
+            Some((_, layer)) => layer,
+            None => stub_layer(&points)?,
         };
-        Root(layer.as_fd()).ensure(mount.target(), kind, (0, 0), &mut Vec::new())?;
+        Ok(&self.0.insert((points, layer)).1)
+    }
+}
+
+fn mount_points(spec: &Spec) -> Vec<(String, Kind)> {
+    let folders = ["/proc", "/sys", "/dev"].map(|folder| (folder.to_owned(), Kind::Folder));
+    let kind = |mount: &Mount| match mount {
+        Mount::File { .. } | Mount::Device { .. } => Kind::File,
+        Mount::Tmpfs { .. } => Kind::Folder,
+        Mount::Layers { is_folder, .. } => Kind::of(*is_folder),
+        Mount::Bind { source, .. } => Kind::of(source.is_dir()),
+    };
+    let asked = spec.mounts.iter().map(|mount| (mount.target().to_owned(), kind(mount)));
+    folders.into_iter().chain(asked).collect()
+}
+
+fn stub_layer(points: &[(String, Kind)]) -> io::Result<OwnedFd> {
+    let layer = new_filesystem("tmpfs", &[("mode", "0755")], attributes::NODEV | attributes::NOSUID)?;
+    for (target, kind) in points {
+        Root(layer.as_fd()).ensure(target, *kind, (0, 0), &mut Vec::new())?;
     }
     Ok(layer)
 }

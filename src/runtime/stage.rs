@@ -4,13 +4,16 @@
 //! So they can be made before it is known what will run: see [`super::Launcher::ahead`].
 //!
 //! ```text
-//! (in memory; out of reach once the root has changed)
+//! (in memory, in place of the machine's tree; the root filesystem comes to lie over it)
 //!     proc sys dev    moved into the root filesystem
 //!     empty           what masked folders are covered with, as read-only clones
 //!     <number>        private files, layers<number> stacks of layers: mounted as clones of one file or folder
 //! ```
 //!
 //! Before Linux 6.15 only attached mounts can be cloned or mounted upon, hence a place that they are attached to.
+//!
+//! The machine's tree goes here and not when the root filesystem comes: the kernel waits for all processors when a mount
+//! is taken away, which takes a millisecond or more on a busy machine.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,6 +21,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
 
 use super::error::{At, StartError};
 use super::mounts::{attach, clone_tree, new_filesystem};
@@ -76,8 +80,8 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Puts it together in this process's own copy of the machine's tree. Of `spec` it reads what
-    /// [`Spec::has_stage_of`] compares, and a folder to attach it at.
+    /// Puts it together in this process's own copy of the machine's tree, and takes that away. Of `spec` it reads
+    /// what [`Spec::has_stage_of`] compares, and a folder to attach it at.
     pub(super) fn set_up(spec: &Spec) -> Result<Stage, StartError> {
         let fail = || "cannot make a filesystem for the start";
         let top = new_filesystem("tmpfs", &[("mode", "0700")], NODEV | NOSUID).at("mount", fail)?;
@@ -97,8 +101,19 @@ impl Stage {
         if !spec.privileged {
             setting.restrict_proc(proc.as_fd())?;
         }
+        leave_machine(&top)?;
         Ok(Stage { top, trees: [proc, sys, dev], pty })
     }
+}
+
+/// Makes the stage `/` and takes the machine's tree away.
+fn leave_machine(top: &OwnedFd) -> Result<(), StartError> {
+    let fail = || "cannot change the root";
+    rustix::process::fchdir(top).at("pivot_root", fail)?;
+    rustix::process::pivot_root(".", ".").at("pivot_root", fail)?;
+    // The machine's tree now lies over the stage.
+    unmount(".", UnmountFlags::DETACH).at("pivot_root", || "cannot take the machine's tree away")?;
+    rustix::process::chdir("/").at("pivot_root", fail)
 }
 
 /// Makes a folder and opens it as a place.

@@ -16,7 +16,24 @@ pub const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
 
 /// Sets attributes of the mount that `fd` is the root of, and of those below when `recursive`.
 pub fn set_attributes(fd: BorrowedFd<'_>, attributes: u64, recursive: bool) -> io::Result<()> {
-    let attr = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    change(
+        fd,
+        libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 },
+        recursive,
+    )
+}
+
+/// Separates the mount that `fd` is the root of, and those below, from the mounts that they were cloned from: what is
+/// mounted there isn't mounted here, nor the other way round.
+pub fn make_private(fd: BorrowedFd<'_>) -> io::Result<()> {
+    change(
+        fd,
+        libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 },
+        true,
+    )
+}
+
+fn change(fd: BorrowedFd<'_>, attr: libc::mount_attr, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, `attr` a valid structure of the given size; both outlive the call.
     let result = unsafe {

@@ -149,7 +149,7 @@ fn a_pool_gives_endpoints_that_nobody_else_has() {
         return;
     }
     let network = TestNetwork::new();
-    let pool = Pool::new(network.networks.clone(), 2);
+    let pool = Pool::new(network.networks.clone(), 2, 3);
     let taken: Vec<_> = (0..5).map(|_| pool.take().unwrap()).collect();
     let mut addresses: Vec<_> = taken.iter().map(|endpoint| endpoint.address).collect();
     addresses.dedup();
@@ -162,7 +162,7 @@ fn a_namespace_that_sent_nothing_serves_another_step_and_no_other_does() {
         return;
     }
     let network = TestNetwork::new();
-    let pool = Pool::new(network.networks.clone(), 1);
+    let pool = Pool::new(network.networks.clone(), 1, 9);
     let first = pool.take().unwrap();
     let silent = first.address;
     // A socket that sends nothing leaves nothing.

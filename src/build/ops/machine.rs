@@ -11,8 +11,9 @@ use crate::network::{self, Endpoint, Networks, Pool};
 use crate::runtime::{Ahead, Launcher, Net, Spec};
 use kiln_cache::{Mounts, Store};
 
-/// How many networks are made ahead of the steps that will use them.
-const NETWORKS_AHEAD: usize = 3;
+/// How many networks are made ahead of the steps that will use them. Each costs as much as a small step, and one that
+/// comes back serves the next step: a chain of steps needs two.
+const NETWORKS_AHEAD: usize = 1;
 
 /// What a step starts from.
 pub(super) struct Seat {
@@ -171,7 +172,8 @@ impl Machine {
     }
 
     fn pool(&self) -> &Pool {
-        self.pool.get_or_init(|| Pool::new(self.networks.clone(), NETWORKS_AHEAD))
+        let steps = || self.steps.load(Ordering::Relaxed);
+        self.pool.get_or_init(|| Pool::new(self.networks.clone(), NETWORKS_AHEAD, steps()))
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Order, Reply, Request};
 use crate::runtime::child::{AHEAD, read_spec};
 use crate::runtime::error::{At, StartError};
 use crate::runtime::process::{Process, Starting, Stdio, kill};
+use crate::runtime::rootfs::Stubs;
 use crate::runtime::seccomp;
 use crate::runtime::wire;
 use crate::sys;
@@ -24,7 +25,7 @@ struct Slot {
     abandoned: bool,
     stage: Stage,
     /// Closed when every process of the step is dead: last in the order of drops.
-    _kept: Vec<OwnedFd>,
+    kept: Vec<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -79,6 +80,7 @@ fn prepare() -> io::Result<OwnedFd> {
 
 fn serve(control: &OwnedFd) -> io::Result<()> {
     let mut slots: Vec<Slot> = Vec::new();
+    let mut stubs = Stubs::default();
     loop {
         let ready = wait(control, &slots)?;
         // From the last one on, so that removal leaves the earlier indices right.
@@ -86,7 +88,7 @@ fn serve(control: &OwnedFd) -> io::Result<()> {
             let (status, stage) = (ready[1 + 2 * index], ready[2 + 2 * index]);
             if status {
                 let slot = slots.swap_remove(index);
-                slots.extend(obey(slot));
+                slots.extend(obey(slot, &mut stubs));
             } else if stage {
                 let slot = slots.swap_remove(index);
                 slots.extend(advance(slot));
@@ -94,7 +96,7 @@ fn serve(control: &OwnedFd) -> io::Result<()> {
         }
         if ready[0] {
             match wire::receive::<Request>(control)? {
-                Some((request, fds)) => slots.extend(begin(&request, fds)),
+                Some((request, fds)) => slots.extend(begin(&request, fds, &mut stubs)),
                 None => break,
             }
         }
@@ -135,15 +137,15 @@ fn wait(control: &OwnedFd, slots: &[Slot]) -> io::Result<Vec<bool>> {
     Ok(ready)
 }
 
-fn begin(request: &Request, fds: Vec<OwnedFd>) -> Option<Slot> {
+fn begin(request: &Request, fds: Vec<OwnedFd>, stubs: &mut Stubs) -> Option<Slot> {
     let mut fds = fds.into_iter();
     let (spec, status) = (fds.next()?, fds.next()?);
     let stage = match request.ahead {
         true => start_ahead(request, &spec, &mut fds).map(Stage::Ahead),
-        false => start(request, &spec, &mut fds).map(Stage::Starting),
+        false => start(request, &spec, &mut fds, stubs).map(Stage::Starting),
     };
     match stage {
-        Ok(stage) => Some(Slot { stage, status, _kept: fds.collect(), abandoned: false }),
+        Ok(stage) => Some(Slot { stage, status, kept: fds.collect(), abandoned: false }),
         Err(error) => {
             let _ =
                 wire::send(&status, &if request.ahead { Reply::Missed } else { Reply::Failed(error) }, &[]);
@@ -156,10 +158,11 @@ fn start(
     request: &Request,
     spec: &OwnedFd,
     fds: &mut impl Iterator<Item = OwnedFd>,
+    stubs: &mut Stubs,
 ) -> Result<Starting, StartError> {
     let stdio = stdio(request.stdin, fds)?;
     let netns = if request.netns { Some(fds.next().ok_or_else(missing)?) } else { None };
-    Starting::begin(&read_spec(spec)?, Stdio::Fds(stdio), netns)
+    Starting::begin(&read_spec(spec)?, Stdio::Fds(stdio), netns, stubs)
 }
 
 fn start_ahead(
@@ -186,10 +189,10 @@ fn missing() -> StartError {
 }
 
 /// Follows an order; `None` when the slot is over.
-fn obey(mut slot: Slot) -> Option<Slot> {
+fn obey(mut slot: Slot, stubs: &mut Stubs) -> Option<Slot> {
     match wire::receive::<Order>(&slot.status) {
         Ok(Some((Order::Kill(signal), _))) => slot.kill(signal),
-        Ok(Some((Order::Run { stdin }, fds))) => return run(slot, stdin, fds),
+        Ok(Some((Order::Run { stdin }, fds))) => return run(slot, stdin, fds, stubs),
         Ok(None) | Err(_) => {
             slot.abandoned = true;
             slot.kill(libc::SIGKILL);
@@ -199,17 +202,17 @@ fn obey(mut slot: Slot) -> Option<Slot> {
 }
 
 /// Lets a child that was started ahead go on.
-fn run(slot: Slot, stdin: bool, fds: Vec<OwnedFd>) -> Option<Slot> {
+fn run(slot: Slot, stdin: bool, fds: Vec<OwnedFd>, stubs: &mut Stubs) -> Option<Slot> {
     let Slot { status, stage: Stage::Ahead(mut starting), .. } = slot else { return Some(slot) };
     let mut fds = fds.into_iter();
     let mut go = || {
         let file = fds.next().ok_or_else(missing)?;
         let stdio = stdio(stdin, &mut fds)?;
-        starting.go(&read_spec(&file)?, &file, &stdio)
+        starting.go(&read_spec(&file)?, &file, &stdio, stubs)
     };
     match go() {
         Ok(()) => {
-            Some(Slot { status, stage: Stage::Starting(starting), _kept: fds.collect(), abandoned: false })
+            Some(Slot { status, stage: Stage::Starting(starting), kept: fds.collect(), abandoned: false })
         }
         Err(error) => {
             drop(starting);
@@ -250,10 +253,14 @@ fn advance(mut slot: Slot) -> Option<Slot> {
                 None
             }
         },
-        Stage::Running(process) => {
-            if let Ok(ended) = process.finish() {
+        Stage::Running(mut process) => {
+            let ended = process.end();
+            drop(slot.kept);
+            if let Ok(ended) = ended {
                 let _ = wire::send(&slot.status, &Reply::Ended(ended), &[]);
             }
+            // What is left of its mounts goes while the engine puts the layer down, and before the next one mounts it.
+            drop(process);
             None
         }
     }

@@ -5,7 +5,7 @@
 //!   control socket  ──────▶   Request + fds  ── clone ──▶  child … execve
 //!   status socket   ◀──────   Started | Failed
 //!                   ──────▶   Kill
-//!                   ◀──────   Ended   (mount, stubs and cgroup are gone by then)
+//!                   ◀──────   Ended   (stubs and cgroup are gone by then, the mounts before another start)
 //!
 //!   control socket  ──────▶   Request (ahead)  ── clone ──▶  child … stage, waits
 //!   status socket   ──────▶   Run + fds        ── Go ─────▶  … execve
@@ -251,7 +251,7 @@ impl Step {
         self.pid
     }
 
-    /// Waits for the end. By then every process of the step is dead and its root filesystem is unmounted.
+    /// Waits for the end. By then every process of the step is dead, and nothing writes to its root filesystem.
     pub fn wait(self) -> Result<Exit, StartError> {
         self.wait_ended().map(|ended| ended.exit)
     }
