@@ -8,7 +8,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln_cache::{Image, Lease, SnapshotId, Store};
@@ -50,13 +50,21 @@ pub(super) struct Build<'a> {
     pub(super) steps: AtomicU32,
     /// The user's order to stop.
     pub(super) stop: Stop,
+    /// Something was not in the cache.
+    has_run: AtomicBool,
 }
 
 impl Engine {
     /// Builds what `request` asks for.
     pub fn build(&self, request: &BuildRequest, events: &Events) -> Result<BuildOutcome, Failure> {
         let build = Build::new(self, request, events)?;
-        build.run()
+        let result = build.run();
+        let has_run = build.has_run.load(Ordering::Relaxed);
+        drop(build);
+        if has_run {
+            self.flush_later(result.is_ok());
+        }
+        result
     }
 }
 
@@ -99,6 +107,7 @@ impl<'a> Build<'a> {
             machine,
             steps: AtomicU32::new(1),
             stop: Stop::default(),
+            has_run: AtomicBool::new(false),
         })
     }
 }
@@ -277,13 +286,13 @@ impl Build<'_> {
         }
         let missing = solver.secure(&mut found).map_err(|failure| *failure)?;
         self.prepare(graph, &missing);
+        self.has_run.store(true, Ordering::Relaxed);
         let outcomes = self.engine.wait_heeding(&self.stop, async {
             let outcomes = Arc::new(solver).run(found).await?;
             self.machine.diff_ids.finish(&outcomes[graph.target].chain).await;
             Ok(outcomes)
         })?;
         why.keep(outcomes.as_ref().err().and_then(|stopped: &Stopped| stopped.vertex));
-        self.engine.flush_later(outcomes.is_ok());
         let outcomes = outcomes.map_err(stopped);
         contexts.save();
         outcomes

@@ -32,7 +32,6 @@ impl Engine {
             .arg(&self.settings.root)
             .args(policy.as_ref().map(spell))
             .env_clear()
-            .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -61,6 +60,10 @@ fn parse(word: &str) -> Option<Policy> {
 /// code.
 pub fn main(mut arguments: impl Iterator<Item = OsString>) -> i32 {
     let Some(root) = arguments.next().map(PathBuf::from) else { return 2 };
+    // Here and not before the exec: with a folder to go to, the standard library forks, which copies all page tables.
+    if std::env::set_current_dir("/").is_err() {
+        return 2;
+    }
     let policy = arguments.next().and_then(|word| parse(&word.to_string_lossy()));
     if !root.join("version").exists() {
         // The store was removed meanwhile: opening it would make a new one.

@@ -54,6 +54,9 @@ use self::interrupt::Interrupts;
 use crate::api::{Failure, FailureKind, Settings};
 use crate::registry::Client;
 
+/// Threads for work that blocks, started as they are needed: each step that runs has one.
+const MOST_THREADS: usize = 4096;
+
 /// The parts behind every verb, made when first needed.
 #[derive(Debug)]
 pub struct Engine {
@@ -109,6 +112,7 @@ impl Engine {
             Some(runtime) => runtime,
             None => {
                 let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .max_blocking_threads(MOST_THREADS)
                     .enable_all()
                     .build()
                     .map_err(|error| Failure::from_error(FailureKind::System, &error))?;

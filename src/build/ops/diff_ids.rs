@@ -1,13 +1,14 @@
 //! Layers are hashed beside the running steps, so that an image can be assembled as soon as its last one ends.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use kiln_cache::{SnapshotId, Store};
+use kiln_cache::{Diff, SnapshotId, Store};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::image::layer::Times;
+use crate::image::layer::{self, Times};
 use crate::{blocking, image, sys};
 
 /// What wrote the files of a layer.
@@ -48,6 +49,14 @@ impl DiffIds {
     /// Tells which time the image carries, before the first step runs.
     pub(crate) fn carry(&self, epoch: i64) {
         self.epoch.get_or_init(|| epoch);
+    }
+
+    /// Hashes the layer in `folder` at once, if it is hashed with the times of its files. Blocking.
+    pub(super) fn of_folder(&self, folder: &Path, maker: Maker) -> Option<Diff> {
+        let times = maker.times(self.epoch.get().copied());
+        // What fails here is tried again, and told, by the assembly.
+        let hashed = (times == Times::Kept).then(|| layer::diff_id(folder, times).ok())??;
+        Some(Diff { id: hashed.0, tar_bytes: hashed.1 })
     }
 
     /// Starts hashing `snapshot`, made by a step of this kind, on the runtime.

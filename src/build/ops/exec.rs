@@ -10,12 +10,13 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::key::KeyBuilder;
 use kiln_cache::{CacheMountRequest, Digest, Snapshot, SnapshotId, Staged, Store};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use super::device;
 use super::explain::Scene;
@@ -29,10 +30,15 @@ use crate::build::graph::{ExecSpec, HOSTNAME, MountKind, MountSpec, SCRIPT_FOLDE
 use crate::build::solve::{Context, Executed, Key, Op, OpError, OpFuture, Outcome};
 use crate::network::Endpoint;
 use crate::redacted::Redacted;
-use crate::runtime::{Exit, Mount, Spec, StartError, StartErrorKind, Step, StepIo};
+use crate::runtime::{Exit, Killer, Mount, Spec, StartError, StartErrorKind, Step, StepIo};
 
 /// What is read of a step's output at once.
 const READ_BYTES: usize = 32 << 10;
+
+/// A layer of no more than this is hashed before its commit: that takes less than a thread and a transaction of its own.
+const SMALL_BYTES: u64 = 64 << 10;
+/// The same in files and folders.
+const SMALL_ENTRIES: usize = 16;
 
 /// Most of a command that a message shows; its lines are shown with it anyway.
 const SHOWN_CHARACTERS: usize = 1000;
@@ -87,6 +93,10 @@ impl Op for Exec {
         mounts::caches(&self.spec.mounts, &inputs[1..])
     }
 
+    fn only_waits(&self) -> bool {
+        true
+    }
+
     fn execute<'a>(&'a self, inputs: &'a [Outcome], context: &'a Context) -> OpFuture<'a> {
         Box::pin(self.run(inputs, context))
     }
@@ -99,6 +109,39 @@ struct Running {
     prepared: Prepared,
     staged: Staged,
     endpoint: Option<Endpoint>,
+}
+
+/// The hold on a step that another thread starts and waits for.
+#[derive(Default)]
+struct Leash(Mutex<(bool, Option<Killer>)>);
+
+impl Leash {
+    /// Kills the step, now or as soon as it has started.
+    fn pull(&self) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.0 = true;
+        held.1.iter().for_each(kill);
+    }
+
+    fn tie(&self, killer: Killer) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.0 {
+            kill(&killer);
+        }
+        held.1 = Some(killer);
+    }
+}
+
+fn kill(killer: &Killer) {
+    killer.kill(rustix::process::Signal::KILL.as_raw());
+}
+
+/// What a step left.
+struct Ended {
+    snapshot: SnapshotId,
+    created: i64,
+    /// Its layer is hashed already.
+    is_hashed: bool,
 }
 
 impl Exec {
@@ -183,29 +226,26 @@ impl Exec {
         relied.is_some_and(|relied| programs::are_plain(relied, rootfs, &self.store))
     }
 
-    /// Two blocking calls, with the output between them: a change of threads costs as much as a mount.
+    /// One blocking call from the start to the layer: a change of threads costs as much as a mount.
     async fn run(&self, inputs: &[Outcome], context: &Context) -> Result<Executed, OpError> {
         let own_key = self.reads_more_than_named().then(|| self.own_key(inputs, context));
-        let (exec, own_inputs, own_context) = (self.clone(), inputs.to_vec(), context.clone());
-        let started = blocking::run("start step", move || exec.start(&own_inputs, &own_context)).await?;
-        let (mut running, outputs) = started;
-        // Served until the step has ended; aborted by the drop.
-        let mut beside = tokio::task::JoinSet::new();
-        for door in running.prepared.doors.drain(..) {
-            beside.spawn(door.serve());
-        }
-        let (stop, killer) = (context.stop.clone(), running.step.killer());
-        beside.spawn(async move {
-            stop.given().await;
-            killer.kill(rustix::process::Signal::KILL.as_raw());
-            Ok(())
-        });
-        let mut log = Log::new(&context.store);
-        forward(outputs, context, &mut log).await;
-        let run = running.staged.id();
-        let (exec, created, own_inputs) = (self.clone(), now(), inputs.to_vec());
-        let ended = blocking::run("end step", move || exec.end(running, created, &own_inputs, log)).await;
-        let snapshot = ended?;
+        let leash = Arc::new(Leash::default());
+        let work = {
+            let (exec, inputs, context, leash) =
+                (self.clone(), inputs.to_vec(), context.clone(), Arc::clone(&leash));
+            let runtime = Handle::current();
+            move || exec.run_here(&inputs, &context, &leash, &runtime)
+        };
+        let mut work = std::pin::pin!(blocking::run("run step", work));
+        let ended = tokio::select! {
+            biased;
+            ended = &mut work => ended,
+            () = context.stop.given() => {
+                leash.pull();
+                work.await
+            }
+        };
+        let Ended { snapshot, created, is_hashed } = ended?;
         let key = match own_key {
             Some(task) => {
                 task.await.unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))?
@@ -214,12 +254,34 @@ impl Exec {
         };
         let id = KeyBuilder::new("exec-result", 1)
             .field("key", key.digest.to_string())
-            .field("run", run.to_string())
+            .field("run", snapshot.to_string())
             .digest();
-        self.machine.diff_ids.start(&context.store, &snapshot, Maker::Program);
+        if !is_hashed {
+            self.machine.diff_ids.start(&context.store, &snapshot, Maker::Program);
+        }
         let mut chain = inputs[0].chain.clone();
         chain.push(snapshot);
         Ok(Executed { outcome: Outcome { id, chain, created }, key })
+    }
+
+    /// Runs the program and seals what it leaves. Blocking.
+    fn run_here(
+        &self,
+        inputs: &[Outcome],
+        context: &Context,
+        leash: &Leash,
+        runtime: &Handle,
+    ) -> Result<Ended, OpError> {
+        let (mut running, outputs) = self.start(inputs, context)?;
+        leash.tie(running.step.killer());
+        // Served until the step has ended; aborted by the drop.
+        let mut beside = JoinSet::new();
+        for door in running.prepared.doors.drain(..) {
+            beside.spawn_on(door.serve(), runtime);
+        }
+        let mut log = Log::new(&context.store);
+        forward(outputs, context, &mut log);
+        self.end(running, now(), inputs, log)
     }
 
     /// Stages a snapshot, takes a network and starts the program. Blocking.
@@ -260,13 +322,7 @@ impl Exec {
     }
 
     /// Waits for the end and seals what a program that did well left. Blocking.
-    fn end(
-        &self,
-        running: Running,
-        created: i64,
-        inputs: &[Outcome],
-        log: Log,
-    ) -> Result<SnapshotId, OpError> {
+    fn end(&self, running: Running, created: i64, inputs: &[Outcome], log: Log) -> Result<Ended, OpError> {
         let Running { step, prepared, staged, endpoint } = running;
         let exit = step.wait().map_err(|error| system(&error))?;
         drop(prepared);
@@ -276,7 +332,20 @@ impl Exec {
         if exit.code() != 0 {
             return Err(self.failed(exit, log, inputs, &staged));
         }
-        seal(staged, created)
+        self.seal(staged, created)
+    }
+
+    /// Seals the staged folder. Blocking.
+    fn seal(&self, staged: Staged, created: i64) -> Result<Ended, OpError> {
+        let folder = staged.fs();
+        let Usage { bytes, entries } = usage(&folder);
+        let diff = match bytes <= SMALL_BYTES && entries <= SMALL_ENTRIES {
+            true => self.machine.diff_ids.of_folder(&folder, Maker::Program),
+            false => None,
+        };
+        let snapshot = staged.commit(Snapshot { bytes, created, diff, ..Snapshot::default() });
+        let snapshot = snapshot.map_err(|error| system(&error))?;
+        Ok(Ended { snapshot, created, is_hashed: diff.is_some() })
     }
 
     fn runtime_spec(
@@ -379,56 +448,63 @@ impl Exec {
     }
 }
 
-/// Sends what comes out of both pipes as events until both are closed.
-async fn forward(outputs: [OwnedFd; 2], context: &Context, log: &mut Log) {
-    let [stdout, stderr] = outputs;
-    let mut streams = Vec::with_capacity(2);
-    for (fd, stream) in [(stdout, Stream::Stdout), (stderr, Stream::Stderr)] {
-        // Fails only when the descriptor is no pipe.
-        streams.extend(pipe::Receiver::from_owned_fd(fd).ok().map(|pipe| (pipe, stream)));
-    }
-    let (send, mut receive) = tokio::sync::mpsc::channel::<(Stream, Vec<u8>)>(16);
-    let mut readers = tokio::task::JoinSet::new();
-    for (mut pipe, stream) in streams {
-        let send = send.clone();
-        readers.spawn(async move {
-            let mut buffer = vec![0; READ_BYTES];
-            while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
-                if send.send((stream, buffer[..count].to_vec())).await.is_err() {
-                    break;
-                }
+/// Sends what comes out of both pipes as events until both are closed. Blocking.
+fn forward([stdout, stderr]: [OwnedFd; 2], context: &Context, log: &mut Log) {
+    let mut open = vec![(stdout, Stream::Stdout), (stderr, Stream::Stderr)];
+    let mut buffer = vec![0; READ_BYTES];
+    while !open.is_empty() {
+        let mut awaited: Vec<_> = open.iter().map(|(pipe, _)| PollFd::new(pipe, PollFlags::IN)).collect();
+        // Fails for want of memory only; then the reads wait.
+        let _ = rustix::io::retry_on_intr(|| poll(&mut awaited, None));
+        let mut is_ready: Vec<bool> = awaited.iter().map(|fd| !fd.revents().is_empty()).collect();
+        if !is_ready.contains(&true) {
+            is_ready.fill(true);
+        }
+        let mut is_ready = is_ready.into_iter();
+        open.retain(|(pipe, stream)| {
+            if is_ready.next() != Some(true) {
+                return true;
             }
+            let Ok(count @ 1..) = rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut buffer[..]))
+            else {
+                return false;
+            };
+            log.push(&buffer[..count]);
+            if let Some(step) = context.step {
+                let bytes = buffer[..count].to_vec();
+                context.events.send(Event::Output { step, stream: *stream, bytes });
+            }
+            true
         });
     }
-    drop(send);
-    while let Some((stream, bytes)) = receive.recv().await {
-        log.push(&bytes);
-        if let Some(step) = context.step {
-            context.events.send(Event::Output { step, stream, bytes });
-        }
-    }
 }
 
-/// Seals the staged folder.
-fn seal(staged: Staged, created: i64) -> Result<SnapshotId, OpError> {
-    let bytes = usage(&staged.fs());
-    staged.commit(Snapshot { bytes, created, ..Snapshot::default() }).map_err(|error| system(&error))
+/// What a folder takes.
+#[derive(Default)]
+struct Usage {
+    /// The bytes of its regular files.
+    bytes: u64,
+    /// How many files and folders it has.
+    entries: usize,
 }
 
-/// Bytes of the regular files below `folder`; what can't be read counts nothing.
+/// Walks `folder`; what can't be read counts nothing.
 ///
 /// One thread: to start a second one costs more than most layers have to be walked.
-fn usage(folder: &Path) -> u64 {
-    let mut bytes = 0;
+fn usage(folder: &Path) -> Usage {
+    let mut usage = Usage::default();
     let mut pending = vec![folder.to_owned()];
     while let Some(folder) = pending.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            usage.entries += 1;
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => pending.push(entry.path()),
-                Ok(kind) if kind.is_file() => bytes += entry.metadata().map_or(0, |metadata| metadata.len()),
+                Ok(kind) if kind.is_file() => {
+                    usage.bytes += entry.metadata().map_or(0, |metadata| metadata.len());
+                }
                 _ => {}
             }
         }
     }
-    bytes
+    usage
 }

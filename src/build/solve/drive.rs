@@ -123,6 +123,12 @@ impl Drive {
         self.under_way.push(Box::pin(async move { (vertex, work.await) }));
     }
 
+    /// True when nobody has to be waited for or heard: what is short is done here then, since a change of threads and
+    /// back costs more.
+    fn is_alone(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
     fn inputs(&self, vertex: usize) -> Vec<Known> {
         let inputs = self.solver.nodes[vertex].inputs.iter();
         inputs.map(|input| self.known[*input].clone().expect("ids are there before a look-up")).collect()
@@ -137,8 +143,13 @@ impl Drive {
 
     fn claim(&mut self, vertex: usize) {
         let (solver, inputs) = (Arc::clone(&self.solver), self.inputs(vertex));
+        let is_short = self.solver.nodes[vertex].op.is_closed();
+        let claim = move || (solver.claim(vertex, &inputs), inputs);
+        if is_short && self.is_alone() {
+            let (claimed, inputs) = claim();
+            return self.take(vertex, claimed.map(|claimed| Report::Claimed(inputs, claimed)));
+        }
         self.begin(vertex, async move {
-            let claim = move || (solver.claim(vertex, &inputs), inputs);
             let (claimed, inputs) = blocking::run("claim step", claim).await;
             Ok(Report::Claimed(inputs, claimed?))
         });
@@ -170,11 +181,16 @@ impl Drive {
         if let Some(step) = step {
             solver.events.send(Event::Started(step));
         }
-        // A task of its own: what an op does between two waits mustn't hold the others up.
-        let task = tokio::spawn(async move {
+        let only_waits = solver.nodes[vertex].op.only_waits();
+        let executing = async move {
             let executed = solver.nodes[vertex].op.execute(&inputs, &context).await;
             executed.map_err(|error| if context.stop.is_given() { cancelled() } else { error })
-        });
+        };
+        if only_waits {
+            return self.begin(vertex, async move { executing.await.map(Report::Executed) });
+        }
+        // A task of its own: what an op does between two waits mustn't hold the others up.
+        let task = tokio::spawn(executing);
         self.begin(vertex, async move {
             match task.await {
                 Ok(executed) => executed.map(Report::Executed),
@@ -186,11 +202,15 @@ impl Drive {
     fn record(&mut self, vertex: usize) {
         let work = self.work.remove(&vertex).expect("what is recorded was claimed");
         let solver = Arc::clone(&self.solver);
+        let record = move || {
+            let recorded = solver.record(vertex, &work);
+            (work, recorded)
+        };
+        if self.is_alone() {
+            let (work, recorded) = record();
+            return self.take(vertex, Ok(Report::Recorded(work, recorded)));
+        }
         self.begin(vertex, async move {
-            let record = move || {
-                let recorded = solver.record(vertex, &work);
-                (work, recorded)
-            };
             let (work, recorded) = blocking::run("record step", record).await;
             Ok(Report::Recorded(work, recorded))
         });

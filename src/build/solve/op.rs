@@ -105,6 +105,11 @@ pub trait Op: Send + Sync {
         Vec::new()
     }
 
+    /// True when other threads do all the work, so that nobody is held up who waits on the same thread.
+    fn only_waits(&self) -> bool {
+        false
+    }
+
     /// Does the work on `inputs`, whose layers are present and held. It is never dropped before its end: an order
     /// to stop comes by the context.
     fn execute<'a>(&'a self, inputs: &'a [Outcome], context: &'a Context) -> OpFuture<'a>;

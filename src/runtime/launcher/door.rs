@@ -66,6 +66,7 @@ pub fn launcher_main() -> i32 {
 }
 
 fn prepare() -> io::Result<OwnedFd> {
+    rustix::process::chdir("/")?;
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     // Nothing but the three standard descriptors and the copy above is this process's own yet.
     sys::fds::close_all_except(3, &[control.as_raw_fd()])?;

@@ -112,7 +112,6 @@ impl Launcher {
             .arg0("kiln")
             .arg(DOOR)
             .env_clear()
-            .current_dir("/")
             .stdin(Stdio::from(far))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
