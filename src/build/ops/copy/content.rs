@@ -23,6 +23,9 @@ pub(super) const BUFFER: usize = 256 * 1024;
 /// Files that one thread takes at a time.
 const BATCH: usize = 32;
 
+/// The most of them that stay together.
+const MAX_BATCH: usize = 512;
+
 /// What is known of one regular file of a selection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Content {
@@ -206,7 +209,7 @@ pub(super) fn file_digest(bytes: Digest, xattrs: &Xattrs) -> Digest {
 pub(super) fn digest_files(tree: &dyn Tree, files: &[&Entry]) -> Result<Vec<Digest>> {
     let mut digests: Vec<Option<Digest>> = files.iter().map(|entry| tree.known_digest(entry)).collect();
     let unknown: Vec<usize> = (0..files.len()).filter(|index| digests[*index].is_none()).collect();
-    let read = in_parallel(&unknown, |index, buffer| read_digest(tree, files[*index], buffer))?;
+    let read = in_parallel(&unknown, |_, _| false, |index, buffer| read_digest(tree, files[*index], buffer))?;
     for (index, digest) in unknown.into_iter().zip(read) {
         digests[index] = Some(digest);
     }
@@ -215,28 +218,30 @@ pub(super) fn digest_files(tree: &dyn Tree, files: &[&Entry]) -> Result<Vec<Dige
 
 /// Calls `work` for each item, on as many threads as pay, and keeps the order of the results.
 ///
-/// `S` is what a thread keeps from one item to the next.
+/// Neighbours that are `together` go to one thread, up to a bound. `S` is what a thread keeps from one item to the
+/// next.
 pub(super) fn in_parallel<I: Sync, S: Default, T: Send>(
     items: &[I],
+    together: impl Fn(&I, &I) -> bool,
     work: impl Fn(&I, &mut S) -> tree::Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let batches = batches(items, together);
     // By batch, so that they aren't moved until all are there.
-    let done = Mutex::new(Vec::with_capacity(items.len().div_ceil(BATCH)));
+    let done = Mutex::new(Vec::with_capacity(batches.len()));
     let one_thread = || -> tree::Result<()> {
         let mut kept = S::default();
         while !failed.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(batch) = items.chunks(BATCH).nth(number) else { break };
+            let Some(batch) = batches.get(number) else { break };
             let results: tree::Result<Vec<T>> = batch.iter().map(|item| work(item, &mut kept)).collect();
             let results = results.inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
             done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((number, results));
         }
         Ok(())
     };
-    let batches = items.len().div_ceil(BATCH);
     // One batch needs no helper, and nobody has to count the processors.
-    let helpers = if batches > 1 { threads().min(batches) - 1 } else { 0 };
+    let helpers = if batches.len() > 1 { threads().min(batches.len()) - 1 } else { 0 };
     std::thread::scope(|scope| {
         let handles: Vec<_> = (0..helpers).map(|_| scope.spawn(one_thread)).collect();
         let mut result = one_thread();
@@ -249,6 +254,24 @@ pub(super) fn in_parallel<I: Sync, S: Default, T: Send>(
     let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     done.sort_unstable_by_key(|(number, _)| *number);
     Ok(done.into_iter().flat_map(|(_, results)| results).collect())
+}
+
+/// Cuts `items` where a batch is full and neighbours aren't `together`.
+fn batches<I>(items: &[I], together: impl Fn(&I, &I) -> bool) -> Vec<&[I]> {
+    let mut batches = Vec::with_capacity(items.len().div_ceil(BATCH));
+    let mut start = 0;
+    for end in 1..=items.len() {
+        let is_full = match end - start {
+            ..BATCH => false,
+            BATCH..MAX_BATCH => items.get(end).is_some_and(|next| !together(&items[end - 1], next)),
+            _ => true,
+        };
+        if is_full || end == items.len() {
+            batches.push(&items[start..end]);
+            start = end;
+        }
+    }
+    batches
 }
 
 fn read_digest(tree: &dyn Tree, entry: &Entry, buffer: &mut Vec<u8>) -> tree::Result<Digest> {

@@ -252,9 +252,13 @@ impl<'a> Copy<'a> {
         let (mut jobs, links) = split_links(&mut listed);
         self.take_over(&mut jobs, &listed);
         let copier = Copier::default();
-        let copied = content::in_parallel(&jobs, |job, hands: &mut Hands| {
-            self.write_file(&copier, &listed[job.number].place, job, hands)
-        })?;
+        // Two threads that make names in one directory would wait for each other at each of them.
+        let above = |job: &Job<'_>| split_last(&listed[job.number].place).0;
+        let copied = content::in_parallel(
+            &jobs,
+            |left, right| above(left) == above(right),
+            |job, hands: &mut Hands| self.write_file(&copier, &listed[job.number].place, job, hands),
+        )?;
         for (job, copied) in jobs.iter().zip(copied) {
             self.bytes += copied.bytes;
             self.shared_bytes += if copied.is_shared { copied.bytes } else { 0 };
