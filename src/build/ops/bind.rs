@@ -30,6 +30,7 @@ pub(crate) fn bind(
 ) -> Result<Vec<Node>, OpError> {
     let mut nodes = Vec::with_capacity(graph.vertices.len());
     let mut images = HashMap::new();
+    let last_selected = Arc::default();
     for (index, vertex) in graph.vertices.iter().enumerate() {
         let op: Arc<dyn Op> = match &vertex.op {
             OpSpec::Source(spec) => Arc::new(source(spec, machine, store, &mut images)?),
@@ -51,6 +52,7 @@ pub(crate) fn bind(
                 machine: Arc::clone(machine),
                 digests: Arc::default(),
                 looked: Mutex::default(),
+                last_selected: Arc::clone(&last_selected),
             }),
             OpSpec::Owner(text) => Arc::new(OwnerOp { text: text.clone() }),
             OpSpec::Way(path) => Arc::new(WayOp { path: path.clone() }),

@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use kiln_cache::key::KeyBuilder;
 use kiln_cache::{Snapshot, SnapshotId, Staged, Store};
@@ -33,6 +34,31 @@ pub(super) struct CopyOp {
     pub(super) digests: Arc<Digests>,
     /// What was found of these inputs' content: a look-up under the key's lock walks no context again.
     pub(super) looked: Mutex<Option<(Vec<kiln_cache::Digest>, kiln_cache::Digest)>>,
+    /// Of all copies of the build together.
+    pub(super) last_selected: Arc<LastSelected>,
+}
+
+/// What the copy that was looked up last has selected, so that its execution, which mostly follows at once, walks
+/// nothing again. Only one is kept: many copies may read the same large tree.
+#[derive(Default)]
+pub(super) struct LastSelected(Mutex<Option<(Arc<CopySpec>, Instant, copy::Selected)>>);
+
+impl LastSelected {
+    /// Beyond this, the files have had time to become others.
+    const FRESH: Duration = Duration::from_secs(1);
+
+    fn keep(&self, spec: &Arc<CopySpec>, at: Instant, selected: copy::Selected) {
+        *self.lock() = Some((Arc::clone(spec), at, selected));
+    }
+
+    fn take(&self, spec: &Arc<CopySpec>) -> Option<copy::Selected> {
+        let (_, at, selected) = self.lock().take_if(|(of, ..)| Arc::ptr_eq(of, spec))?;
+        (at.elapsed() < Self::FRESH).then_some(selected)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Arc<CopySpec>, Instant, copy::Selected)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A place that files are copied from.
@@ -164,8 +190,17 @@ impl Op for CopyOp {
             Some((of, digest)) if *of == ids => *digest,
             _ => {
                 let places = self.places(inputs, store);
-                let digest = with_tree(&places, &self.digests, |tree| copy::content_digest(&self.spec, tree));
-                let digest = digest.map_err(|error| failure(&error))?;
+                let look_up = |tree: &dyn Tree| {
+                    let started = Instant::now();
+                    let selected = copy::select(&self.spec, tree)?;
+                    let digest = copy::selected_digest(&self.spec, tree, &selected)?;
+                    // What is known of a layer's file names its place in the stack, which may be merged meanwhile.
+                    if places.iter().all(|(_, layers)| layers.is_none()) {
+                        self.last_selected.keep(&self.spec, started, selected);
+                    }
+                    Ok(digest)
+                };
+                let digest = with_tree(&places, &self.digests, look_up).map_err(|error| failure(&error))?;
                 *looked = Some((ids, digest));
                 digest
             }
@@ -177,7 +212,7 @@ impl Op for CopyOp {
         let (spec, places) = (Arc::clone(&self.spec), self.places(inputs, &context.store));
         let folders_of = |input: usize| folders(&inputs[input].chain, &context.store);
         let (rootfs, owners) = (folders_of(0), folders_of(self.owner.unwrap_or(0)));
-        let digests = Arc::clone(&self.digests);
+        let (digests, last_selected) = (Arc::clone(&self.digests), Arc::clone(&self.last_selected));
         let (history, stop, anew) = (self.history(inputs), context.stop.clone(), context.anew);
         let work = move |staged: &Staged| {
             let previous = match anew {
@@ -193,7 +228,12 @@ impl Op for CopyOp {
                     list: &mut |entries| staged.write_files(entries),
                 };
                 let is_wanted = || !stop.is_given();
-                copy::execute_as(copy::owner(&spec, &owners)?, &spec, &Wanted::new(source, &is_wanted), layer)
+                let source = Wanted::new(source, &is_wanted);
+                let selected = match last_selected.take(&spec) {
+                    Some(selected) => selected,
+                    None => copy::select(&spec, &source)?,
+                };
+                copy::execute_as(copy::owner(&spec, &owners)?, &spec, &source, &selected, layer)
             };
             let written = with_tree(&places, &digests, copy);
             digests.clear();

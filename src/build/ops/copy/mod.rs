@@ -92,8 +92,12 @@ pub struct Written {
 
 /// Returns the digest of what `spec` would write from `source`, without its place and its owner by name.
 pub fn content_digest(spec: &CopySpec, source: &dyn Tree) -> Result<Digest> {
-    let selected = select(spec, source)?;
-    content::digest(spec, source, &selected)
+    selected_digest(spec, source, &select(spec, source)?)
+}
+
+/// [`content_digest`] of what was selected already.
+pub fn selected_digest(spec: &CopySpec, source: &dyn Tree, selected: &Selected) -> Result<Digest> {
+    content::digest(spec, source, selected)
 }
 
 /// Returns whom `spec` gives what it writes to, by the users and groups of the rootfs `chain`; `None` without
@@ -118,17 +122,19 @@ pub struct Layer<'a> {
 /// Copies into the empty folder `layer`, a fresh layer on top of `chain` (folders in overlay form, base first).
 pub fn execute(spec: &CopySpec, source: &dyn Tree, chain: &[PathBuf], layer: &Path) -> Result<Written> {
     let list = &mut |_: &mut dyn Iterator<Item = FileEntry>| Ok(());
-    execute_as(owner(spec, chain)?, spec, source, Layer { folder: layer, chain, previous: None, list })
+    let layer = Layer { folder: layer, chain, previous: None, list };
+    execute_as(owner(spec, chain)?, spec, source, &select(spec, source)?, layer)
 }
 
-/// [`execute`] with an [`owner`] that was looked up elsewhere.
+/// [`execute`] with an [`owner`] that was looked up elsewhere, and what was selected before.
 pub fn execute_as(
     owner: Option<Owner>,
     spec: &CopySpec,
     source: &dyn Tree,
+    selected: &Selected,
     layer: Layer<'_>,
 ) -> Result<Written> {
-    write::execute((spec, owner), source, &select(spec, source)?, layer)
+    write::execute((spec, owner), source, selected, layer)
 }
 
 #[cfg(test)]

@@ -45,7 +45,8 @@ impl Rebuilt {
             previous,
             list: &mut |entries| staged.write_files(entries),
         };
-        let written = execute_as(owner(spec, &[]).unwrap(), spec, &context, layer).unwrap();
+        let selected = select(spec, &context).unwrap();
+        let written = execute_as(owner(spec, &[]).unwrap(), spec, &context, &selected, layer).unwrap();
         assert_eq!(written.digest, looked_up);
         let id = staged.commit(Snapshot::default()).unwrap();
         (id, self.store.snapshot_dir(&id))
