@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
+use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 digest, spelled `sha256:` and 64 lower-case hex digits.
@@ -117,6 +118,16 @@ impl Hasher {
         self.0.update(bytes);
     }
 
+    /// Returns the state that all that was taken in has led to.
+    pub fn state(&self) -> Vec<u8> {
+        self.0.serialize().to_vec()
+    }
+
+    /// Returns the hasher that was in this [`Hasher::state`]; `None` if none can have been.
+    pub fn resume(state: &[u8]) -> Option<Self> {
+        Sha256::deserialize(state.try_into().ok()?).ok().map(Self)
+    }
+
     /// Returns the digest of all that was taken in.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
@@ -143,6 +154,18 @@ impl io::Write for Hasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hasher_goes_on_from_a_state() {
+        for split in [0, 1, 64, 100] {
+            let mut hasher = Hasher::new();
+            hasher.update(&[7; 200][..split]);
+            let mut resumed = Hasher::resume(&hasher.state()).unwrap();
+            resumed.update(&[7; 200][split..]);
+            assert_eq!(resumed.finish(), Digest::of([7; 200]));
+        }
+        assert!(Hasher::resume(b"short").is_none());
+    }
 
     #[test]
     fn a_digest_is_spelled_as_it_is_parsed() {

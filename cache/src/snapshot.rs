@@ -3,10 +3,12 @@
 //! The store gives folders and says which lie below which; mounting them is the caller's work.
 
 use std::fs::{self, DirBuilder, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use crate::lock::Claim;
+use crate::stat_cache::checksum;
 use crate::store::is_tight;
 use crate::{Digest, Error, Lease, Result, SnapshotId, Store, trash};
 
@@ -40,6 +42,12 @@ pub struct LayerBlob {
     /// What they are, as a manifest says it.
     pub media_type: String,
 }
+
+/// The file of [`Store::set_tar_marks`], beside the folder `fs`.
+const TAR_MARKS: &str = "marks";
+
+/// What follows the marks in it.
+const CHECKSUM_BYTES: usize = size_of::<u64>();
 
 /// The rule of times by which a tar keeps the times of the files.
 pub(crate) const TIMES_KEPT: i64 = 0;
@@ -128,6 +136,33 @@ impl Store {
     /// Returns the diffs of a snapshot that are known, each with the number of its rule of times.
     pub fn diffs(&self, id: &SnapshotId) -> Result<Vec<(i64, Diff)>> {
         self.meta().read(|tx| tx.diffs(*id))
+    }
+
+    /// Returns the snapshot that this one shares files with: [`Snapshot::shared_with`].
+    pub fn shared_with(&self, id: &SnapshotId) -> Result<Option<SnapshotId>> {
+        self.meta().read(|tx| tx.shared_with(*id))
+    }
+
+    /// Returns what [`Store::set_tar_marks`] kept; `None` if that is nothing, or damaged.
+    pub fn tar_marks(&self, id: &SnapshotId) -> Result<Option<Vec<u8>>> {
+        let path = self.snapshot_dir(id).with_file_name(TAR_MARKS);
+        let mut bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("read", &path)(error)),
+        };
+        let is_whole = bytes.len() >= CHECKSUM_BYTES
+            && bytes.split_off(bytes.len() - CHECKSUM_BYTES) == checksum(&bytes).to_le_bytes();
+        Ok(is_whole.then_some(bytes))
+    }
+
+    /// Keeps `marks`, which are the caller's, beside a snapshot's files. They may be lost.
+    pub fn set_tar_marks(&self, id: &SnapshotId, marks: &[u8]) -> Result<()> {
+        let path = self.snapshot_dir(id).with_file_name(TAR_MARKS);
+        let half = path.with_added_extension(SnapshotId::fresh().to_string());
+        let written = fs::write(&half, [marks, &checksum(marks).to_le_bytes()].concat());
+        let renamed = written.and_then(|()| fs::rename(&half, &path));
+        renamed.inspect_err(|_| drop(fs::remove_file(&half))).map_err(Error::io("write", &path))
     }
 
     /// Returns the bytes of a snapshot's files.

@@ -18,21 +18,47 @@ const CHUNKS: usize = 4;
 pub struct StreamHasher {
     hasher: Hasher,
     bytes: u64,
+    /// Those of [`StreamHasher::mark`], up to the start of the other thread.
+    states: Vec<Vec<u8>>,
     side: Option<Side>,
+}
+
+/// What goes to the other thread.
+enum Piece {
+    Bytes(Vec<u8>),
+    Mark,
 }
 
 /// The other thread, and the buffers that go round.
 struct Side {
     chunk: Vec<u8>,
-    full: SyncSender<Vec<u8>>,
+    full: SyncSender<Piece>,
     empty: Receiver<Vec<u8>>,
-    thread: JoinHandle<Hasher>,
+    thread: JoinHandle<(Hasher, Vec<Vec<u8>>)>,
 }
 
 impl StreamHasher {
     /// Returns a hasher that has seen nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Returns a hasher that has seen a stream of `bytes` bytes, and is in the [`Hasher::state`] that they lead to.
+    pub fn resume(hasher: Hasher, bytes: u64) -> Self {
+        Self { hasher, bytes, ..Self::default() }
+    }
+
+    /// Remembers the state at this place, for [`StreamHasher::finish_marked`].
+    pub fn mark(&mut self) {
+        match &mut self.side {
+            Some(side) => side.mark(),
+            None => self.states.push(self.hasher.state()),
+        }
+    }
+
+    /// Returns how many bytes were seen.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Takes in the next bytes.
@@ -49,8 +75,22 @@ impl StreamHasher {
 
     /// Returns the digest and the length of all that was seen.
     pub fn finish(self) -> (Digest, u64) {
-        let hasher = self.side.map_or(self.hasher, Side::finish);
-        (hasher.finish(), self.bytes)
+        let (digest, bytes, _) = self.finish_marked();
+        (digest, bytes)
+    }
+
+    /// [`StreamHasher::finish`], with the [`Hasher::state`] at each mark.
+    pub fn finish_marked(self) -> (Digest, u64, Vec<Vec<u8>>) {
+        let Self { hasher, bytes, mut states, side } = self;
+        let hasher = match side {
+            Some(side) => {
+                let (hasher, later) = side.finish();
+                states.extend(later);
+                hasher
+            }
+            None => hasher,
+        };
+        (hasher.finish(), bytes, states)
     }
 }
 
@@ -71,18 +111,24 @@ impl Side {
         if thread::available_parallelism().map_or(1, usize::from) < 2 {
             return None;
         }
-        let (full, chunks) = sync_channel::<Vec<u8>>(CHUNKS);
+        let (full, pieces) = sync_channel(CHUNKS);
         let (used, empty) = channel();
         let mut hasher = hasher.clone();
         let work = {
             let used = used.clone();
             move || {
-                for chunk in chunks {
-                    hasher.update(&chunk);
-                    // Nobody takes it back when the stream has ended.
-                    let _ = used.send(chunk);
+                let mut states = Vec::new();
+                for piece in pieces {
+                    match piece {
+                        Piece::Bytes(chunk) => {
+                            hasher.update(&chunk);
+                            // Nobody takes it back when the stream has ended.
+                            let _ = used.send(chunk);
+                        }
+                        Piece::Mark => states.push(hasher.state()),
+                    }
                 }
-                hasher
+                (hasher, states)
             }
         };
         let thread = thread::Builder::new().name("hash".into()).spawn(work).ok()?;
@@ -98,17 +144,26 @@ impl Side {
             self.chunk.extend_from_slice(now);
             bytes = later;
             if self.chunk.len() == CHUNK_BYTES {
-                let mut next = self.empty.recv().unwrap_or_default();
-                next.clear();
-                next.reserve(CHUNK_BYTES);
-                // A thread that is gone has panicked: `finish` says so.
-                let _ = self.full.send(std::mem::replace(&mut self.chunk, next));
+                self.hand_over();
             }
         }
     }
 
-    fn finish(self) -> Hasher {
-        let _ = self.full.send(self.chunk);
+    fn hand_over(&mut self) {
+        let mut next = self.empty.recv().unwrap_or_default();
+        next.clear();
+        next.reserve(CHUNK_BYTES);
+        // A thread that is gone has panicked: `finish` says so.
+        let _ = self.full.send(Piece::Bytes(std::mem::replace(&mut self.chunk, next)));
+    }
+
+    fn mark(&mut self) {
+        self.hand_over();
+        let _ = self.full.send(Piece::Mark);
+    }
+
+    fn finish(self) -> (Hasher, Vec<Vec<u8>>) {
+        let _ = self.full.send(Piece::Bytes(self.chunk));
         drop(self.full);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
@@ -126,6 +181,17 @@ mod tests {
             let mut hasher = StreamHasher::new();
             bytes[..length].chunks(step).for_each(|chunk| hasher.update(chunk));
             assert_eq!(hasher.finish(), (Digest::of(&bytes[..length]), length as u64));
+        }
+        for marked in [0, 1000, 3_000_000] {
+            let mut hasher = StreamHasher::new();
+            hasher.update(&bytes[..marked]);
+            hasher.mark();
+            hasher.update(&bytes[marked..]);
+            let (digest, length, states) = hasher.finish_marked();
+            assert_eq!((digest, length, states.len()), (Digest::of(&bytes), bytes.len() as u64, 1));
+            let mut resumed = StreamHasher::resume(Hasher::resume(&states[0]).unwrap(), marked as u64);
+            resumed.update(&bytes[marked..]);
+            assert_eq!(resumed.finish(), (Digest::of(&bytes), bytes.len() as u64));
         }
         let mut dropped = StreamHasher::new();
         dropped.update(&bytes);

@@ -1,12 +1,13 @@
 //! From a chain of snapshots and a configuration to an image. The same input gives the same bytes.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kiln_cache::{Diff, Image, Lease, NewImage, SnapshotId, Store};
 
 use super::error::{Error, Result};
-use super::layer::{self, Times};
+use super::layer::{self, Marks, Times};
 use crate::oci::{ImageConfig, RootFs};
 use crate::sys;
 
@@ -68,11 +69,38 @@ fn diffs(store: &Store, layers: &[(SnapshotId, Times)]) -> Result<Vec<Diff>> {
 
 /// Computes and keeps the diff that a snapshot has by a rule of times.
 pub fn compute_diff(store: &Store, id: &SnapshotId, times: Times) -> Result<Diff> {
-    let (digest, tar_bytes) = layer::diff_id(&store.snapshot_dir(id), times)
-        .map_err(|source| Error::Layer { action: "pack", layer: format!("snapshot `{id}`"), source })?;
+    let failed = |source| Error::Layer { action: "pack", layer: format!("snapshot `{id}`"), source };
+    let dir = store.snapshot_dir(id);
+    // Only a copy takes files over from a layer that it made before.
+    let (digest, tar_bytes) = match store.file_list(id) {
+        Ok(Some(_)) => {
+            let previous = previous(store, id);
+            let previous = previous.as_ref().map(|(dir, marks)| (dir.as_path(), marks));
+            let (digest, tar_bytes, marks) = layer::diff_id_after(&dir, times, previous).map_err(failed)?;
+            keep_marks(store, id, &marks);
+            (digest, tar_bytes)
+        }
+        _ => layer::diff_id(&dir, times).map_err(failed)?,
+    };
     let diff = Diff { id: digest, tar_bytes };
     store.set_diff_by_rule(id, times.rule(), &diff)?;
     Ok(diff)
+}
+
+/// The layer that the snapshot has taken files over from, and the marks in its tar.
+fn previous(store: &Store, id: &SnapshotId) -> Option<(PathBuf, Marks)> {
+    let previous = store.shared_with(id).ok()??;
+    let marks = serde_json::from_slice(&store.tar_marks(&previous).ok()??).ok()?;
+    Some((store.snapshot_dir(&previous), marks))
+}
+
+/// Without its marks, a layer is only hashed from its beginning.
+fn keep_marks(store: &Store, id: &SnapshotId, marks: &Marks) {
+    if let Ok(bytes) = serde_json::to_vec(marks)
+        && !marks.is_empty()
+    {
+        let _ = store.set_tar_marks(id, &bytes);
+    }
 }
 
 /// Returns an image's layers with their diffs, as its config names them, and the rules of times that make those.

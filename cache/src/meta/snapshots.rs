@@ -37,6 +37,12 @@ impl Tx<'_> {
             .map(|bytes| bytes.map(unsigned))
     }
 
+    /// Returns the snapshot that a ready one shares files with.
+    pub(crate) fn shared_with(&self, id: SnapshotId) -> Result<Option<SnapshotId>> {
+        self.one("SELECT source FROM snapshots WHERE id = ?1 AND state = 'ready'", (id,), |row| row.get(0))
+            .map(Option::flatten)
+    }
+
     /// Returns a ready snapshot's diff by a rule of times: `None` without such a snapshot, `Some(None)` while it
     /// is unknown.
     pub(crate) fn diff(&self, id: SnapshotId, rule: i64) -> Result<Option<Option<Diff>>> {

@@ -78,9 +78,14 @@ impl LastDir {
 
 /// Opens the regular file of `entry`.
 pub(crate) fn open_file(root: BorrowedFd<'_>, entry: &Entry) -> Result<File> {
-    // NONBLOCK: a FIFO put in its place must not make us wait.
-    let file = open_beneath(root, &entry.path, OFlags::RDONLY | OFlags::NONBLOCK)
-        .map_err(|source| Error::io("open", &entry.path, source))?;
+    // NONBLOCK: a FIFO put in its place must not make us wait. NOATIME: reading a new file would write a time.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let file = match open_beneath(root, &entry.path, flags | OFlags::NOATIME) {
+        // Somebody else's file.
+        Err(Errno::PERM) => open_beneath(root, &entry.path, flags),
+        opened => opened,
+    };
+    let file = file.map_err(|source| Error::io("open", &entry.path, source))?;
     let stat = rustix::fs::fstat(&file).map_err(|source| Error::io("stat", &entry.path, source))?;
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(Error::Changed { path: show(&entry.path) });

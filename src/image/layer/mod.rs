@@ -5,6 +5,7 @@
 mod compress;
 mod entries;
 mod error;
+mod marks;
 mod pack;
 mod times;
 mod unpack;
@@ -13,6 +14,7 @@ mod walk;
 pub use compress::{Compressed, GzipWriter, decompress, decompress_any, without_rare};
 pub(crate) use entries::{Entries, Entry, Kind};
 pub use error::LayerError;
+pub use marks::{Marks, diff_id_after};
 pub use pack::{TAR_VERSION, diff_id, tar, tar_merged};
 pub use times::Times;
 pub(super) use unpack::clean;

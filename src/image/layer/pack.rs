@@ -51,7 +51,7 @@ pub fn diff_id(dir: &Path, times: Times) -> Result<(Digest, u64), LayerError> {
     Ok(hasher.finish())
 }
 
-struct Packer<'a> {
+pub(super) struct Packer<'a> {
     out: &'a mut dyn Write,
     /// By layer.
     times: &'a [Times],
@@ -76,11 +76,12 @@ struct Header<'a> {
 }
 
 impl<'a> Packer<'a> {
-    fn new(out: &'a mut dyn Write, times: &'a [Times]) -> Self {
+    pub(super) fn new(out: &'a mut dyn Write, times: &'a [Times]) -> Self {
         Self { out, times, links: HashMap::new(), buffer: vec![0; BUFFER] }
     }
 
-    fn add(&mut self, node: &Node<'_>, markers: Markers) -> Result<(), LayerError> {
+    /// Appends what the tar says of `node`.
+    pub(super) fn add(&mut self, node: &Node<'_>, markers: Markers) -> Result<(), LayerError> {
         let name = node.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         if name.starts_with(b".wh.") {
             return Err(LayerError::Name {
@@ -122,7 +123,7 @@ impl<'a> Packer<'a> {
     }
 
     fn file(&mut self, node: &Node<'_>) -> Result<(), LayerError> {
-        if self.linked(node, b"")? {
+        if self.linked(node)? {
             return Ok(());
         }
         let mut file = node.open()?;
@@ -134,7 +135,7 @@ impl<'a> Packer<'a> {
     }
 
     fn special(&mut self, node: &Node<'_>, kind: u8, link: &[u8]) -> Result<(), LayerError> {
-        if self.linked(node, link)? {
+        if self.linked(node)? {
             return Ok(());
         }
         let rdev = node.stat.st_rdev;
@@ -142,14 +143,20 @@ impl<'a> Packer<'a> {
         self.header(&Header { link, device, ..self.plain(node, kind) })
     }
 
+    /// Takes note of `node`, of which the tar has been told before.
+    pub(super) fn pass(&mut self, node: &Node<'_>) {
+        if node.file_type() != FileType::Directory && node.stat.st_nlink > 1 {
+            self.links.entry((node.layer, node.stat.st_ino)).or_insert_with(|| node.path.to_vec());
+        }
+    }
+
     /// Writes a hard link when an earlier name of the same file was written.
-    fn linked(&mut self, node: &Node<'_>, _link: &[u8]) -> Result<bool, LayerError> {
+    fn linked(&mut self, node: &Node<'_>) -> Result<bool, LayerError> {
         if node.stat.st_nlink < 2 {
             return Ok(false);
         }
-        let key = (node.layer, node.stat.st_ino);
-        let Some(first) = self.links.get(&key) else {
-            self.links.insert(key, node.path.to_vec());
+        let Some(first) = self.links.get(&(node.layer, node.stat.st_ino)) else {
+            self.pass(node);
             return Ok(false);
         };
         let first = first.clone();
@@ -263,7 +270,8 @@ impl<'a> Packer<'a> {
         self.out.write_all(&[0; BLOCK as usize][..padding]).map_err(LayerError::Output)
     }
 
-    fn finish(self) -> Result<(), LayerError> {
+    /// Ends the tar.
+    pub(super) fn finish(self) -> Result<(), LayerError> {
         self.out.write_all(&[0; 2 * BLOCK as usize]).map_err(LayerError::Output)?;
         self.out.flush().map_err(LayerError::Output)
     }

@@ -1,8 +1,10 @@
 //! The files of one layer, or of a stack of layers seen as one, in sorted order and without a mount.
 //!
-//! Descriptors are opened by path from each layer's root with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`, so
-//! their number doesn't grow with the depth; the walk keeps its own stack.
+//! Folders are opened by path from each layer's root with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`, and only the one
+//! that was opened last stays open, so that the number of descriptors doesn't grow with the depth; the walk keeps its
+//! own stack.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -32,7 +34,7 @@ pub struct Node<'a> {
     pub stat: Stat,
     /// Index of the folder that it comes from, base first.
     pub layer: usize,
-    root: BorrowedFd<'a>,
+    roots: &'a Roots,
 }
 
 impl Node<'_> {
@@ -49,22 +51,71 @@ impl Node<'_> {
     /// Opens a regular file for reading.
     pub fn open(&self) -> Result<File, LayerError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        open(self.root, self.path, flags).map(File::from).map_err(|error| LayerError::walk(self.path, error))
+        // A further name of an old file has a new ctime, so that its next reading would write an access time.
+        let opened = match self.roots.open_in_folder(self.layer, self.path, flags | OFlags::NOATIME) {
+            // Somebody else's file.
+            Err(Errno::PERM) => self.roots.open_in_folder(self.layer, self.path, flags),
+            opened => opened,
+        };
+        opened.map(File::from).map_err(|error| LayerError::walk(self.path, error))
     }
 
     /// Returns a symlink's target.
     pub fn link_target(&self) -> Result<Vec<u8>, LayerError> {
         let failed = |error: Errno| LayerError::walk(self.path, error);
-        let link =
-            open(self.root, self.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC).map_err(failed)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let link = self.roots.open_in_folder(self.layer, self.path, flags).map_err(failed)?;
         unix::readlinkat(&link, c"", Vec::new()).map(std::ffi::CString::into_bytes).map_err(failed)
     }
 
     /// Returns a folder's extended attributes, sorted; see [`xattrs`].
     pub(super) fn folder_xattrs(&self) -> Result<Attributes, LayerError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = open(self.root, self.path, flags).map_err(|error| LayerError::walk(self.path, error))?;
+        let dir = open(self.roots.all[self.layer].as_fd(), self.path, flags)
+            .map_err(|error| LayerError::walk(self.path, error))?;
         xattrs(dir.as_fd()).map_err(|error| LayerError::walk(self.path, error))
+    }
+}
+
+/// The layers' folders.
+pub(super) struct Roots {
+    all: Vec<OwnedFd>,
+    /// The folder of the file that was opened last, by layer and path: most often the next one is in it, too.
+    last: RefCell<Option<(usize, Vec<u8>, OwnedFd)>>,
+}
+
+impl Roots {
+    /// Opens the folders `dirs`, base first.
+    pub(super) fn open(dirs: &[PathBuf]) -> Result<Self, LayerError> {
+        let open = |dir: &PathBuf| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            unix::open(dir, flags, Mode::empty())
+                .map_err(|error| LayerError::walk(dir.as_os_str().as_bytes(), error))
+        };
+        Ok(Self { all: dirs.iter().map(open).collect::<Result<_, _>>()?, last: RefCell::default() })
+    }
+
+    /// Returns the node of the only layer that a walk has told of before.
+    pub(super) fn node<'a>(&'a self, path: &'a [u8], stat: Stat) -> Node<'a> {
+        Node { path, stat, layer: 0, roots: self }
+    }
+
+    /// Opens `path` by its name in its folder: with `O_NOFOLLOW`, a single name leads nowhere else.
+    fn open_in_folder(&self, layer: usize, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let (above, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&[][..], path),
+        };
+        let mut last = self.last.borrow_mut();
+        let folder = match &*last {
+            Some((of, at, folder)) if *of == layer && at == above => folder,
+            _ => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let folder = open(self.all[layer].as_fd(), above, flags)?;
+                &last.insert((layer, above.to_vec(), folder)).2
+            }
+        };
+        unix::openat(folder, OsStr::from_bytes(name), flags, Mode::empty())
     }
 }
 
@@ -91,18 +142,21 @@ pub(super) fn walk(
     markers: Markers,
     visit: &mut dyn FnMut(&Node<'_>) -> Result<(), LayerError>,
 ) -> Result<(), LayerError> {
-    let mut roots = Vec::with_capacity(dirs.len());
-    for dir in dirs {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = unix::open(dir, flags, Mode::empty())
-            .map_err(|error| LayerError::walk(dir.as_os_str().as_bytes(), error))?;
-        roots.push(root);
-    }
-    let Some(top) = roots.len().checked_sub(1) else { return Ok(()) };
-    let stat = unix::fstat(&roots[top]).map_err(|error| LayerError::walk(b"", error))?;
-    visit(&Node { path: b"", stat, layer: top, root: roots[top].as_fd() })?;
-    let all: Vec<usize> = (0..roots.len()).rev().collect();
-    let mut stack = vec![Level { path: Vec::new(), names: list(&roots, b"", &all, markers)?.into_iter() }];
+    walk_in(&Roots::open(dirs)?, markers, visit)
+}
+
+/// [`walk`] in folders that were opened before.
+pub(super) fn walk_in(
+    roots: &Roots,
+    markers: Markers,
+    visit: &mut dyn FnMut(&Node<'_>) -> Result<(), LayerError>,
+) -> Result<(), LayerError> {
+    let Some(top) = roots.all.len().checked_sub(1) else { return Ok(()) };
+    let stat = unix::fstat(&roots.all[top]).map_err(|error| LayerError::walk(b"", error))?;
+    visit(&Node { path: b"", stat, layer: top, roots })?;
+    let all: Vec<usize> = (0..roots.all.len()).rev().collect();
+    let mut stack =
+        vec![Level { path: Vec::new(), names: list(&roots.all, b"", &all, markers)?.into_iter() }];
     while let Some(level) = stack.last_mut() {
         let Some((name, found)) = level.names.next() else {
             stack.pop();
@@ -112,9 +166,9 @@ pub(super) fn walk(
             continue;
         }
         let path = join(&level.path, &name);
-        visit(&Node { path: &path, stat: found.stat, layer: found.layer, root: roots[found.layer].as_fd() })?;
+        visit(&Node { path: &path, stat: found.stat, layer: found.layer, roots })?;
         if !found.folders.is_empty() {
-            let names = list(&roots, &path, &found.folders, markers)?.into_iter();
+            let names = list(&roots.all, &path, &found.folders, markers)?.into_iter();
             stack.push(Level { path, names });
         }
     }

@@ -19,6 +19,8 @@ struct Rebuilt {
     lease: Lease,
     digests: Digests,
     last: Option<SnapshotId>,
+    /// Those in the tar of the last layer.
+    marks: Option<tar::Marks>,
 }
 
 /// A layer: its snapshot and its folder.
@@ -28,7 +30,7 @@ impl Rebuilt {
     fn new(context: &[&str]) -> Self {
         let setup = Setup::new(context);
         let store = Store::open(&setup.folder.path().join("store")).unwrap();
-        Self { lease: store.lease(), setup, store, digests: Digests::default(), last: None }
+        Self { lease: store.lease(), setup, store, digests: Digests::default(), last: None, marks: None }
     }
 
     fn make(&self, spec: &CopySpec, previous: Option<SnapshotId>) -> Made {
@@ -63,6 +65,11 @@ impl Rebuilt {
         }
         let (cold_id, cold) = self.make(spec, None);
         assert_eq!(tar::diff_id(&warm, KEPT).unwrap(), tar::diff_id(&cold, KEPT).unwrap());
+        let last = self.last.map(|last| self.store.snapshot_dir(&last));
+        let previous = last.as_ref().and_then(|dir| Some((dir.as_path(), self.marks.as_ref()?)));
+        let (digest, bytes, marks) = tar::diff_id_after(&warm, KEPT, previous).unwrap();
+        assert_eq!((digest, bytes), tar::diff_id(&cold, KEPT).unwrap());
+        self.marks = Some(marks);
         assert_eq!(self.list(id), self.list(cold_id));
         self.check_list(id, &warm);
         self.last = Some(id);
