@@ -14,6 +14,17 @@ use crate::{Error, Result, SnapshotId, Store};
 /// How much of its priority a thread gives up for work that nobody waits for.
 const PATIENCE: i32 = 10;
 
+/// Does `work` on a thread of low priority: what runs comes first. Changes of the database have no place in it: they
+/// keep the priority of those who wait for its lock.
+pub(crate) fn patiently<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let work = || {
+        let _ = rustix::process::nice(PATIENCE);
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(work).join())
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 impl Store {
     /// Returns whether [`Store::flush`] has something to bring to the disk, or to throw away.
     pub fn needs_flush(&self) -> Result<bool> {
@@ -31,18 +42,7 @@ impl Store {
             self.meta().write(|tx| written.iter().try_for_each(|id| tx.set_flushed(*id)))?;
         }
         self.meta().checkpoint()?;
-        self.empty_trash_patiently()
-    }
-
-    /// Empties the trash on a thread of low priority: what runs comes first. The changes of the database stay at the
-    /// priority of those who wait for its lock.
-    fn empty_trash_patiently(&self) -> Result<()> {
-        let work = || {
-            let _ = rustix::process::nice(PATIENCE);
-            self.empty_trash()
-        };
-        std::thread::scope(|scope| scope.spawn(work).join())
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        patiently(|| self.empty_trash())
     }
 
     /// Like [`Store::flush`], for processes that many builds leave behind: one flushes, one waits for its turn

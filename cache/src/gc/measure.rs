@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use crate::flush::patiently;
 use crate::{Result, SnapshotId, Store};
 
 /// Unit of a file's block count, whatever the filesystem's own blocks are.
@@ -39,8 +40,8 @@ impl Store {
     pub(crate) fn measure_snapshots(&self) -> Result<()> {
         let unmeasured: Vec<SnapshotId> = self.meta().read(|tx| tx.unmeasured())?;
         for some in unmeasured.chunks(BATCH) {
-            let measured: Vec<(SnapshotId, u64)> =
-                some.iter().map(|id| (*id, measure(&self.path("snapshots").join(id.to_string())))).collect();
+            let room = |id: &SnapshotId| (*id, measure(&self.path("snapshots").join(id.to_string())));
+            let measured: Vec<(SnapshotId, u64)> = patiently(|| some.iter().map(room).collect());
             self.meta().write(|tx| measured.iter().try_for_each(|(id, bytes)| tx.set_disk(*id, *bytes)))?;
         }
         Ok(())
