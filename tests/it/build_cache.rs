@@ -207,6 +207,40 @@ fn a_failing_step_fails_every_build_that_waits_for_it() {
 }
 
 #[test]
+fn no_more_steps_run_at_once_than_jobs_allow() {
+    if !needs_root("no_more_steps_run_at_once_than_jobs_allow") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    // Each stage says when it begins and ends, in a file that all of them share.
+    let stages: String = (0..4)
+        .map(|stage| {
+            format!(
+                "FROM busybox AS s{stage}\nARG N\nRUN --mount=type=cache,id=said,target=/said \
+                 echo $N in >> /said/x; sleep 0.5; echo $N out >> /said/x; touch /s{stage}\n"
+            )
+        })
+        .collect();
+    let copies: String = (0..4).map(|stage| format!("COPY --from=s{stage} /s{stage} /\n")).collect();
+    let last = "ARG N\nRUN --mount=type=cache,id=said,target=/said grep \"^$N \" /said/x > /x\n";
+    let context = kiln.context(&[("Dockerfile", &format!("{stages}FROM busybox\n{copies}{last}"))]);
+    let most_at_once = |name: &str, words: &[&str]| -> i32 {
+        let name = format!("N={name}");
+        let said = read(&kiln.build_files(&context, &[&["--build-arg", &name], words].concat()), "x");
+        assert_eq!(said.lines().count(), 8, "{said}");
+        let depths = said.lines().scan(0, |depth, line| {
+            *depth += if line.ends_with(" in") { 1 } else { -1 };
+            Some(*depth)
+        });
+        depths.max().unwrap_or_default()
+    };
+    assert_eq!(most_at_once("one", &["--jobs", "1"]), 1);
+    assert!(most_at_once("two", &["--jobs", "2"]) <= 2);
+    // With room for all, they have been seen together: the two above were held back by the flag.
+    assert!(most_at_once("many", &["--jobs", "8"]) > 2);
+}
+
+#[test]
 fn different_builds_and_prunes_do_not_disturb_each_other() {
     if !needs_root("different_builds_and_prunes_do_not_disturb_each_other") {
         return;
