@@ -6,6 +6,7 @@ mod build;
 mod cache;
 mod check;
 mod container;
+mod engine_event;
 mod event;
 mod failure;
 mod image;
@@ -26,8 +27,11 @@ pub use cache::{
 };
 pub use check::{BrokenRule, CheckReport, Finding, Formatted, Place};
 pub use container::{
-    ContainerInfo, ContainerState, CreateRequest, ExecRequest, LogsRequest, RunOutcome, Stdio, VolumeRequest,
+    ContainerInfo, ContainerState, ContainerStats, CreateRequest, DeviceValue, ExecRequest, Health,
+    HealthCheck, HealthProbe, HealthRequest, HealthStatus, Isolation, LogConfig, LogsRequest, PublishedPort,
+    Resources, RestartPolicy, RunOutcome, Stdio, Ulimit, VolumeRequest,
 };
+pub use engine_event::{EngineEvent, EventsRequest};
 pub use event::{Event, Events, StepId, StepOutcome, Stream};
 pub(crate) use failure::MAKE_ROOM;
 pub use failure::{Excerpt, Failure, FailureKind};

@@ -203,7 +203,7 @@ fn unknown(argument: &str, invocation: &Invocation<'_>) -> Error {
     let (entry, name) = (invocation.entry, invocation.name.as_str());
     let flag = flag_name(argument);
     let see = format!("see `kiln {name} --help`");
-    if entry.not_yet.contains(&flag) {
+    if entry.not_yet.iter().any(|flags| flags.contains(&flag)) {
         return Error::usage(format!("`{flag}` is not supported yet")).hint(see);
     }
     let known: Vec<String> = command(entry, name)

@@ -34,7 +34,8 @@ Run 'kiln COMMAND --help' for more information on a command.
 /// `kiln image --help`
 pub(crate) fn group(group: &Group) -> String {
     let mut out = format!("Usage:  kiln {} COMMAND\n\n{}\n", group.name, group.about);
-    let rows = group.verbs.iter().filter_map(|(verb, name)| Some((*verb, entry(name)?.about)));
+    let rows = group.verbs.iter().filter_map(|(verb, name)| Some((*verb, entry(name)?)));
+    let rows = rows.filter(|(_, entry)| entry.is_there()).map(|(verb, entry)| (verb, entry.about));
     section(&mut out, "Commands", rows);
     let _ = write!(out, "\nRun 'kiln {} COMMAND --help' for more information on a command.\n", group.name);
     out
@@ -56,7 +57,8 @@ pub(crate) fn unknown(name: &str) -> Error {
     if NOT_YET.contains(&name) {
         return Error::usage(format!("`kiln {name}` is not supported yet")).hint("see `kiln --help`");
     }
-    let known = COMMANDS.iter().filter(|entry| entry.section != Section::Grouped).map(|entry| entry.name);
+    let typed = COMMANDS.iter().filter(|entry| matches!(entry.section, Section::Common | Section::Other));
+    let known = typed.map(|entry| entry.name);
     let error = Error::usage(format!("unknown command: `kiln {name}`"));
     let error = match suggest::closest(name, known.chain(GROUPS.iter().map(|group| group.name))) {
         Some(close) => error.hint(format!("did you mean `kiln {close}`?")),

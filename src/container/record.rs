@@ -9,7 +9,7 @@ use kiln_cache::SnapshotId;
 use serde::{Deserialize, Serialize};
 
 use super::error::{At, Error, Result};
-use crate::api::{ContainerState, NetworkMode};
+use crate::api::{ContainerState, HealthCheck, Isolation, LogConfig, NetworkMode, Resources, RestartPolicy};
 
 /// The format of `record.json`.
 pub(super) const VERSION: u32 = 1;
@@ -66,12 +66,39 @@ pub struct Config {
     pub readonly: bool,
     /// What `stop` sends first.
     pub stop_signal: i32,
-    /// Bytes.
-    pub memory: Option<u64>,
-    /// Thousandths of a CPU.
-    pub cpus_millis: Option<u64>,
-    /// Tasks; 0 and less is no limit.
-    pub pids_limit: Option<i64>,
+    /// Seconds that `stop` waits; -1 is for ever.
+    #[serde(default)]
+    pub stop_timeout: Option<i64>,
+    /// What it may use up.
+    #[serde(flatten)]
+    pub resources: Resources,
+    /// What it may do and see.
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// How its health is looked at.
+    #[serde(default)]
+    pub health: Option<HealthCheck>,
+    /// What happens when its program ends.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// Where its output goes.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// `--annotation`.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// Ports that it says it listens on, the image's too: `80/tcp`.
+    #[serde(default)]
+    pub exposed: Vec<String>,
+    /// `--dns`.
+    #[serde(default)]
+    pub dns: Vec<String>,
+    /// `--dns-option`.
+    #[serde(default)]
+    pub dns_options: Vec<String>,
+    /// `--dns-search`.
+    #[serde(default)]
+    pub dns_search: Vec<String>,
     /// Which network it has.
     pub network: NetworkMode,
     /// `--add-host`.

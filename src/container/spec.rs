@@ -39,9 +39,13 @@ pub(super) fn spec(
             NetworkMode::Bridge | NetworkMode::None => Net::Namespace,
         },
         limits: Limits {
-            memory: config.memory,
-            cpus_millis: config.cpus_millis,
-            pids: config.pids_limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0),
+            memory: config.resources.memory,
+            cpus_millis: config.resources.cpus_millis,
+            pids: config
+                .resources
+                .pids_limit
+                .and_then(|limit| u64::try_from(limit).ok())
+                .filter(|limit| *limit > 0),
         },
         ..Spec::default()
     }

@@ -64,14 +64,13 @@ impl Engine {
 
 fn state(record: &Record) -> Value {
     let state = &record.state;
-    let running = state.status == ContainerState::Running;
     json!({
         "Status": state.status,
-        "Running": running,
-        "Paused": false,
-        "Restarting": false,
+        "Running": state.status.is_alive(),
+        "Paused": state.status == ContainerState::Paused,
+        "Restarting": state.status == ContainerState::Restarting,
         "OOMKilled": state.oom_killed,
-        "Dead": false,
+        "Dead": state.status == ContainerState::Dead,
         "Pid": state.process.as_ref().map_or(0, |process| process.pid),
         "ExitCode": state.exit_code.unwrap_or(0),
         "Error": state.error,
@@ -98,9 +97,9 @@ fn host_config(record: &Record) -> Value {
         "ExtraHosts": hosts,
         "Privileged": config.privileged,
         "ReadonlyRootfs": config.readonly,
-        "Memory": config.memory.unwrap_or(0),
-        "NanoCpus": config.cpus_millis.unwrap_or(0) * 1_000_000,
-        "PidsLimit": config.pids_limit,
+        "Memory": config.resources.memory.unwrap_or(0),
+        "NanoCpus": config.resources.cpus_millis.unwrap_or(0) * 1_000_000,
+        "PidsLimit": config.resources.pids_limit,
         "CapAdd": null,
         "CapDrop": null,
         "CgroupParent": "",

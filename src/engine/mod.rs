@@ -29,6 +29,7 @@ mod load;
 mod logs;
 mod outfile;
 mod outline;
+mod port;
 mod prune;
 mod ps;
 mod pull;

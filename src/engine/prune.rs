@@ -6,7 +6,7 @@ use kiln_cache::{Image, Store, Sweep};
 
 use super::Engine;
 use super::containers::failure;
-use crate::api::{ContainerState, Failure, FailureKind, PruneReport, PruneRequest};
+use crate::api::{Failure, FailureKind, PruneReport, PruneRequest};
 use crate::image;
 use crate::network::Networks;
 
@@ -40,7 +40,7 @@ impl Engine {
     /// Removes every container that doesn't run; returns their ids.
     fn prune_containers(&self) -> Result<Vec<String>, Failure> {
         let mut removed = Vec::new();
-        for container in self.ps(true)?.into_iter().filter(|known| known.state != ContainerState::Running) {
+        for container in self.ps(true)?.into_iter().filter(|known| !known.state.is_alive()) {
             match self.rm(&container.id, false, false) {
                 Ok(()) => removed.push(container.id),
                 // Started or removed by somebody else meanwhile.

@@ -1,6 +1,6 @@
 //! `kiln ps`.
 
-use crate::api::{ContainerInfo, ContainerState, Failure};
+use crate::api::{ContainerInfo, Failure};
 use crate::container::Record;
 
 use super::Engine;
@@ -11,7 +11,7 @@ impl Engine {
     /// Lists the running containers, or all of them, the newest first.
     pub fn ps(&self, all: bool) -> Result<Vec<ContainerInfo>, Failure> {
         let mut records = self.containers().list().map_err(failure)?;
-        records.retain(|record| all || record.state.status == ContainerState::Running);
+        records.retain(|record| all || record.state.status.is_alive());
         Ok(records.into_iter().map(|record| self.info(record)).collect())
     }
 

@@ -1,7 +1,7 @@
 //! `kiln rmi`.
 
 use super::Engine;
-use crate::api::{ContainerState, Failure, Removed};
+use crate::api::{Failure, Removed};
 use crate::image::{self, ImageUse};
 
 impl Engine {
@@ -16,7 +16,7 @@ impl Engine {
         Ok(containers
             .filter_map(|container| {
                 let image = container.image_id.parse().ok()?;
-                let running = container.state == ContainerState::Running;
+                let running = container.state.is_alive();
                 Some(ImageUse { image, container: container.id, running })
             })
             .collect())

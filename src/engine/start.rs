@@ -1,6 +1,6 @@
 //! `kiln start`.
 
-use crate::api::{ContainerState, Failure, Stdio};
+use crate::api::{Failure, Stdio};
 
 use super::Engine;
 use super::containers::{exit_code, failure, streams};
@@ -12,10 +12,8 @@ impl Engine {
         let containers = self.containers();
         let streams = streams(stdio);
         let attachment = match record.state.status {
-            ContainerState::Running => containers.attach(&record, stdio.attach),
-            ContainerState::Created | ContainerState::Exited => {
-                containers.start(self.store()?, &record, streams)
-            }
+            state if state.is_alive() => containers.attach(&record, stdio.attach),
+            _ => containers.start(self.store()?, &record, streams),
         };
         let attachment = attachment.map_err(failure)?;
         if !stdio.attach {

@@ -9,6 +9,9 @@ use crate::cli::flags;
 use crate::cli::session::Invocation;
 use crate::cli::stdio;
 
+/// Flags of docker that are still to come.
+pub(crate) const NOT_YET: &[&str] = &["--detach-keys"];
+
 /// `kiln exec`
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Exec {

@@ -9,6 +9,9 @@ use crate::cli::format;
 use crate::cli::session::{Invocation, Session};
 use crate::cli::{exit, flags};
 
+/// Flags of docker that are still to come.
+pub(crate) const NOT_YET: &[&str] = &["-s", "--size"];
+
 /// `kiln inspect`
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Inspect {

@@ -7,6 +7,9 @@ use crate::cli::error::Error;
 use crate::cli::session::Invocation;
 use crate::cli::{exit, flags, time};
 
+/// Flags of docker that are still to come.
+pub(crate) const NOT_YET: &[&str] = &["--details"];
+
 /// `kiln logs`
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Logs {

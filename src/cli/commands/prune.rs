@@ -8,6 +8,11 @@ use crate::cli::error::Error;
 use crate::cli::session::{Invocation, print};
 use crate::cli::{exit, flags, tell, text, units};
 
+/// Flags of docker's `system prune` that are still to come.
+pub(crate) const EVERYTHING_NOT_YET: &[&str] = &["--filter", "--volumes"];
+/// Flags of docker's `container prune` and `image prune` that are still to come.
+pub(crate) const SOME_NOT_YET: &[&str] = &["--filter"];
+
 /// `kiln prune`
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Prune {

@@ -11,6 +11,9 @@ const COMMAND_WIDTH: usize = 20;
 /// Columns of each of MOUNTS.
 const MOUNT_WIDTH: usize = 15;
 
+/// Flags of docker that are still to come.
+pub(crate) const NOT_YET: &[&str] = &["-s", "--size"];
+
 /// `kiln ps`
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Ps {
@@ -63,7 +66,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     containers.sort_by_key(|container| std::cmp::Reverse(container.created));
     let filter = Filter::parse(&flags.filter, &containers)?;
     if !flags.all && last.is_none() && !by_state {
-        containers.retain(|container| container.state == ContainerState::Running);
+        containers.retain(|container| container.state.is_alive());
     }
     containers.retain(|container| filter.keeps(container));
     containers.truncate(last.unwrap_or(usize::MAX));
@@ -97,7 +100,7 @@ fn row(container: &ContainerInfo, whole: bool, now: i64) -> Row {
         ("RunningFor", time::ago(container.created, now).into()),
         ("CreatedAt", time::long(container.created / 1_000_000_000).into()),
         ("Status", status(container, now).into()),
-        ("State", state(container.state).into()),
+        ("State", container.state.name().into()),
         ("Ports", "".into()),
         ("Names", container.name.clone().into()),
         ("Labels", labels.join(",").into()),
@@ -121,29 +124,27 @@ fn mounts(mounts: &[String], whole: bool) -> String {
     mounts.iter().map(short).collect::<Vec<_>>().join(",")
 }
 
-fn state(state: ContainerState) -> &'static str {
-    match state {
-        ContainerState::Created => "created",
-        ContainerState::Running => "running",
-        ContainerState::Exited => "exited",
-    }
-}
-
 /// Docker's words: `Up 5 minutes`, `Exited (0) 3 seconds ago`.
 fn status(container: &ContainerInfo, now: i64) -> String {
+    let ended = |word| {
+        let code = container.exit_code.unwrap_or_default();
+        match container.finished {
+            Some(finished) => format!("{word} ({code}) {}", time::ago(finished, now)),
+            None => format!("{word} ({code})"),
+        }
+    };
+    let up = || {
+        let since = now.saturating_sub(container.started.unwrap_or(now)).max(0).unsigned_abs();
+        format!("Up {}", time::human(std::time::Duration::from_nanos(since)))
+    };
     match container.state {
         ContainerState::Created => "Created".into(),
-        ContainerState::Running => {
-            let since = now.saturating_sub(container.started.unwrap_or(now)).max(0).unsigned_abs();
-            format!("Up {}", time::human(std::time::Duration::from_nanos(since)))
-        }
-        ContainerState::Exited => {
-            let code = container.exit_code.unwrap_or_default();
-            match container.finished {
-                Some(finished) => format!("Exited ({code}) {}", time::ago(finished, now)),
-                None => format!("Exited ({code})"),
-            }
-        }
+        ContainerState::Running => up(),
+        ContainerState::Paused => up() + " (Paused)",
+        ContainerState::Restarting => ended("Restarting"),
+        ContainerState::Removing => "Removal In Progress".into(),
+        ContainerState::Exited => ended("Exited"),
+        ContainerState::Dead => "Dead".into(),
     }
 }
 
@@ -206,7 +207,7 @@ impl Filter {
         any(&self.ids, &|wanted| container.id.starts_with(wanted))
             && any(&self.names, &|wanted| name_fits(&container.name, wanted))
             && any(&self.networks, &|wanted| container.network == wanted)
-            && any(&self.states, &|wanted| state(container.state) == wanted)
+            && any(&self.states, &|wanted| container.state.name() == wanted)
             && any(&self.images, &|wanted| image_fits(container, wanted))
             && self.labels.iter().all(|(label, wanted)| {
                 container

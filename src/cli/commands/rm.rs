@@ -5,6 +5,9 @@ use crate::cli::error::Error;
 use crate::cli::flags;
 use crate::cli::session::{Invocation, print_line};
 
+/// Flags of docker that are still to come.
+pub(crate) const NOT_YET: &[&str] = &["-l", "--link"];
+
 /// `kiln rm`
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Rm {

@@ -26,16 +26,16 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let session = invocation.session;
     let options = &flags.options;
     let request = create::request(options, &flags.rest, &session.environment, &invocation.name)?;
-    create::refuse_known_id(options.cidfile.as_deref())?;
+    create::refuse_known_id(options.cidfile())?;
     let attached = stdio::attach(request.tty, request.interactive, !flags.detach)?;
     let engine = session.root_engine()?;
-    let shown = Shown::transfers(options.quiet);
+    let shown = Shown::transfers(options.quiet());
     let raw = attached.raw_mode()?;
     let result = engine.run(&request, attached.stdio, flags.detach, &shown.events);
     drop(raw);
     shown.finish();
     let outcome = result?;
-    create::write_id(options.cidfile.as_deref(), &outcome.id)?;
+    create::write_id(options.cidfile(), &outcome.id)?;
     if flags.detach {
         print_line(&outcome.id)?;
     }

@@ -5,6 +5,9 @@ use crate::cli::error::Error;
 use crate::cli::session::{Invocation, print_line};
 use crate::cli::{exit, flags, stdio};
 
+/// Flags of docker that are still to come.
+pub(crate) const NOT_YET: &[&str] = &["--checkpoint", "--checkpoint-dir", "--detach-keys"];
+
 /// `kiln start`
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Start {

@@ -1,7 +1,8 @@
 //! Flags as docker's users type them.
 
 use super::*;
-use crate::cli::commands::create::Create;
+use crate::api::CreateRequest;
+use crate::cli::commands::create::{self, Create};
 use crate::cli::commands::images::Images;
 use crate::cli::commands::ps::Ps;
 use crate::cli::session::Session;
@@ -22,13 +23,18 @@ fn parsed<T: clap::FromArgMatches>(name: &str, words: &[&str]) -> Result<T, Stri
     })
 }
 
+/// What `create` with `words` asks for.
+fn created(words: &[&str]) -> CreateRequest {
+    let Create { options, rest } = parsed("create", words).unwrap();
+    create::request(&options, &rest, &Environment::default(), "create").expect("the words are right")
+}
+
 #[test]
 fn words_after_the_image_belong_to_the_program() {
-    let create: Create =
-        parsed("create", &["--name=x", "-it", "busybox", "-l", "--rm", "-e", "--", "a"]).unwrap();
-    assert_eq!(create.rest, ["busybox", "-l", "--rm", "-e", "--", "a"]);
-    assert_eq!(create.options.name.as_deref(), Some("x"));
-    assert!(create.options.interactive && create.options.tty && !create.options.rm);
+    let create = created(&["--name=x", "-it", "busybox", "-l", "--rm", "-e", "--", "a"]);
+    assert_eq!((create.image.as_str(), create.command.join(" ")), ("busybox", "-l --rm -e -- a".into()));
+    assert_eq!(create.name.as_deref(), Some("x"));
+    assert!(create.interactive && create.tty && !create.remove);
 }
 
 #[test]
@@ -47,16 +53,15 @@ fn joined_and_spelled_out_flags_are_read() {
 #[test]
 fn values_may_begin_with_a_dash_and_the_last_one_wins() {
     let words = ["--entrypoint", "-x", "-e", "A=1", "-e", "-B=2", "--name", "a", "--name", "b", "img"];
-    let create: Create = parsed("create", &words).unwrap();
-    assert_eq!(create.options.entrypoint.as_deref(), Some("-x"));
-    assert_eq!(create.options.env, ["A=1", "-B=2"]);
-    assert_eq!(create.options.name.as_deref(), Some("b"));
+    let create = created(&words);
+    assert_eq!(create.entrypoint.as_deref(), Some("-x"));
+    assert_eq!(create.env, ["A=1", "-B=2"]);
+    assert_eq!(create.name.as_deref(), Some("b"));
 }
 
 #[test]
 fn a_hostname_is_not_a_call_for_help() {
-    let create: Create = parsed("create", &["-h", "box", "img"]).unwrap();
-    assert_eq!(create.options.hostname.as_deref(), Some("box"));
+    assert_eq!(created(&["-h", "box", "img"]).hostname.as_deref(), Some("box"));
     assert_eq!(parsed::<Ps>("ps", &["-h"]).unwrap_err(), "help");
     assert_eq!(parsed::<Ps>("ps", &["-help"]).unwrap_err(), "help");
 }

@@ -1,5 +1,19 @@
 //! Containers as they are asked for and listed.
 
+mod health;
+mod isolation;
+mod limits;
+mod log;
+mod restart;
+mod stats;
+
+pub use health::{Health, HealthCheck, HealthProbe, HealthRequest, HealthStatus};
+pub use isolation::{Isolation, Ulimit};
+pub use limits::{DeviceValue, Resources};
+pub use log::{LogConfig, LogsRequest};
+pub use restart::RestartPolicy;
+pub use stats::ContainerStats;
+
 use std::path::PathBuf;
 
 use super::{NetworkMode, PullPolicy};
@@ -55,14 +69,30 @@ pub struct CreateRequest {
     pub privileged: bool,
     /// `--read-only`.
     pub readonly: bool,
-    /// `--init` is refused elsewhere; `--stop-signal`, by name or number.
+    /// `--stop-signal`, by name or number.
     pub stop_signal: Option<String>,
-    /// `-m`, bytes.
-    pub memory: Option<u64>,
-    /// `--cpus`.
-    pub cpus_millis: Option<u64>,
-    /// `--pids-limit`.
-    pub pids_limit: Option<i64>,
+    /// `--stop-timeout`, seconds; -1 waits for ever.
+    pub stop_timeout: Option<i64>,
+    /// `--annotation`.
+    pub annotations: Vec<(String, String)>,
+    /// `--expose`, as typed.
+    pub expose: Vec<String>,
+    /// `--dns`.
+    pub dns: Vec<String>,
+    /// `--dns-option`.
+    pub dns_options: Vec<String>,
+    /// `--dns-search`.
+    pub dns_search: Vec<String>,
+    /// What it may use up.
+    pub resources: Resources,
+    /// What it may do and see.
+    pub isolation: Isolation,
+    /// How its health is told.
+    pub health: HealthRequest,
+    /// What happens when its program ends.
+    pub restart: RestartPolicy,
+    /// Where its output goes.
+    pub log: LogConfig,
 }
 
 /// How the caller's terminal or pipes take part.
@@ -99,23 +129,6 @@ pub struct ExecRequest {
     pub privileged: bool,
 }
 
-/// `kiln logs`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LogsRequest {
-    /// The container, by name, id or prefix.
-    pub container: String,
-    /// `-f`.
-    pub follow: bool,
-    /// `-t`.
-    pub timestamps: bool,
-    /// `--tail`; `None` means all.
-    pub tail: Option<usize>,
-    /// `--since`, unix nanoseconds.
-    pub since: Option<i64>,
-    /// `--until`, unix nanoseconds.
-    pub until: Option<i64>,
-}
-
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -124,8 +137,36 @@ pub enum ContainerState {
     Created,
     /// Its program runs.
     Running,
+    /// Its program runs, and its processes are frozen.
+    Paused,
+    /// Its program ended, and is started again after a delay.
+    Restarting,
+    /// It is being removed.
+    Removing,
     /// Its program ended.
     Exited,
+    /// It could not be removed as a whole.
+    Dead,
+}
+
+impl ContainerState {
+    /// Tells whether a monitor stands behind it: its program runs, or will run again by itself.
+    pub fn is_alive(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
+    }
+
+    /// Docker's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Removing => "removing",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        }
+    }
 }
 
 /// A row of `kiln ps`, and the head of `kiln inspect`.
@@ -163,6 +204,15 @@ pub struct ContainerInfo {
     pub volumes: usize,
     /// Its folder in the store.
     pub folder: PathBuf,
+}
+
+/// A port of a container that is reached from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedPort {
+    /// `80/tcp`.
+    pub port: String,
+    /// `0.0.0.0:8800`.
+    pub address: String,
 }
 
 /// What `kiln run` gave.

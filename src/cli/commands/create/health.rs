@@ -1,0 +1,41 @@
+//! Flags of `kiln create` and `run`: health, restarts and the stop.
+
+use crate::api::CreateRequest;
+use crate::cli::error::Error;
+
+/// Flags of docker that are still to come.
+#[rustfmt::skip]
+pub(super) const NOT_YET: &[&str] = &[
+    "--detach-keys", // of `run` alone, as --sig-proxy
+    "--health-cmd",
+    "--health-interval",
+    "--health-retries",
+    "--health-start-interval",
+    "--health-start-period",
+    "--health-timeout",
+    "--no-healthcheck",
+    "--restart",
+    "--sig-proxy",
+    "--stop-timeout",
+];
+
+/// How a container goes on living, and ends.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Life {
+    /// Remove the container when it exits
+    #[arg(long)]
+    rm: bool,
+    /// Signal that stops the container
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+}
+
+impl Life {
+    /// Puts it into the request.
+    #[expect(clippy::unnecessary_wraps, reason = "the values of the flags to come can be wrong")]
+    pub(super) fn fill(&self, request: &mut CreateRequest) -> Result<(), Error> {
+        request.remove = self.rm;
+        request.stop_signal.clone_from(&self.stop_signal);
+        Ok(())
+    }
+}

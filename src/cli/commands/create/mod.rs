@@ -1,0 +1,148 @@
+//! `kiln create`, and the flags that it shares with `kiln run`.
+
+mod base;
+mod health;
+mod isolation;
+mod limits;
+mod logging;
+mod places;
+
+pub(super) use base::from_files;
+
+use std::path::Path;
+
+use super::pairs;
+use crate::api::CreateRequest;
+use crate::cli::error::Error;
+use crate::cli::progress::Shown;
+use crate::cli::session::{Invocation, print_line};
+use crate::cli::settings::Environment;
+use crate::cli::{exit, flags};
+
+/// Flags of docker that are still to come.
+pub(crate) const NOT_YET: &[&[&str]] =
+    &[base::NOT_YET, health::NOT_YET, isolation::NOT_YET, limits::NOT_YET, logging::NOT_YET, places::NOT_YET];
+
+/// `kiln create`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    /// The image, and the program with its arguments
+    #[arg(value_name = "IMAGE", trailing_var_arg = true)]
+    pub(crate) rest: Vec<String>,
+}
+
+/// What `create` and `run` share.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    base: base::Base,
+    #[command(flatten)]
+    life: health::Life,
+    #[command(flatten)]
+    isolation: isolation::Isolation,
+    #[command(flatten)]
+    limits: limits::Limits,
+    #[command(flatten)]
+    places: places::Places,
+}
+
+impl Options {
+    /// The file that gets the container's id.
+    pub(super) fn cidfile(&self) -> Option<&Path> {
+        self.base.cidfile.as_deref()
+    }
+
+    /// Whether the pull stays unseen.
+    pub(super) fn quiet(&self) -> bool {
+        self.base.quiet
+    }
+}
+
+/// Makes a container and prints its id.
+pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let create: Create = flags::parse(invocation)?;
+    let session = invocation.session;
+    let request = request(&create.options, &create.rest, &session.environment, &invocation.name)?;
+    refuse_known_id(create.options.cidfile())?;
+    let engine = session.root_engine()?;
+    let shown = Shown::transfers(create.options.quiet());
+    let result = engine.create(&request, &shown.events);
+    shown.finish();
+    let id = result?;
+    write_id(create.options.cidfile(), &id)?;
+    print_line(&id)?;
+    Ok(exit::SUCCESS)
+}
+
+/// Reads the flags and the words after them.
+pub(crate) fn request(
+    options: &Options,
+    rest: &[String],
+    environment: &Environment,
+    name: &str,
+) -> Result<CreateRequest, Error> {
+    let [image, command @ ..] = rest else {
+        return Err(Error::usage("missing <IMAGE>")
+            .hint(format!("usage: kiln {name} [OPTIONS] IMAGE [COMMAND] [ARG...]"))
+            .hint(format!("see `kiln {name} --help`")));
+    };
+    pairs::reference_or_id(image)?;
+    let mut request =
+        CreateRequest { image: image.clone(), command: command.to_vec(), ..CreateRequest::default() };
+    options.base.fill(&mut request, environment)?;
+    options.life.fill(&mut request)?;
+    options.isolation.fill(&mut request)?;
+    options.limits.fill(&mut request)?;
+    options.places.fill(&mut request)?;
+    Ok(request)
+}
+
+/// An id of another container must not be overwritten.
+pub(super) fn refuse_known_id(path: Option<&Path>) -> Result<(), Error> {
+    match path {
+        Some(path) if path.exists() => {
+            Err(Error::usage(format!("the id file `{}` already exists", path.display()))
+                .hint("remove it, or name another one"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes `--cidfile`.
+pub(super) fn write_id(path: Option<&Path>, id: &str) -> Result<(), Error> {
+    let Some(path) = path else { return Ok(()) };
+    std::fs::write(path, id)
+        .map_err(|error| Error::usage(format!("cannot write `{}`: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{NetworkMode, PullPolicy};
+
+    #[test]
+    fn a_request_takes_the_image_and_then_the_program() {
+        let mut options = Options::default();
+        options.base.env = vec!["A=1".into(), "HOME".into(), "NONE".into()];
+        options.base.pull = "never".into();
+        options.places.network = "none".into();
+        options.limits.pids_limit = Some(-1);
+        let environment = Environment::from([("HOME", "/root")]);
+        let rest = ["busybox".to_owned(), "sh".to_owned(), "-c".to_owned()];
+        let request = request(&options, &rest, &environment, "run").unwrap();
+        assert_eq!(
+            (request.image.as_str(), request.command),
+            ("busybox", vec!["sh".to_owned(), "-c".to_owned()])
+        );
+        assert_eq!(request.env, ["A=1", "HOME=/root"]);
+        assert_eq!(
+            (request.network, request.pull, request.resources.pids_limit),
+            (NetworkMode::None, PullPolicy::Never, None)
+        );
+        assert!(super::request(&options, &[], &environment, "run").is_err());
+        options.base.workdir = Some("x".into());
+        assert!(super::request(&options, &rest, &environment, "run").is_err());
+    }
+}

@@ -1,0 +1,6 @@
+//! `kiln export`
+
+use crate::cli::table_of_commands::{Entry, not_yet};
+
+/// Its place in the table.
+pub(crate) const ENTRY: Entry = not_yet("export");

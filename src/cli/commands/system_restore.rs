@@ -1,0 +1,6 @@
+//! `kiln system restore`
+
+use crate::cli::table_of_commands::{Entry, not_yet};
+
+/// Its place in the table.
+pub(crate) const ENTRY: Entry = not_yet("system restore");
