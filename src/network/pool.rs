@@ -1,7 +1,7 @@
 //! Endpoints made ahead for a build's RUN steps.
 
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use super::{Endpoint, Networks, Result};
@@ -11,9 +11,9 @@ const OWNER: &str = "build";
 
 /// Ready endpoints, made by a thread in the background, each for one step at a time.
 ///
-/// An endpoint comes back after its step: it serves another one if it is as it was made, and goes otherwise. To
-/// make and to remove one costs as much as the rest of a small step. What was made and not used goes with the
-/// pool; its thread has ended when the drop returns.
+/// An endpoint comes back after its step: it serves another one if it is as it was made, and goes otherwise, which
+/// is looked at when another one is wanted. To make and to remove one costs as much as the rest of a small step. What
+/// was made and not used goes with the pool; its thread has ended when the drop returns.
 #[derive(Debug)]
 pub struct Pool {
     networks: Networks,
@@ -41,8 +41,7 @@ impl Pool {
 
     /// Gives an endpoint whose namespace is as it was made, and in which no process is.
     pub fn take(&self) -> Result<Endpoint> {
-        let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if let Some(endpoint) = returned {
+        if let Some(endpoint) = self.take_returned() {
             return Ok(endpoint);
         }
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,17 +53,27 @@ impl Pool {
 
     /// Gives an endpoint as [`Pool::take`] does, if one is ready.
     pub fn try_take(&self) -> Option<Endpoint> {
-        let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        returned.or_else(|| self.ready.try_lock().ok()?.as_ref()?.try_recv().ok())
+        self.take_returned().or_else(|| self.ready.try_lock().ok()?.as_ref()?.try_recv().ok())
     }
 
     /// Takes an endpoint back, whose processes are dead and never had `CAP_NET_ADMIN`.
-    pub fn give_back(&self, mut endpoint: Endpoint) {
-        if endpoint.is_untouched() {
-            self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(endpoint);
-        } else {
+    pub fn give_back(&self, endpoint: Endpoint) {
+        self.returned().push(endpoint);
+    }
+
+    /// Gives one that came back as it was made.
+    fn take_returned(&self) -> Option<Endpoint> {
+        loop {
+            let mut endpoint = self.returned().pop()?;
+            if endpoint.is_untouched() {
+                return Some(endpoint);
+            }
             self.networks.release(endpoint);
         }
+    }
+
+    fn returned(&self) -> MutexGuard<'_, Vec<Endpoint>> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -121,15 +121,14 @@ fn configure(
     let mut seen = BTreeSet::new();
     // An image may hold one layer twice; the kernel refuses a folder that it has already.
     for lower in mounts.lowers.iter().filter(|lower| seen.insert(*lower)) {
-        let folder = open_folder(lower)?;
-        // By descriptor since 6.13, by path since 6.7.
-        match fsconfig_set_fd(fs, "lowerdir+", &folder) {
+        // By path since 6.7; by descriptor, which takes three calls, since 6.13.
+        let added = match lower.as_os_str().len() <= FSCONFIG_BYTES {
+            true => fsconfig_set_string(fs, "lowerdir+", lower.as_os_str()),
+            false => fsconfig_set_fd(fs, "lowerdir+", open_folder(lower)?),
+        };
+        match added {
             Ok(()) => {}
-            Err(Errno::INVAL) => match fsconfig_set_string(fs, "lowerdir+", lower.as_os_str()) {
-                Ok(()) => {}
-                Err(Errno::INVAL) => return all_lowers_at_once(fs, mounts),
-                Err(error) => return Err(error).at("overlay", || layer_text(lower)),
-            },
+            Err(Errno::INVAL) => return all_lowers_at_once(fs, mounts),
             Err(error) => return Err(error).at("overlay", || layer_text(lower)),
         }
     }

@@ -290,9 +290,12 @@ impl Exec {
         let devices = device::edits(&self.spec.devices, self.machine.lent.cdi())?;
         let mut prepared = mounts::prepare(&self.spec.mounts, reads, &self.machine.lent, context)?;
         let below = rootfs.chain.last().map(|snapshot| context.store.snapshot_dir(snapshot));
-        let staged = context.store.stage(&context.lease).map_err(|error| system(&error))?;
+        let Seat { mode, endpoint, ahead, staged } = self.machine.seat(self.spec.network)?;
+        let staged = match staged {
+            Some(staged) => staged,
+            None => context.store.stage(&context.lease).map_err(|error| system(&error))?,
+        };
         super::inherit_root(below.as_deref(), &staged.fs()).map_err(|error| system(&error))?;
-        let Seat { mode, endpoint, ahead } = self.machine.seat(self.spec.network)?;
         let namespace = match &endpoint {
             Some(endpoint) => Some(endpoint.namespace.try_clone().map_err(|error| system(&error))?),
             None if mode == NetworkMode::None => {
@@ -315,9 +318,8 @@ impl Exec {
         let step = self
             .machine
             .launcher()?
-            .run_from(ahead, &spec, io, namespace)
+            .run_from(ahead, &spec, io, namespace, || self.machine.look_ahead_to_next(mode, context))
             .map_err(|error| self.not_started(&error, inputs, context))?;
-        self.machine.look_ahead_to_next(mode);
         Ok((Running { step, prepared, staged, endpoint }, [out_reader.into(), err_reader.into()]))
     }
 

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::diff_ids::DiffIds;
 use super::{Bases, Credentials, Lent, Remotes, system};
 use crate::api::NetworkMode;
-use crate::build::solve::OpError;
+use crate::build::solve::{Context, OpError};
 use crate::network::{self, Endpoint, Networks, Pool};
 use crate::runtime::{Ahead, Launcher, Net, Spec};
-use kiln_cache::{Mounts, Store};
+use kiln_cache::{Mounts, Staged, Store};
 
 /// How many networks are made ahead of the steps that will use them. Each costs as much as a small step, and one that
 /// comes back serves the next step: a chain of steps needs two.
@@ -22,6 +22,8 @@ pub(super) struct Seat {
     pub(super) endpoint: Option<Endpoint>,
     /// A child that has set up all that doesn't depend on the step.
     pub(super) ahead: Option<Ahead>,
+    /// The folder that takes its changes.
+    pub(super) staged: Option<Staged>,
 }
 
 /// The launcher, the networks and the hashing behind a build's steps.
@@ -84,7 +86,7 @@ impl Machine {
                 machine.pool();
             }
             if machine.launcher().is_ok() {
-                machine.look_ahead(mode, || machine.endpoint().ok());
+                machine.look_ahead(mode, || machine.endpoint().ok(), || None);
             }
         });
     }
@@ -98,17 +100,23 @@ impl Machine {
             Some(seat) => Ok(seat),
             None => {
                 let endpoint = if mode == NetworkMode::Bridge { Some(self.endpoint()?) } else { None };
-                Ok(Seat { mode, endpoint, ahead: None })
+                Ok(Seat { mode, endpoint, ahead: None, staged: None })
             }
         }
     }
 
     /// Makes a seat while a step runs, for the one that comes next and is probably alike.
-    pub(super) fn look_ahead_to_next(&self, mode: NetworkMode) {
-        self.look_ahead(mode, || self.pool().try_take());
+    pub(super) fn look_ahead_to_next(&self, mode: NetworkMode, context: &Context) {
+        // What goes wrong here goes wrong again, and is told, at the next step.
+        self.look_ahead(mode, || self.pool().try_take(), || context.store.stage(&context.lease).ok());
     }
 
-    fn look_ahead(&self, mode: NetworkMode, endpoint: impl FnOnce() -> Option<Endpoint>) {
+    fn look_ahead(
+        &self,
+        mode: NetworkMode,
+        endpoint: impl FnOnce() -> Option<Endpoint>,
+        staged: impl FnOnce() -> Option<Staged>,
+    ) {
         if mode == NetworkMode::None || self.steps.load(Ordering::Relaxed) == 0 || self.lock_seat().is_some()
         {
             return;
@@ -124,7 +132,7 @@ impl Machine {
         let namespace = endpoint.as_ref().map(|endpoint| endpoint.namespace.try_clone()).transpose();
         let ahead = (self.launcher.get().zip(namespace.ok()))
             .and_then(|(launcher, namespace)| launcher.ahead(spec, namespace).ok());
-        let seat = self.lock_seat().replace(Seat { mode, endpoint, ahead });
+        let seat = self.lock_seat().replace(Seat { mode, endpoint, ahead, staged: staged() });
         // Another step was quicker: its seat is as good.
         if let Some(Seat { endpoint: Some(endpoint), .. }) = seat {
             self.release(endpoint, false);

@@ -142,16 +142,18 @@ impl Launcher {
     ///
     /// Many threads may call it at once. A terminal is not for steps: `spec.tty` is refused.
     pub fn run(&self, spec: &Spec, io: StepIo, netns: Option<OwnedFd>) -> Result<Step, StartError> {
-        self.run_from(None, spec, io, netns)
+        self.run_from(None, spec, io, netns, || ())
     }
 
-    /// Starts a step as [`Launcher::run`], from `ahead`, which has the same network, when it fits.
+    /// Starts a step as [`Launcher::run`], from `ahead`, which has the same network, when it fits; does `meanwhile`
+    /// before it waits.
     pub fn run_from(
         &self,
         ahead: Option<Ahead>,
         spec: &Spec,
         io: StepIo,
         netns: Option<OwnedFd>,
+        meanwhile: impl FnOnce(),
     ) -> Result<Step, StartError> {
         if spec.tty.is_some() {
             return Err(StartError::new("launcher", "a step can't have a terminal"));
@@ -161,10 +163,14 @@ impl Launcher {
         let mut fds = vec![file.as_fd()];
         let own = [io.stdout.as_fd(), io.stderr.as_fd()].into_iter().chain(io.stdin.iter().map(AsFd::as_fd));
         let keep = io.keep.iter().map(AsFd::as_fd);
+        let mut meanwhile = Some(meanwhile);
         if let Some(ahead) = ahead.filter(|ahead| spec.has_stage_of(&ahead.spec)) {
             fds.extend(own.clone().chain(keep.clone()));
-            if let Some(step) = ahead.go(io.stdin.is_some(), &fds)? {
-                return Ok(step);
+            if wire::send(&ahead.status, &Order::Run { stdin: io.stdin.is_some() }, &fds).is_ok() {
+                meanwhile.take().into_iter().for_each(|work| work());
+                if let Some(step) = Step::begun(ahead.status)? {
+                    return Ok(step);
+                }
             }
             fds.truncate(1);
         }
@@ -176,6 +182,7 @@ impl Launcher {
         drop(fds);
         // The far ends live on in the launcher only, so that their end can be noticed.
         drop((far, io, netns));
+        meanwhile.into_iter().for_each(|work| work());
         Step::begun(status)?.ok_or_else(lost)
     }
 
@@ -213,16 +220,6 @@ fn spec_file(spec: &Spec) -> io::Result<OwnedFd> {
 pub struct Ahead {
     spec: Spec,
     status: OwnedFd,
-}
-
-impl Ahead {
-    /// `None` when it can't go on.
-    fn go(self, stdin: bool, fds: &[BorrowedFd<'_>]) -> Result<Option<Step>, StartError> {
-        match wire::send(&self.status, &Order::Run { stdin }, fds) {
-            Ok(()) => Step::begun(self.status),
-            Err(_) => Ok(None),
-        }
-    }
 }
 
 /// A running step. Dropping it kills it and waits until it is gone.

@@ -20,7 +20,7 @@ impl Box {
         let (mut read, write) = pipe();
         let stderr = write.try_clone().unwrap();
         let io = StepIo { stdin: None, stdout: write, stderr, keep: Vec::new() };
-        let step = self.launcher.run_from(Some(ahead), spec, io, None)?;
+        let step = self.launcher.run_from(Some(ahead), spec, io, None, || ())?;
         let mut text = Vec::new();
         read.read_to_end(&mut text).unwrap();
         Ok(Output { exit: step.wait()?, text: String::from_utf8_lossy(&text).into_owned() })
@@ -99,7 +99,7 @@ fn what_was_started_ahead_fails_as_any_other_and_leaves_nothing() {
     let spec = b.spec(&["sleep", "12347"]);
     let (_read, write) = pipe();
     let io = StepIo { stdin: None, stdout: write.try_clone().unwrap(), stderr: write, keep: Vec::new() };
-    drop(b.launcher.run_from(Some(b.ahead(&spec, &b.lower())), &spec, io, None).unwrap());
+    drop(b.launcher.run_from(Some(b.ahead(&spec, &b.lower())), &spec, io, None, || ()).unwrap());
     assert!(!is_running("12347"));
     drop(b.ahead(&spec, &b.lower()));
     // The launcher ends when its children have.
