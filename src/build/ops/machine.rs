@@ -15,6 +15,9 @@ use kiln_cache::{Mounts, Staged, Store};
 /// comes back serves the next step: a chain of steps needs two.
 const NETWORKS_AHEAD: usize = 1;
 
+/// How many seats are made ahead. To make one takes as long as a small step, and longer on a busy machine.
+const SEATS_AHEAD: usize = 2;
+
 /// What a step starts from.
 pub(super) struct Seat {
     /// The network's mode, and the network of one that has its own.
@@ -29,8 +32,8 @@ pub(super) struct Seat {
 /// The launcher, the networks and the hashing behind a build's steps.
 pub(crate) struct Machine {
     networks: Networks,
-    /// For the next step; the launcher, which ends when its children have, goes after it.
-    seat: Mutex<Option<Seat>>,
+    /// For the next steps, the oldest first; the launcher, which ends when its children have, goes after them.
+    seats: Mutex<Vec<Seat>>,
     /// How many steps may still come.
     steps: AtomicUsize,
     /// A folder to attach a stage at.
@@ -55,7 +58,7 @@ impl Machine {
     pub(crate) fn new(store: &Store, credentials: Credentials, lent: Lent) -> Self {
         Self {
             networks: Networks::new(&store.root().join("networks")),
-            seat: Mutex::default(),
+            seats: Mutex::default(),
             steps: AtomicUsize::new(0),
             empty: store.overlay(&[], None),
             pool: OnceLock::new(),
@@ -93,7 +96,10 @@ impl Machine {
 
     /// A place for a step to start from. Blocking.
     pub(super) fn seat(&self, mode: NetworkMode) -> Result<Seat, OpError> {
-        let ready = self.lock_seat().take_if(|seat| seat.mode == mode);
+        let ready = {
+            let mut seats = self.lock_seats();
+            seats.iter().position(|seat| seat.mode == mode).map(|index| seats.remove(index))
+        };
         // The last ones to start need none behind them.
         let _ = self.steps.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |steps| steps.checked_sub(1));
         match ready {
@@ -105,42 +111,41 @@ impl Machine {
         }
     }
 
-    /// Makes a seat while a step runs, for the one that comes next and is probably alike.
+    /// Makes seats while a step runs, for those that come next and are probably alike.
     pub(super) fn look_ahead_to_next(&self, mode: NetworkMode, context: &Context) {
         // What goes wrong here goes wrong again, and is told, at the next step.
-        self.look_ahead(mode, || self.pool().try_take(), || context.store.stage(&context.lease).ok());
+        let staged = || context.store.stage(&context.lease).ok();
+        while self.look_ahead(mode, || self.pool().try_take(), staged) {}
     }
 
+    /// Makes a seat; false when there are enough, or it can't be made now.
     fn look_ahead(
         &self,
         mode: NetworkMode,
         endpoint: impl FnOnce() -> Option<Endpoint>,
         staged: impl FnOnce() -> Option<Staged>,
-    ) {
-        if mode == NetworkMode::None || self.steps.load(Ordering::Relaxed) == 0 || self.lock_seat().is_some()
-        {
-            return;
+    ) -> bool {
+        let wanted = self.steps.load(Ordering::Relaxed).min(SEATS_AHEAD);
+        if mode == NetworkMode::None || self.lock_seats().len() >= wanted {
+            return false;
         }
         let endpoint = match mode {
             NetworkMode::Bridge => endpoint(),
             NetworkMode::Host | NetworkMode::None => None,
         };
         if endpoint.is_none() && mode == NetworkMode::Bridge {
-            return;
+            return false;
         }
         let spec = Spec { rootfs: self.empty.clone(), shm_bytes: self.shm_bytes, ..step_spec(mode) };
         let namespace = endpoint.as_ref().map(|endpoint| endpoint.namespace.try_clone()).transpose();
         let ahead = (self.launcher.get().zip(namespace.ok()))
             .and_then(|(launcher, namespace)| launcher.ahead(spec, namespace).ok());
-        let seat = self.lock_seat().replace(Seat { mode, endpoint, ahead, staged: staged() });
-        // Another step was quicker: its seat is as good.
-        if let Some(Seat { endpoint: Some(endpoint), .. }) = seat {
-            self.release(endpoint, false);
-        }
+        self.lock_seats().push(Seat { mode, endpoint, ahead, staged: staged() });
+        true
     }
 
-    fn lock_seat(&self) -> std::sync::MutexGuard<'_, Option<Seat>> {
-        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_seats(&self) -> std::sync::MutexGuard<'_, Vec<Seat>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The launcher, started at the first call. Blocking.
