@@ -24,7 +24,7 @@ use super::record::{Address, Record};
 use super::wire::{self, Packet};
 use super::{Containers, spec};
 use crate::api::NetworkMode;
-use crate::network::{self, Endpoint};
+use crate::network::Endpoint;
 use crate::runtime::{Spec, sealed_program};
 
 /// The most descriptors that go with a task: itself, the lock, a namespace, an address.
@@ -83,17 +83,10 @@ impl Containers {
         };
         task.record.state.address = endpoint.as_ref().map(|endpoint| self.address(endpoint));
         let mut fds = vec![lock];
-        match (endpoint, task.record.config.network) {
-            (Some(endpoint), _) => {
-                let (namespace, holder) = endpoint.hand_over();
-                fds.push(namespace);
-                fds.extend(holder);
-            }
-            (None, NetworkMode::None) => {
-                fds.push(network::loopback()?);
-                task.has_namespace = true;
-            }
-            (None, _) => {}
+        if let Some(endpoint) = endpoint {
+            let (namespace, holder) = endpoint.hand_over();
+            fds.push(namespace);
+            fds.extend(holder);
         }
         let socket =
             spawn("_monitor", &task, &fds).at("start the monitor in", self.folder(&task.record.id))?;

@@ -9,7 +9,7 @@ use super::record::{MountPoint, Record};
 use crate::api::NetworkMode;
 use crate::network::{host_resolv_conf, hosts_file, resolv_conf};
 use crate::redacted::Redacted;
-use crate::runtime::{Limits, Mount, Net, Spec};
+use crate::runtime::{CgroupPlace, Limits, Mount, Net, Spec};
 
 /// Returns what the runtime starts for `record`, whose image's snapshots are at `lowers`, the uppermost first.
 pub(super) fn spec(
@@ -38,6 +38,7 @@ pub(super) fn spec(
             NetworkMode::Host => Net::Host,
             NetworkMode::Bridge | NetworkMode::None => Net::Namespace,
         },
+        cgroup: CgroupPlace::Own,
         limits: Limits {
             memory: config.resources.memory,
             cpus_millis: config.resources.cpus_millis,

@@ -20,6 +20,7 @@ use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Cgroup;
 use super::credentials::{self, Rights};
 use super::error::{At, StartError};
 use super::inroot::{Kind, Made, Root};
@@ -63,8 +64,8 @@ pub(super) struct Plan<'a> {
     /// None means a pty.
     pub(super) stdio: Option<[BorrowedFd<'a>; 3]>,
     pub(super) netns: Option<BorrowedFd<'a>>,
-    /// The v1 `tasks` files to join by.
-    pub(super) tasks: &'a [OwnedFd],
+    /// The cgroup to join.
+    pub(super) cgroup: &'a Cgroup,
     pub(super) channel: BorrowedFd<'a>,
 }
 
@@ -95,8 +96,8 @@ pub(super) fn end_with(channel: BorrowedFd<'_>, work: impl FnOnce() -> StartErro
 
 fn prepare(plan: &Plan<'_>) -> Result<Program, StartError> {
     leave_parent_behind(&keep_list(plan))?;
-    join_namespaces(plan.spec, plan.netns, plan.tasks)?;
-    finish(plan, Stage::set_up(plan.spec)?)
+    join_namespaces(plan.spec, plan.netns, &plan.cgroup.tasks)?;
+    finish(plan, Stage::set_up(plan.spec, plan.cgroup)?)
 }
 
 fn prepare_ahead(
@@ -109,7 +110,7 @@ fn prepare_ahead(
         leave_parent_behind(&keep)?;
         die_with_parent()?;
         join_namespaces(spec, netns, &[])?;
-        Stage::set_up(spec)
+        Stage::set_up(spec, &Cgroup::default())
     };
     let stage = set_up().map_err(|error| StartError { stage: AHEAD.to_owned(), ..error })?;
     let fail = || "cannot hear what is to be started";
@@ -128,7 +129,7 @@ fn prepare_ahead(
         sources,
         stdio: Some([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]),
         netns: None,
-        tasks: &[],
+        cgroup: &Cgroup::default(),
         channel,
     };
     finish(&plan, stage)
@@ -185,7 +186,7 @@ fn keep_list(plan: &Plan<'_>) -> Vec<i32> {
     keep.extend(plan.sources.iter().map(AsRawFd::as_raw_fd));
     keep.extend(plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd));
     keep.extend(plan.netns.iter().map(AsRawFd::as_raw_fd));
-    keep.extend(plan.tasks.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(plan.cgroup.tasks.iter().map(AsRawFd::as_raw_fd));
     keep
 }
 
@@ -222,9 +223,15 @@ fn join_namespaces(spec: &Spec, netns: Option<BorrowedFd<'_>>, tasks: &[OwnedFd]
     }
     sys::process::unshare_namespaces(UnshareFlags::NEWCGROUP)
         .at("cgroup", || "cannot make a cgroup namespace")?;
-    if let (Net::Namespace, Some(netns)) = (spec.network, netns) {
-        rustix::thread::move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))
-            .at("network", || "cannot enter the network namespace")?;
+    match (spec.network, netns) {
+        (Net::Namespace, Some(netns)) => {
+            rustix::thread::move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))
+                .at("network", || "cannot enter the network namespace")?;
+        }
+        (Net::Namespace, None) => {
+            sys::netns::loopback_up().at("network", || "cannot bring the loopback up")?;
+        }
+        (Net::Host, _) => {}
     }
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .at("mount", || "cannot make the mounts private")

@@ -12,6 +12,7 @@ use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Cgroup;
 use super::child::{self, Message};
 use super::credentials::{self, Rights};
 use super::error::{At, StartError};
@@ -19,7 +20,7 @@ use super::inroot::Root;
 use super::process::{Process, Starting, Stdio, boot_id, start_time};
 use super::program::Program;
 use super::spec::{ExecSpec, Target};
-use super::{cgroup, pty, seccomp, user, wire};
+use super::{pty, seccomp, user, wire};
 use crate::sys;
 use crate::sys::clone::{Cloned, clone_process};
 
@@ -55,7 +56,8 @@ pub fn exec(target: &Target, spec: &ExecSpec, stdio: Stdio) -> Result<Process, S
     }
     let container = target.open()?;
     let fail = || "cannot enter the container";
-    let (tasks, v2) = cgroup::open_existing(&target.cgroup).at("cgroup", fail)?;
+    let mut cgroup = Cgroup::open(&target.cgroup);
+    cgroup.open_doors().at("cgroup", fail)?;
     let (report, report_far) = wire::pair().at("exec", fail)?;
     let (channel, channel_far) = wire::pair().at("exec", fail)?;
     seccomp::default_program();
@@ -68,8 +70,8 @@ pub fn exec(target: &Target, spec: &ExecSpec, stdio: Stdio) -> Result<Process, S
                 Stdio::Fds(fds) => Some(fds.each_ref().map(AsFd::as_fd)),
                 Stdio::Pty => None,
             },
-            tasks: &tasks,
-            cgroup: v2.as_ref().map(AsFd::as_fd),
+            tasks: &cgroup.tasks,
+            cgroup: cgroup.v2.as_ref().map(AsFd::as_fd),
             report: report_far.as_fd(),
             channel: channel_far.as_fd(),
         }),

@@ -1,6 +1,6 @@
 //! Runs process trees: mounts a root filesystem, isolates, starts, joins, kills. Knows no images.
 //!
-//! 1. The parent mounts the overlay as a detached mount, makes the cgroup if there are limits, and clones
+//! 1. The parent mounts the overlay as a detached mount, makes the cgroup, and clones
 //!    ([`start`]). Only a process with one thread may do that.
 //! 2. The child leaves everything behind, mounts what a container expects, changes its root, drops its rights,
 //!    says READY and becomes the program (`child.rs`).
@@ -28,9 +28,11 @@ mod sealed;
 mod seccomp;
 mod spec;
 mod stage;
+mod tree;
 mod user;
 mod wire;
 
+pub use cgroup::Cgroup;
 pub use error::{Exit, StartError, StartErrorKind};
 pub use exec::exec;
 pub use explain::{HEAD_BYTES, Looks, defect, hint, interpreter};
@@ -41,4 +43,5 @@ pub use program::DEFAULT_PATH;
 pub use pty::resize;
 pub use rootfs::view;
 pub use sealed::sealed_program;
-pub use spec::{ExecSpec, Limits, Mount, Net, Spec, Target};
+pub use spec::{CgroupPlace, ExecSpec, Limits, Mount, Net, Spec, Target};
+pub use tree::Tree;

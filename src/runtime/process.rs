@@ -87,7 +87,7 @@ impl Starting {
         }
         let mount = rootfs::mount(spec, stubs)?;
         let sources = rootfs::mount_sources(spec)?;
-        let mut cgroup = Cgroup::create(&spec.id, &spec.limits)?;
+        let mut cgroup = Cgroup::create(&spec.id, spec.cgroup, &spec.limits)?;
         let (channel, far) = wire::pair().at("start", || "cannot make a socket pair")?;
         // Compiled before the clone, it is compiled once.
         seccomp::default_program();
@@ -110,11 +110,11 @@ impl Starting {
                     Stdio::Pty => None,
                 },
                 netns: netns.as_ref().map(AsFd::as_fd),
-                tasks: &cgroup.tasks,
+                cgroup: &cgroup,
                 channel: far.as_fd(),
             }),
         };
-        cgroup.tasks.clear();
+        cgroup.close_doors();
         let process = Process {
             pid,
             pidfd,
@@ -272,7 +272,12 @@ impl Process {
 
     /// Tells whether the kernel killed one of its processes for memory, so far.
     pub fn oom_killed(&self) -> bool {
-        self.cgroup.oom_killed()
+        self.cgroup.oom_kills() > 0
+    }
+
+    /// Returns the cgroup, which has no folder when there was nothing to make one for.
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
     }
 
     /// Waits, takes the mount away, removes stubs and the cgroup.

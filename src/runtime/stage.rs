@@ -23,10 +23,11 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
+use super::cgroup::{Cgroup, View, mount_view};
 use super::error::{At, StartError};
 use super::mounts::{attach, clone_tree, new_filesystem};
-use super::spec::{Net, Spec};
-use super::{cgroup, pty, rootfs};
+use super::spec::{CgroupPlace, Net, Spec};
+use super::{pty, rootfs};
 use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, set_attributes};
 
 /// `/proc/sys/net` values that let a container ping and bind low ports without privileges, as docker sets them.
@@ -82,7 +83,7 @@ pub(super) struct Stage {
 impl Stage {
     /// Puts it together in this process's own copy of the machine's tree, and takes that away. Of `spec` it reads
     /// what [`Spec::has_stage_of`] compares, and a folder to attach it at.
-    pub(super) fn set_up(spec: &Spec) -> Result<Stage, StartError> {
+    pub(super) fn set_up(spec: &Spec, cgroup: &Cgroup) -> Result<Stage, StartError> {
         let fail = || "cannot make a filesystem for the start";
         let top = new_filesystem("tmpfs", &[("mode", "0700")], NODEV | NOSUID).at("mount", fail)?;
         let place = rootfs::attach_point(&spec.rootfs);
@@ -90,7 +91,7 @@ impl Stage {
             .at("mount", || format!("cannot open `{}`", place.display()))?;
         attach(&top, &place).at("mount", fail)?;
         let setting = Setting { spec, top: top.as_fd(), empty: folder_in(&top, "empty").at("mount", fail)? };
-        let (proc, sys) = (setting.mount_proc()?, setting.mount_sys()?);
+        let (proc, sys) = (setting.mount_proc()?, setting.mount_sys(cgroup)?);
         let (dev, pty) = setting.mount_dev()?;
         write_file(proc.as_fd(), "1/oom_score_adj", "0");
         if spec.network == Net::Namespace {
@@ -142,12 +143,13 @@ impl Setting<'_> {
         Ok(proc)
     }
 
-    fn mount_sys(&self) -> Result<OwnedFd, StartError> {
+    fn mount_sys(&self, cgroup: &Cgroup) -> Result<OwnedFd, StartError> {
         let readonly = if self.spec.privileged { 0 } else { RDONLY };
         let attributes = NOSUID | NODEV | NOEXEC | readonly;
         let sys = new_filesystem("sysfs", &[], attributes).at("mount", || "cannot make `/sys`")?;
         self.attach(&sys, "sys")?;
-        cgroup::mount_view(sys.as_fd(), !self.spec.limits.is_empty() || !self.spec.remove_stubs, readonly)?;
+        let all = self.spec.privileged && self.spec.cgroup == CgroupPlace::Own;
+        mount_view(sys.as_fd(), if all { View::All } else { View::Own(cgroup) }, readonly)?;
         if self.spec.privileged {
             return Ok(sys);
         }

@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 
-use kiln::runtime::{ExecSpec, Exit, Limits, Process, Spec, Stdio, Target, exec, resize, start};
+use kiln::runtime::{
+    Cgroup, CgroupPlace, ExecSpec, Exit, Limits, Process, Spec, Stdio, Target, Tree, exec, resize, start,
+};
 
 use super::{Box, fs, is_running, pipe};
 use crate::support::needs_root;
@@ -268,4 +270,75 @@ fn a_step_dies_with_its_engine_and_with_its_launcher() {
         let _ = kill_process(engine, Signal::KILL);
         waitpid(Some(engine), WaitOptions::empty()).unwrap();
     }
+}
+
+#[test]
+fn a_container_has_a_cgroup_without_limits_and_sees_no_other_hierarchy() {
+    if !needs_root("runtime::direct::a_container_has_a_cgroup_without_limits_and_sees_no_other_hierarchy") {
+        return;
+    }
+    let b = Box::new();
+    alone(|| {
+        let (mut read, stdio) = piped();
+        let script = "cat /proc/self/cgroup; ls /sys/fs/cgroup; ip link show lo; sleep 1000 & echo on; wait";
+        let spec = Spec { cgroup: CgroupPlace::Own, ..spec(&b, script) };
+        let process = start(&spec, stdio, None).unwrap();
+        let folders = process.target().unwrap().cgroup;
+        assert!(!folders.is_empty() && folders.iter().all(|folder| folder.is_dir()), "{folders:?}");
+        let mut text = String::new();
+        while !text.ends_with("on\n") {
+            let mut byte = [0];
+            read.read_exact(&mut byte).unwrap();
+            text.push(char::from(byte[0]));
+        }
+        assert_eq!(process.cgroup().pids().len(), 2);
+        // As whoever finds a container that lost its monitor: by the folders alone.
+        let mut found = Cgroup::open(&folders);
+        found.kill().unwrap();
+        assert!(text.contains(",UP,LOWER_UP"), "{text}");
+        let names: Vec<&str> = folders
+            .iter()
+            .map(|folder| folder.parent().and_then(|ours| ours.parent()?.file_name()?.to_str()).unwrap())
+            .collect();
+        if names != ["cgroup"] {
+            let shown: Vec<&str> = text
+                .lines()
+                .skip_while(|line| line.contains(':'))
+                .take_while(|line| !line.contains(':'))
+                .collect();
+            let mut expected = names.clone();
+            expected.sort_unstable();
+            assert_eq!(shown, expected, "{text}");
+        }
+        assert_eq!(process.finish().unwrap().exit, Exit::Signal(9));
+        assert!(folders.iter().all(|folder| !folder.exists()), "{folders:?}");
+        found.remove();
+    });
+}
+
+#[test]
+fn the_files_of_a_container_are_read_from_outside() {
+    if !needs_root("runtime::direct::the_files_of_a_container_are_read_from_outside") {
+        return;
+    }
+    let b = Box::new();
+    fs::write(b.lower().join("note"), "layer").unwrap();
+    alone(|| {
+        let process = sleeper(&b, |_| {});
+        let target = process.target().unwrap();
+        let script =
+            "echo own > /tmp/own; ln -s /proc/1/root/etc/passwd /tmp/out; ln -s /../../../note /tmp/up";
+        exec_shell(&target, script, |_| {});
+        let tree = Tree::of_running(&target).unwrap();
+        assert_eq!(tree.read("/tmp/own", 100).unwrap().unwrap(), b"own\n");
+        assert_eq!(tree.read("/tmp/up", 100).unwrap().unwrap(), b"layer");
+        assert!(tree.open("/tmp/out", rustix::fs::OFlags::RDONLY).is_err(), "a magic link is not followed");
+        assert!(tree.open("/proc/1/status", rustix::fs::OFlags::RDONLY).is_ok(), "mounts are seen");
+        process.kill(9).unwrap();
+        process.finish().unwrap();
+        assert!(Tree::of_running(&target).is_err());
+        let layers = Tree::of_layers(&b.spec(&[]).rootfs).unwrap();
+        assert_eq!(layers.read("/tmp/own", 100).unwrap().unwrap(), b"own\n");
+        assert_eq!(layers.read("/none", 100).unwrap(), None);
+    });
 }

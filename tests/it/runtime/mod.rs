@@ -404,8 +404,10 @@ fn limits_hold_and_their_cgroups_go() {
     }
     let b = Box::new();
     let limits = Limits { memory: Some(32 << 20), pids: Some(20), cpus_millis: Some(500) };
-    let spec =
-        Spec { limits, ..b.spec(&["sh", "-c", "cat /proc/self/cgroup; x=a; while true; do x=$x$x; done"]) };
+    let spec = Spec {
+        limits: limits.clone(),
+        ..b.spec(&["sh", "-c", "cat /proc/self/cgroup; x=a; while true; do x=$x$x; done"])
+    };
     let (mut read, write) = pipe();
     let io = StepIo { stdin: None, stdout: write.try_clone().unwrap(), stderr: write, keep: Vec::new() };
     let step = b.launcher.run(&spec, io, None).unwrap();

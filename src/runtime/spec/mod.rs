@@ -1,0 +1,90 @@
+//! What a process tree is started from: plain data, sent to the launcher as JSON.
+
+mod limits;
+mod mounts;
+mod namespaces;
+
+use kiln_cache::Mounts;
+use serde::{Deserialize, Serialize};
+
+pub use self::limits::{CgroupPlace, Limits};
+pub use self::mounts::Mount;
+pub use self::namespaces::{Net, Target};
+use crate::redacted::Redacted;
+
+/// One process tree with a root filesystem of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spec {
+    /// Names the cgroup and appears in traces.
+    pub id: String,
+    /// The overlay that becomes `/`.
+    pub rootfs: Mounts,
+    /// Mounts the overlay `volatile`: no flush of the filesystem at the end. The work folder then keeps an
+    /// `incompat` entry, so it can't serve another mount; throw it away.
+    pub volatile: bool,
+    /// Makes `/` read-only; the mounts in it keep their own mode.
+    pub readonly_root: bool,
+    /// The program and its arguments. A name without `/` is searched in the `PATH` of `env`.
+    pub args: Vec<String>,
+    /// `NAME=value`; `PATH` and `HOME` are added when missing.
+    pub env: Vec<String>,
+    /// Variables whose values nobody may see but the program; they hide those of `env`.
+    pub secret_env: Vec<(String, Redacted)>,
+    /// The working directory; created (owned by the user) when missing; empty means `/`.
+    pub cwd: String,
+    /// `""`, or `name|uid[:group|gid]`, looked up in the root filesystem's own `/etc/passwd` and `/etc/group`.
+    pub user: String,
+    /// Further groups, by name or number.
+    pub groups: Vec<String>,
+    /// The host name; empty leaves the machine's.
+    pub hostname: String,
+    /// What is mounted besides the standard set, in this order.
+    pub mounts: Vec<Mount>,
+    /// The size of `/dev/shm`; 0 means 64 MiB.
+    pub shm_bytes: u64,
+    /// All capabilities, no seccomp filter, no masked paths, the machine's devices.
+    pub privileged: bool,
+    /// Sets `no_new_privs`: set-uid programs give nothing.
+    pub no_new_privileges: bool,
+    /// Rows and columns of the terminal that a pty is made with.
+    pub tty: Option<(u16, u16)>,
+    /// The network that the process sees.
+    pub network: Net,
+    /// Whether there is a cgroup without limits.
+    pub cgroup: CgroupPlace,
+    /// Resource limits.
+    pub limits: Limits,
+    /// Removes the mount points that were made in the upper folder, when they are still as they were made.
+    pub remove_stubs: bool,
+}
+
+impl Spec {
+    /// Tells whether both get the same stage: a child that set one up for `other` can go on as this.
+    pub(super) fn has_stage_of(&self, other: &Spec) -> bool {
+        let small = |spec: &Spec| (spec.network, spec.privileged, spec.cgroup, spec.shm_bytes, spec.tty);
+        small(self) == small(other) && self.limits == other.limits
+    }
+}
+
+/// A further process in a running container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExecSpec {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// `NAME=value`; `PATH` and `HOME` are added when missing.
+    pub env: Vec<String>,
+    /// The working directory, which must exist; empty means `/`.
+    pub cwd: String,
+    /// As [`Spec::user`].
+    pub user: String,
+    /// As [`Spec::groups`].
+    pub groups: Vec<String>,
+    /// Rows and columns of the terminal that a pty is made with.
+    pub tty: Option<(u16, u16)>,
+    /// All capabilities and no seccomp filter.
+    pub privileged: bool,
+    /// As [`Spec::no_new_privileges`].
+    pub no_new_privileges: bool,
+}

@@ -1,0 +1,82 @@
+//! What is mounted in a root filesystem.
+
+use std::path::PathBuf;
+
+use kiln_cache::Mounts;
+use serde::{Deserialize, Serialize};
+
+use crate::redacted::Redacted;
+
+/// One mount inside the root filesystem. Targets are absolute, resolved inside the root, created when missing,
+/// and never under `/proc` or `/sys`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mount {
+    /// A file or folder of the machine, with everything mounted below it.
+    Bind {
+        /// The path on the machine.
+        source: PathBuf,
+        /// The path inside.
+        target: String,
+        /// Refuses writes.
+        readonly: bool,
+    },
+    /// A device of the machine, which can be used as such.
+    Device {
+        /// The node on the machine.
+        source: PathBuf,
+        /// The path inside.
+        target: String,
+    },
+    /// What lies at a path in a stack of layers.
+    Layers {
+        /// The layers; with an upper folder, that is where writes go.
+        layers: Mounts,
+        /// The path in them, links followed inside; a folder or a file.
+        source: String,
+        /// What is there, for the mount point that may have to be made.
+        is_folder: bool,
+        /// The path inside.
+        target: String,
+        /// Refuses writes.
+        readonly: bool,
+    },
+    /// An empty folder in memory.
+    Tmpfs {
+        /// The path inside.
+        target: String,
+        /// The most that it may hold, in bytes.
+        size: Option<u64>,
+        /// Its permission bits.
+        mode: Option<u32>,
+        /// Lets programs in it run.
+        exec: bool,
+        /// Refuses writes.
+        readonly: bool,
+    },
+    /// A small file with the given bytes, in memory and private to this process tree.
+    File {
+        /// The path inside.
+        target: String,
+        /// The bytes.
+        content: Redacted,
+        /// Its permission bits.
+        mode: u32,
+        /// Its user and group.
+        owner: (u32, u32),
+        /// Refuses writes.
+        readonly: bool,
+    },
+}
+
+impl Mount {
+    /// Returns the path inside.
+    pub fn target(&self) -> &str {
+        match self {
+            Mount::Bind { target, .. }
+            | Mount::Device { target, .. }
+            | Mount::Layers { target, .. }
+            | Mount::Tmpfs { target, .. }
+            | Mount::File { target, .. } => target,
+        }
+    }
+}
