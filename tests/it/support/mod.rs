@@ -4,6 +4,7 @@ pub(crate) mod binary;
 pub(crate) mod git;
 pub(crate) mod http;
 pub(crate) mod kiln;
+pub(crate) mod pty;
 pub(crate) mod registry;
 mod server;
 

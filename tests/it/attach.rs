@@ -1,0 +1,1 @@
+//! Attaching and detaching, through a real terminal.

@@ -1,0 +1,1 @@
+//! Attacks out of a container that must fail with the default profile.

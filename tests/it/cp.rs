@@ -1,0 +1,1 @@
+//! `kiln cp`, `diff` and `export`.

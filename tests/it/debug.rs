@@ -1,0 +1,1 @@
+//! `kiln debug`, `mount` and `unmount`.

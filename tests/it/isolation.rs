@@ -1,0 +1,1 @@
+//! What flags of isolation change in a container.

@@ -1,0 +1,1 @@
+//! Limits of containers: cgroups, pause and update.

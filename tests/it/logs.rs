@@ -1,0 +1,1 @@
+//! `kiln logs`: drivers, rotation, and what is shown.

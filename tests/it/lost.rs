@@ -1,0 +1,1 @@
+//! Containers whose monitor, starter or program was killed.

@@ -1,0 +1,1 @@
+//! kiln as an OCI runtime.

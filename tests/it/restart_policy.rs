@@ -1,0 +1,1 @@
+//! Containers that are started again by themselves.

@@ -1,0 +1,1 @@
+//! Many containers at once, and one after another.

@@ -1,0 +1,1 @@
+//! `kiln stats` and `kiln top`.

@@ -1,0 +1,1 @@
+//! Containers in a user namespace of their own.

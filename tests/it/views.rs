@@ -1,0 +1,1 @@
+//! `kiln ps`, `inspect`, `port` and `prune` of containers.
