@@ -280,6 +280,11 @@ impl Process {
         &self.cgroup
     }
 
+    /// Lets the child take its mount namespace down on its way out.
+    pub(super) fn leave_namespace(&mut self) {
+        self.namespace = None;
+    }
+
     /// Waits, takes the mount away, removes stubs and the cgroup.
     pub fn finish(mut self) -> io::Result<Ended> {
         self.end()

@@ -75,4 +75,13 @@ fn inside_of_a_container() {
         let error = std::fs::remove_file(node).unwrap_err().raw_os_error();
         assert_eq!(error, Some(libc::EBUSY), "{node}");
     }
+    // Above the root is the root, also for a process that has walked out of one: what lies below it has no path.
+    let root = std::fs::File::open("/").unwrap();
+    std::fs::create_dir("/walk").unwrap();
+    std::os::unix::fs::chroot("/walk").unwrap();
+    rustix::process::fchdir(&root).unwrap();
+    for _ in 0..64 {
+        rustix::process::chdir("..").unwrap();
+    }
+    assert!(std::fs::exists("walk").unwrap() && std::fs::exists("probe").unwrap());
 }
