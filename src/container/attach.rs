@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 use super::error::{At, Error, Result};
 use super::launch::Streams;
 use super::record::Record;
-use super::wire::{self, Packet, STREAM_BYTES};
+use super::wire::{self, Condition, Packet, STREAM_BYTES, Wants};
 use super::{Containers, UNKNOWN_CODE};
 use crate::sys::signals::Signals;
 
@@ -69,7 +69,7 @@ impl Attachment {
     fn wait(self) -> Option<i32> {
         loop {
             match wire::receive(&self.socket, RecvFlags::empty()) {
-                Ok(Some(Packet::Exit(code))) => return Some(code),
+                Ok(Some(Packet::Exit(code, _))) => return Some(code),
                 Ok(Some(_)) => {}
                 _ => return None,
             }
@@ -99,25 +99,35 @@ impl Attachment {
 
 impl Containers {
     /// Connects to the monitor of a running container.
-    pub fn attach(&self, record: &Record, outputs: bool) -> Result<Attachment> {
+    pub fn attach(&self, record: &Record, streams: Streams) -> Result<Attachment> {
+        let size = streams.size.filter(|_| record.config.tty).unwrap_or_default();
+        let socket = self.reach(record, streams.wants(record), size)?;
+        Ok(Attachment::new(socket, record))
+    }
+
+    /// Connects to the monitor of a container, and says hello.
+    pub(super) fn reach(&self, record: &Record, wants: Wants, size: (u16, u16)) -> Result<OwnedFd> {
         let not_running = |_| Error::NotRunning { name: record.name.clone() };
         let socket = connect(&self.folder(&record.id)).map_err(not_running)?;
-        let hello = Packet::Hello { version: wire::VERSION, outputs };
+        let hello = Packet::Hello { version: wire::VERSION, wants, size };
         hello.send(&socket).map_err(not_running)?;
-        Ok(Attachment::new(socket, record))
+        Ok(socket)
     }
 
     /// Waits for the end of a container; one that doesn't run gives its last code at once.
     pub fn wait(&self, record: &Record) -> Result<i32> {
-        if let Some(code) = self.attach(record, false).ok().and_then(Attachment::wait) {
-            return Ok(code);
+        if let Ok(attachment) = self.attach(record, Streams::default()) {
+            let _ = Packet::Wait(Condition::NotRunning).send(&attachment.socket);
+            if let Some(code) = attachment.wait() {
+                return Ok(code);
+            }
         }
         // A monitor that was leaving has written the code, or is about to.
         self.recorded(record)?;
         match self.load(&record.id) {
             Ok(now) => Ok(now.state.exit_code.unwrap_or(0)),
             // It was removed meanwhile, and its code with it.
-            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(UNKNOWN_CODE),
+            Err(error) if error.is_absence() => Ok(UNKNOWN_CODE),
             Err(error) => Err(error),
         }
     }
@@ -235,7 +245,7 @@ impl Session {
             match wire::receive(&self.socket, RecvFlags::DONTWAIT) {
                 Ok(Some(Packet::Stdout(bytes))) => write_all(rustix::stdio::stdout(), &bytes)?,
                 Ok(Some(Packet::Stderr(bytes))) => write_all(rustix::stdio::stderr(), &bytes)?,
-                Ok(Some(Packet::Exit(code))) => return Ok(Some(code)),
+                Ok(Some(Packet::Exit(code, _))) => return Ok(Some(code)),
                 Ok(Some(_)) => {}
                 // The monitor is gone and can't say how it went.
                 Ok(None) => return Ok(Some(UNKNOWN_CODE)),

@@ -1,6 +1,7 @@
 //! Making a container: what the request leaves open is filled in from the image.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use kiln_cache::{SnapshotId, Store};
 
 use super::error::{At, Error, Result};
 use super::record::{Config, MountPoint, Record, State, VERSION};
-use super::{Containers, names, now};
+use super::{Containers, names, now, try_lock};
 use crate::api::{CreateRequest, NetworkMode};
 use crate::oci::RunConfig;
 use crate::runtime;
@@ -31,9 +32,28 @@ pub struct Image<'a> {
     pub config: &'a RunConfig,
 }
 
+/// What a container is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be there.
+    Create,
+    /// To be run at once, with the caller attached.
+    Run,
+    /// To be run at once in the background.
+    RunDetached,
+}
+
 impl Containers {
     /// Makes a container of `image`; it is there, named and pinned, when this returns.
-    pub fn create(&self, store: &Store, image: &Image<'_>, request: &CreateRequest) -> Result<Record> {
+    ///
+    /// With it comes its lock: until that is closed it is being worked on.
+    pub fn create(
+        &self,
+        store: &Store,
+        image: &Image<'_>,
+        request: &CreateRequest,
+        purpose: Purpose,
+    ) -> Result<(Record, OwnedFd)> {
         if let Some(name) = request.name.as_deref().filter(|name| !names::is_name(name)) {
             return Err(Error::Name { name: name.to_owned() });
         }
@@ -41,6 +61,8 @@ impl Containers {
         let mut config = config(&id, image.config, request)?;
         std::fs::create_dir_all(self.folder.join("names")).at("create", &self.folder)?;
         config.mounts = self.mounts(store, image, request)?;
+        config.transient = request.remove && purpose != Purpose::Create;
+        config.stdin_once = request.interactive && purpose != Purpose::RunDetached;
         let mut record = Record {
             version: VERSION,
             id,
@@ -52,17 +74,18 @@ impl Containers {
             config,
             state: State::default(),
         };
-        let made = self.add(store, &mut record, request.name.as_deref());
-        if let Err(error) = made {
-            let _ = store.unpin(&record.owner());
-            self.remove_volumes(&record, true);
-            return Err(error);
+        match self.add(store, &mut record, request.name.as_deref()) {
+            Ok(lock) => Ok((record, lock)),
+            Err(error) => {
+                let _ = store.unpin(&record.owner());
+                self.remove_volumes(&record, true);
+                Err(error)
+            }
         }
-        Ok(record)
     }
 
     /// Makes the folder and takes the name; nothing is left when that fails.
-    fn add(&self, store: &Store, record: &mut Record, name: Option<&str>) -> Result<()> {
+    fn add(&self, store: &Store, record: &mut Record, name: Option<&str>) -> Result<OwnedFd> {
         // Under this lock a pin without a container is one that a killed kiln left.
         let _names = self.lock_names()?;
         // The pin comes first: a container is never there without what it stands on.
@@ -83,9 +106,13 @@ impl Containers {
                 std::fs::create_dir(&path).at("create", &path)?;
             }
             like(&folder.join("upper"), top.as_deref())?;
-            record.write(&folder)?;
+            // Whoever finds the record finds the lock taken.
+            let busy = || Error::Running { verb: "create", name: record.name.clone() };
+            let lock = try_lock(&folder)?.ok_or_else(busy)?;
+            record.write_config(&folder)?;
             let link = self.name_path(&record.name);
-            std::os::unix::fs::symlink(&record.id, &link).at("create", &link)
+            std::os::unix::fs::symlink(&record.id, &link).at("create", &link)?;
+            Ok(lock)
         };
         make().inspect_err(|_| drop(std::fs::remove_dir_all(&folder)))
     }
@@ -93,7 +120,7 @@ impl Containers {
     /// Checks that nobody has `name`; a name whose container is gone was left by a killed kiln.
     fn free_name<'a>(&self, name: &'a str) -> Result<&'a str> {
         let Some(id) = self.id_of_name(name) else { return Ok(name) };
-        if self.folder(&id).join("record.json").exists() {
+        if Record::exists(&self.folder(&id)) {
             return Err(Error::NameTaken { name: name.to_owned(), id });
         }
         let path = self.name_path(name);
@@ -230,6 +257,8 @@ fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config
         network: request.network,
         add_hosts: request.add_hosts.clone(),
         mounts: Vec::new(),
+        transient: false,
+        stdin_once: false,
     })
 }
 

@@ -72,6 +72,16 @@ pub enum Error {
         /// The container.
         name: String,
     },
+    /// Its monitor refused.
+    #[error("cannot {verb} container {name}: {why}")]
+    Refused {
+        /// The verb.
+        verb: &'static str,
+        /// The container.
+        name: String,
+        /// What the monitor says.
+        why: String,
+    },
     /// The program did not end.
     #[error("container {name} did not stop")]
     Stuck {
@@ -126,6 +136,17 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Store(#[from] kiln_cache::Error),
+}
+
+impl Error {
+    /// Tells whether the container is not there, or not there any more.
+    pub(super) fn is_absence(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::File { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
 }
 
 /// The result of a container's verb.

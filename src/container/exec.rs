@@ -14,7 +14,7 @@ use super::create::set;
 use super::error::{At, Error, Result};
 use super::launch::{Streams, accept_task, spawn};
 use super::record::Record;
-use super::wire::{self, Packet};
+use super::wire::{self, Packet, Wants};
 use super::{Containers, monitor};
 use crate::api::ExecRequest;
 use crate::runtime::{self, ExecSpec, Process, StartError, Target};
@@ -25,8 +25,7 @@ struct ExecTask {
     target: Target,
     spec: ExecSpec,
     interactive: bool,
-    outputs: bool,
-    stdin: bool,
+    wants: Wants,
 }
 
 impl Containers {
@@ -38,12 +37,16 @@ impl Containers {
             target,
             spec: exec_spec(record, request, streams.size)?,
             interactive: request.interactive,
-            outputs: streams.outputs,
-            stdin: streams.stdin,
+            wants: Wants {
+                stdout: streams.outputs,
+                stderr: streams.outputs,
+                stdin: streams.stdin,
+                ends_stdin: streams.stdin,
+            },
         };
         let socket = spawn("_exec", &task, &[]).at("start a helper for", self.folder(&record.id))?;
         match wire::receive(&socket, RecvFlags::empty()) {
-            Ok(Some(Packet::Started)) => Ok(Attachment::of_exec(socket, name, request.tty)),
+            Ok(Some(Packet::Started(_))) => Ok(Attachment::of_exec(socket, name, request.tty)),
             Ok(Some(Packet::Failed(source))) => Err(Error::Exec { name, source }),
             _ => Err(Error::MonitorLost { name }),
         }
@@ -82,7 +85,7 @@ pub fn exec_main() -> i32 {
 }
 
 fn serve(socket: OwnedFd, task: &ExecTask) -> io::Result<()> {
-    let mut clients = monitor::Clients::new(socket, task.outputs, task.stdin);
+    let mut clients = monitor::Clients::new(socket, task.wants);
     let (mut process, mut streams) = match start(task) {
         Ok(started) => started,
         Err(error) => {
@@ -91,11 +94,18 @@ fn serve(socket: OwnedFd, task: &ExecTask) -> io::Result<()> {
             return Ok(());
         }
     };
-    clients.started();
-    monitor::serve(&process, &mut streams, &mut clients, None)?;
+    clients.started(process.pid().unsigned_abs());
+    let mut hands = monitor::Hands {
+        process: Some(&process),
+        streams: &mut streams,
+        clients: &mut clients,
+        keeper: &mut (),
+        is_over: false,
+    };
+    monitor::serve(&mut hands, None, &mut Vec::new())?;
     let code = process.wait()?.code();
     streams.drain(&mut clients);
-    clients.broadcast(&Packet::Exit(code));
+    clients.ended(code, false);
     clients.flush_all();
     Ok(())
 }

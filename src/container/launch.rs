@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use super::attach::Attachment;
 use super::error::{At, Error, Result};
-use super::record::{Address, Record};
-use super::wire::{self, Packet};
+use super::record::{Address, Record, State, Wanted};
+use super::wire::{self, Packet, Wants};
 use super::{Containers, spec};
 use crate::api::NetworkMode;
 use crate::network::Endpoint;
@@ -36,11 +36,11 @@ pub(super) struct MonitorTask {
     /// The store.
     pub(super) root: PathBuf,
     pub(super) record: Record,
+    /// The record's, which it doesn't bring itself.
+    pub(super) state: State,
     pub(super) spec: Spec,
-    /// The starter wants the program's outputs.
-    pub(super) outputs: bool,
-    /// The starter's end is the end of the program's standard input.
-    pub(super) stdin: bool,
+    /// What the starter wants of the streams.
+    pub(super) wants: Wants,
     /// Whether a namespace comes with it.
     pub(super) has_namespace: bool,
     /// The address whose holder comes with it.
@@ -58,11 +58,34 @@ pub struct Streams {
     pub size: Option<(u16, u16)>,
 }
 
+impl Streams {
+    /// What is asked of the monitor of `record`.
+    pub(super) fn wants(&self, record: &Record) -> Wants {
+        Wants {
+            stdout: self.outputs,
+            stderr: self.outputs,
+            stdin: self.stdin,
+            ends_stdin: self.stdin && record.config.stdin_once,
+        }
+    }
+}
+
 impl Containers {
     /// Starts a container; returns once its program runs, as its monitor's first client.
-    pub fn start(&self, store: &Store, record: &Record, streams: Streams) -> Result<Attachment> {
+    ///
+    /// `lock` is the container's, from whoever has just made it.
+    pub fn start(
+        &self,
+        store: &Store,
+        record: &Record,
+        lock: Option<OwnedFd>,
+        streams: Streams,
+    ) -> Result<Attachment> {
         let running = || Error::Running { verb: "start", name: record.name.clone() };
-        let lock = self.take(record)?.ok_or_else(running)?;
+        let lock = match lock {
+            Some(lock) => lock,
+            None => self.take(record)?.ok_or_else(running)?,
+        };
         // Read again under the lock: its last run may have ended just now.
         let record = Record::read(&self.folder(&record.id))?;
         let endpoint = match record.config.network {
@@ -75,13 +98,13 @@ impl Containers {
         let mut task = MonitorTask {
             root: self.root.clone(),
             spec: spec::spec(&record, &self.folder(&record.id), lowers, tty, place),
+            wants: streams.wants(&record),
+            state: State { wanted: Wanted::Up, restarts: 0, ..record.state.clone() },
             record,
-            outputs: streams.outputs,
-            stdin: streams.stdin,
             has_namespace: endpoint.is_some(),
             address: place.map(|(address, _)| address),
         };
-        task.record.state.address = endpoint.as_ref().map(|endpoint| self.address(endpoint));
+        task.state.address = endpoint.as_ref().map(|endpoint| self.address(endpoint));
         let mut fds = vec![lock];
         if let Some(endpoint) = endpoint {
             let (namespace, holder) = endpoint.hand_over();
@@ -109,7 +132,7 @@ impl Containers {
 fn started(socket: OwnedFd, record: &Record) -> Result<Attachment> {
     let name = record.name.clone();
     match wire::receive(&socket, RecvFlags::empty()) {
-        Ok(Some(Packet::Started)) => Ok(Attachment::new(socket, record)),
+        Ok(Some(Packet::Started(_))) => Ok(Attachment::new(socket, record)),
         Ok(Some(Packet::Failed(source))) => Err(Error::Start { name, source }),
         _ => Err(Error::MonitorLost { name }),
     }

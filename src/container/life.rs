@@ -7,21 +7,79 @@ use std::time::{Duration, Instant};
 
 use kiln_cache::Store;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::RecvFlags;
 
 use super::error::{At, Error, Result};
 use super::record::Record;
+use super::wire::{self, Packet, Wants};
 use super::{Containers, log};
-use crate::api::{ContainerState, LogsRequest};
+use crate::api::LogsRequest;
 
 /// How long a killed program may take to be gone.
-const KILL_WAIT: Duration = Duration::from_secs(10);
+pub(super) const KILL_WAIT: Duration = Duration::from_secs(10);
+
+/// How a monitor took a request.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Done,
+    /// It left without a word: the container has ended.
+    Gone,
+    /// It didn't answer in time.
+    Silent,
+}
 
 impl Containers {
     /// Sends `signal` to the first process of a running container; after SIGKILL the container is stopped.
     pub fn kill(&self, record: &Record, signal: i32) -> Result<()> {
+        match self.ask(record, "kill", &Packet::Kill(signal), Some(KILL_WAIT))? {
+            Answer::Done if signal != libc::SIGKILL => Ok(()),
+            Answer::Silent => self.kill_without_monitor(record, signal),
+            _ => self.recorded(record),
+        }
+    }
+
+    /// Stops a container: `signal`, or its own stop signal, and after `patience` seconds SIGKILL; without
+    /// `patience` it waits as long as it takes. One that doesn't run stays as it is.
+    pub fn stop(&self, record: &Record, signal: Option<i32>, patience: Option<u64>) -> Result<()> {
+        let request = Packet::Stop(signal.unwrap_or(record.config.stop_signal), seconds(patience));
+        match self.ask(record, "stop", &request, patience.map(answer_time)) {
+            Err(Error::NotRunning { .. }) | Ok(Answer::Done | Answer::Gone) => self.recorded(record),
+            Ok(Answer::Silent) => self.kill_without_monitor(record, libc::SIGKILL),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks the monitor of a container for something; `Gone` may have done it or not.
+    fn ask(
+        &self,
+        record: &Record,
+        verb: &'static str,
+        request: &Packet,
+        patience: Option<Duration>,
+    ) -> Result<Answer> {
+        let socket = self.reach(record, Wants::default(), (0, 0))?;
+        if request.send(&socket).is_err() {
+            return Ok(Answer::Gone);
+        }
+        let name = || record.name.clone();
+        let end = patience.and_then(|patience| Instant::now().checked_add(patience));
+        while wait_until(&socket, end) {
+            match wire::receive(&socket, RecvFlags::DONTWAIT) {
+                Ok(Some(Packet::Done)) => return Ok(Answer::Done),
+                Ok(Some(Packet::Refused(why))) => return Err(Error::Refused { verb, name: name(), why }),
+                Ok(Some(Packet::Failed(source))) => return Err(Error::Start { name: name(), source }),
+                Ok(Some(_)) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Ok(None) | Err(_) => return Ok(Answer::Gone),
+            }
+        }
+        Ok(Answer::Silent)
+    }
+
+    /// Signals the first process of a container whose monitor doesn't answer.
+    fn kill_without_monitor(&self, record: &Record, signal: i32) -> Result<()> {
         let process = running(record)?;
         crate::sys::process::pidfd_signal(process.as_fd(), signal).at("signal", self.folder(&record.id))?;
-        // So that `kill` and then `rm` or `start` find what they expect.
         match signal {
             libc::SIGKILL if wait_for(&process, KILL_WAIT) => self.recorded(record),
             libc::SIGKILL => Err(Error::Stuck { name: record.name.clone() }),
@@ -29,34 +87,12 @@ impl Containers {
         }
     }
 
-    /// Stops a container: `signal`, or its own stop signal, and after `patience` SIGKILL. One that doesn't run
-    /// stays as it is.
-    pub fn stop(&self, record: &Record, signal: Option<i32>, patience: Duration) -> Result<()> {
-        let Ok(process) = running(record) else { return Ok(()) };
-        let send = |signal| match crate::sys::process::pidfd_signal(process.as_fd(), signal) {
-            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
-                Err(error).at("signal", self.folder(&record.id))
-            }
-            _ => Ok(()),
-        };
-        send(signal.unwrap_or(record.config.stop_signal))?;
-        if !wait_for(&process, patience) {
-            send(libc::SIGKILL)?;
-            if !wait_for(&process, KILL_WAIT) {
-                return Err(Error::Stuck { name: record.name.clone() });
-            }
-        }
-        self.recorded(record)
-    }
-
     /// Waits until the monitor has recorded the end.
     pub(super) fn recorded(&self, record: &Record) -> Result<()> {
         let end = Instant::now() + KILL_WAIT;
         while Instant::now() < end {
             match self.load(&record.id) {
-                Ok(now) if now.state.status == ContainerState::Running => {
-                    std::thread::sleep(super::CLEANUP_PAUSE)
-                }
+                Ok(now) if now.state.status.is_alive() => std::thread::sleep(super::CLEANUP_PAUSE),
                 // Ended, or already removed.
                 _ => return Ok(()),
             }
@@ -66,16 +102,16 @@ impl Containers {
 
     /// Removes a container; `force` kills it first, `volumes` takes its anonymous volumes along.
     pub fn remove(&self, store: &Store, record: &Record, force: bool, volumes: bool) -> Result<()> {
-        if record.state.status == ContainerState::Running {
+        if record.state.status.is_alive() {
             if !force {
                 return Err(Error::Running { verb: "remove", name: record.name.clone() });
             }
-            self.stop(record, Some(libc::SIGKILL), KILL_WAIT)?;
+            self.stop(record, Some(libc::SIGKILL), Some(0))?;
         }
         let folder = self.folder(&record.id);
         let lock = match self.take(record) {
             // A container with --rm is gone once it was stopped.
-            Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.is_absence() => return Ok(()),
             taken => taken?,
         };
         let _lock = lock.ok_or_else(|| Error::Running { verb: "remove", name: record.name.clone() })?;
@@ -94,10 +130,13 @@ impl Containers {
         let trash = self.folder.join("removed");
         std::fs::create_dir_all(&trash).at("create", &trash)?;
         let _names = self.lock_names()?;
+        // It may have been renamed since `record` was read.
+        let name =
+            Record::read(&self.folder(&record.id)).map_or_else(|_| record.name.clone(), |now| now.name);
         let removed = trash.join(&record.id);
         std::fs::rename(self.folder(&record.id), &removed).at("remove", self.folder(&record.id))?;
-        if self.id_of_name(&record.name).as_deref() == Some(&record.id) {
-            let name = self.name_path(&record.name);
+        if self.id_of_name(&name).as_deref() == Some(&record.id) {
+            let name = self.name_path(&name);
             std::fs::remove_file(&name).at("remove", &name)?;
         }
         Ok(removed)
@@ -128,8 +167,7 @@ impl Containers {
             timestamps: request.timestamps,
             follow: request.follow,
         };
-        let mut is_running =
-            || self.load(&record.id).is_ok_and(|now| now.state.status == ContainerState::Running);
+        let mut is_running = || self.load(&record.id).is_ok_and(|now| now.state.status.is_alive());
         match log::read(&path, &wanted, &mut is_running, out, err) {
             // Nobody reads any further: `kiln logs x | head -1`.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -145,18 +183,31 @@ fn running(record: &Record) -> Result<OwnedFd> {
     target.open().map_err(|_| not_running())
 }
 
-fn wait_for(process: &OwnedFd, patience: Duration) -> bool {
-    let end = Instant::now().checked_add(patience);
+/// Waits until `fd` is readable: a process that has ended, a socket with something in it.
+pub(super) fn wait_for(fd: &OwnedFd, patience: Duration) -> bool {
+    wait_until(fd, Instant::now().checked_add(patience))
+}
+
+fn wait_until(fd: &OwnedFd, end: Option<Instant>) -> bool {
     loop {
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
         let timeout = left.map(|left| Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         });
-        match poll(&mut [PollFd::new(process, PollFlags::IN)], timeout.as_ref()) {
+        match poll(&mut [PollFd::new(fd, PollFlags::IN)], timeout.as_ref()) {
             Ok(count) => return count > 0,
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,
         }
     }
+}
+
+fn seconds(patience: Option<u64>) -> i64 {
+    patience.map_or(-1, |seconds| i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+/// How long the answer to a stop may take.
+fn answer_time(patience: u64) -> Duration {
+    Duration::from_secs(patience).saturating_add(KILL_WAIT)
 }

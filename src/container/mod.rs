@@ -5,8 +5,9 @@
 //!     lock                 flock while a name is taken or given back
 //!     names/<name>         a link whose text is the id
 //!     <64 hex>/
-//!         record.json      what it was made from, and how it is; replaced by rename
-//!         lock             flock of its monitor: whoever holds it may change the record
+//!         config.json      what it was made from; changed under the lock above, by rename
+//!         state.json       how it is; missing until the first start
+//!         lock             flock of its monitor, or of who makes it: whoever holds it may change the state
 //!         socket           where the monitor listens (SEQPACKET)
 //!         upper/ work/     the writable layer
 //!         <id>-json.log    its output
@@ -21,7 +22,7 @@
 //! 4. Whoever started it in the foreground is the monitor's first client and may die at any time.
 //!
 //! Who reads `running` in a record asks the lock: when it is free, the monitor was killed, and with it (by its
-//! parent-death signal) the program; the record then gets exit code 255 and the reason.
+//! parent-death signal) the program. `settle` then puts right whatever that left behind.
 //!
 //! Not known here: how images come to the store, terminals' raw mode, what is printed.
 
@@ -35,18 +36,19 @@ mod log;
 mod monitor;
 mod names;
 mod record;
+mod settle;
 mod spec;
 mod sweep;
 mod wire;
 
 pub use attach::{Attachment, Ended};
-pub use create::Image;
+pub use create::{Image, Purpose};
 pub use error::{Error, Result};
 pub use exec::exec_main;
 pub use launch::Streams;
 pub use log::path as log_path;
 pub use monitor::monitor_main;
-pub use record::{Address, Config, MountPoint, Record, State};
+pub use record::{Address, Config, MountPoint, Record, State, Wanted};
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
@@ -56,7 +58,6 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 
 use self::error::At;
-use crate::api::ContainerState;
 use crate::network::Networks;
 use crate::volume::Volumes;
 
@@ -97,7 +98,7 @@ impl Containers {
         for id in self.ids()? {
             match self.load(&id) {
                 Ok(record) => records.push(record),
-                Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.is_absence() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -123,28 +124,6 @@ impl Containers {
             [id] => self.load(id).map_err(|error| missing(error, not_found())),
             _ => Err(Error::Ambiguous { text: text.to_owned() }),
         }
-    }
-
-    /// Reads a record, and corrects it when its monitor was lost.
-    fn load(&self, id: &str) -> Result<Record> {
-        let folder = self.folder(id);
-        let record = Record::read(&folder)?;
-        if record.state.status != ContainerState::Running {
-            return Ok(record);
-        }
-        let Some(_lock) = try_lock(&folder)? else { return Ok(record) };
-        // The lock is ours now; what its last holder wrote is there to be read.
-        let mut record = Record::read(&folder)?;
-        if record.state.status == ContainerState::Running {
-            record.state.status = ContainerState::Exited;
-            record.state.exit_code = Some(UNKNOWN_CODE);
-            record.state.finished = Some(now());
-            "its monitor was lost, and the program was killed with it".clone_into(&mut record.state.error);
-            record.state.process = None;
-            record.state.address = None;
-            record.write(&folder)?;
-        }
-        Ok(record)
     }
 
     fn ids(&self) -> Result<Vec<String>> {
@@ -183,7 +162,7 @@ impl Containers {
             if let Some(lock) = try_lock(&folder)? {
                 return Ok(Some(lock));
             }
-            if Record::read(&folder)?.state.status == ContainerState::Running || Instant::now() > end {
+            if Record::read(&folder)?.state.status.is_alive() || Instant::now() > end {
                 return Ok(None);
             }
             std::thread::sleep(CLEANUP_PAUSE);
@@ -200,10 +179,7 @@ impl Containers {
 }
 
 fn missing(error: Error, not_found: Error) -> Error {
-    match error {
-        Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => not_found,
-        error => error,
-    }
+    if error.is_absence() { not_found } else { error }
 }
 
 fn open_lock(path: &Path) -> std::io::Result<File> {

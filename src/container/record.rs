@@ -1,4 +1,8 @@
-//! What is known of a container, in one JSON file.
+//! What is known of a container, in two JSON files: what it was asked to be, and how it is.
+//!
+//! `config.json` is changed under the lock of the names; `state.json` by the holder of the container's own lock
+//! alone. Without a state the container was never started. Version 1 had both in one `record.json`, which is
+//! read as long as nothing changes.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -11,8 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::error::{At, Error, Result};
 use crate::api::{ContainerState, HealthCheck, Isolation, LogConfig, NetworkMode, Resources, RestartPolicy};
 
+/// The format of both files.
+pub(super) const VERSION: u32 = 2;
 /// The format of `record.json`.
-pub(super) const VERSION: u32 = 1;
+const JOINED_VERSION: u32 = 1;
+const CONFIG: &str = "config.json";
+const STATE: &str = "state.json";
+const JOINED: &str = "record.json";
 
 /// A container: what it was made from, and how it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +40,10 @@ pub struct Record {
     pub chain: Vec<SnapshotId>,
     /// Unix nanoseconds.
     pub created: i64,
-    /// What never changes.
+    /// What it was asked to be.
     pub config: Config,
-    /// How it is.
+    /// How it is; in a file of its own.
+    #[serde(default, skip_serializing)]
     pub state: State,
 }
 
@@ -105,6 +115,12 @@ pub struct Config {
     pub add_hosts: Vec<(String, String)>,
     /// Volumes and binds, in order.
     pub mounts: Vec<MountPoint>,
+    /// Made by `run --rm`: without a process at work on it, it goes even when it was never started.
+    #[serde(default)]
+    pub transient: bool,
+    /// The end of the input of whoever is attached with one is the end of the program's.
+    #[serde(default)]
+    pub stdin_once: bool,
 }
 
 /// A volume or a bind.
@@ -120,6 +136,17 @@ pub struct MountPoint {
     pub target: String,
     /// `:ro`.
     pub readonly: bool,
+}
+
+/// What the user last asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wanted {
+    /// To stay as it is without a program.
+    #[default]
+    Down,
+    /// To run.
+    Up,
 }
 
 /// How a container is.
@@ -141,6 +168,15 @@ pub struct State {
     pub oom_killed: bool,
     /// Its place in the network, while it runs.
     pub address: Option<Address>,
+    /// How often its policy has started it again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Unix nanoseconds of the next start, while it waits for that.
+    #[serde(default)]
+    pub restart_at: Option<i64>,
+    /// What the user last asked for.
+    #[serde(default)]
+    pub wanted: Wanted,
 }
 
 impl Default for State {
@@ -154,6 +190,9 @@ impl Default for State {
             error: String::new(),
             oom_killed: false,
             address: None,
+            restarts: 0,
+            restart_at: None,
+            wanted: Wanted::Down,
         }
     }
 }
@@ -174,34 +213,50 @@ pub struct Address {
 impl Record {
     /// Reads the record in `folder`.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join("record.json");
-        let bytes = std::fs::read(&path).at("read", &path)?;
-        #[derive(Deserialize)]
-        struct Head {
-            version: u32,
-        }
-        let damaged = |source| Error::Damaged { path: path.clone(), source };
-        let head: Head = serde_json::from_slice(&bytes).map_err(damaged)?;
-        if head.version != VERSION {
-            return Err(Error::Version { path, found: head.version, known: VERSION });
-        }
-        serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })
+        let path = folder.join(CONFIG);
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Self::read_joined(folder, error),
+            bytes => bytes.at("read", &path)?,
+        };
+        let record: Self = parse(&path, &bytes, VERSION)?;
+        let path = folder.join(STATE);
+        let state = match std::fs::read(&path) {
+            // Never started.
+            Err(error) if error.kind() == ErrorKind::NotFound => State::default(),
+            bytes => serde_json::from_slice(&bytes.at("read", &path)?)
+                .map_err(|source| Error::Damaged { path, source })?,
+        };
+        Ok(Self { state, ..record })
     }
 
-    /// Writes the record in `folder` by one rename: a reader sees the old one or the new one.
-    ///
-    /// On a full disk it goes into the place of the old one: how a container ended is known only once.
-    pub fn write(&self, folder: &Path) -> Result<()> {
-        let (path, new) = (folder.join("record.json"), folder.join("record.json.new"));
-        let bytes =
-            serde_json::to_vec(self).map_err(|source| Error::Damaged { path: path.clone(), source })?;
-        match File::create(&new).and_then(|mut file| file.write_all(&bytes)) {
-            Ok(()) => std::fs::rename(&new, &path).at("write", &path),
-            Err(error) if error.kind() == ErrorKind::StorageFull && path.exists() => {
-                let _ = std::fs::remove_file(&new);
-                overwrite(&path, &bytes).at("write", &path)
-            }
-            Err(error) => Err(error).at("write", &new),
+    fn read_joined(folder: &Path, missing: io::Error) -> Result<Self> {
+        let path = folder.join(JOINED);
+        let Ok(bytes) = std::fs::read(&path) else { return Err(missing).at("read", folder.join(CONFIG)) };
+        let record: Self = parse(&path, &bytes, JOINED_VERSION)?;
+        Ok(Self { version: VERSION, ..record })
+    }
+
+    /// Tells whether `folder` has a record.
+    pub(super) fn exists(folder: &Path) -> bool {
+        folder.join(CONFIG).exists() || folder.join(JOINED).exists()
+    }
+
+    /// Writes what it was asked to be. The caller has the lock of the names.
+    pub(super) fn write_config(&self, folder: &Path) -> Result<()> {
+        if folder.join(JOINED).exists() {
+            replace(&folder.join(STATE), &self.state)?;
+            replace(&folder.join(CONFIG), self)?;
+            let path = folder.join(JOINED);
+            return std::fs::remove_file(&path).at("remove", &path);
+        }
+        replace(&folder.join(CONFIG), self)
+    }
+
+    /// Writes how it is. The caller has the container's lock.
+    pub(super) fn write_state(&self, folder: &Path) -> Result<()> {
+        match folder.join(CONFIG).exists() {
+            true => replace(&folder.join(STATE), &self.state),
+            false => self.write_config(folder),
         }
     }
 
@@ -221,10 +276,87 @@ pub(super) fn owner(id: &str) -> String {
     format!("container:{id}")
 }
 
+fn parse(path: &Path, bytes: &[u8], known: u32) -> Result<Record> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+    }
+    let damaged = |source| Error::Damaged { path: path.to_owned(), source };
+    let head: Head = serde_json::from_slice(bytes).map_err(damaged)?;
+    if head.version != known {
+        return Err(Error::Version { path: path.to_owned(), found: head.version, known });
+    }
+    serde_json::from_slice(bytes).map_err(damaged)
+}
+
+/// Writes the file at `path` by one rename: a reader sees the old one or the new one.
+///
+/// On a full disk it goes into the place of the old one: how a container ended is known only once.
+fn replace(path: &Path, value: &impl Serialize) -> Result<()> {
+    let new = path.with_added_extension("new");
+    let bytes =
+        serde_json::to_vec(value).map_err(|source| Error::Damaged { path: path.to_owned(), source })?;
+    match File::create(&new).and_then(|mut file| file.write_all(&bytes)) {
+        Ok(()) => std::fs::rename(&new, path).at("write", path),
+        Err(error) if error.kind() == ErrorKind::StorageFull && path.exists() => {
+            let _ = std::fs::remove_file(&new);
+            overwrite(path, &bytes).at("write", path)
+        }
+        Err(error) => Err(error).at("write", &new),
+    }
+}
+
 /// Writes into the blocks that the file at `path` has already, all of it or nothing.
 fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes.len() as u64)?;
     file.write_all(bytes)?;
     file.set_len(bytes.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> serde_json::Value {
+        serde_json::json!({
+            "version": 1, "id": "a".repeat(64), "name": "box", "image": "busybox", "image_id": "sha256:1",
+            "chain": [], "created": 5,
+            "config": {
+                "entrypoint": [], "args": ["sh"], "env": [], "cwd": "", "user": "", "hostname": "box",
+                "labels": {}, "tty": false, "interactive": true, "remove": false, "privileged": false,
+                "readonly": false, "stop_signal": 15, "memory": 1000, "cpus_millis": null, "pids_limit": null,
+                "network": "none", "add_hosts": [], "mounts": [],
+            },
+            "state": {
+                "status": "exited", "process": null, "started": 6, "finished": 7, "exit_code": 3,
+                "error": "", "oom_killed": false, "address": null,
+            },
+        })
+    }
+
+    #[test]
+    fn a_record_of_version_1_is_read_and_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        std::fs::write(folder.join(JOINED), record().to_string()).unwrap();
+        let mut read = Record::read(folder).unwrap();
+        assert_eq!((read.state.exit_code, read.config.resources.memory), (Some(3), Some(1000)));
+        read.state.exit_code = Some(4);
+        read.write_state(folder).unwrap();
+        assert!(!folder.join(JOINED).exists());
+        assert_eq!(Record::read(folder).unwrap(), read);
+    }
+
+    #[test]
+    fn without_a_state_a_container_was_never_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut value = record();
+        value["version"] = VERSION.into();
+        let record: Record = serde_json::from_value(value).unwrap();
+        record.write_config(folder.path()).unwrap();
+        assert_eq!(Record::read(folder.path()).unwrap().state, State::default());
+        std::fs::write(folder.path().join(CONFIG), r#"{"version":99}"#).unwrap();
+        assert!(matches!(Record::read(folder.path()), Err(Error::Version { found: 99, .. })));
+    }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kiln_cache::Store;
 
-use super::error::{At, Error, Result};
+use super::error::{At, Result};
 use super::record::{Record, owner};
 use super::{Containers, try_lock};
 
@@ -31,7 +31,7 @@ impl Containers {
             match Record::read(&self.folder(&id)) {
                 Ok(_) => {}
                 // It is being made, or is gone by now.
-                Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.is_absence() => {}
                 Err(error) => damaged.push((id, error.to_string())),
             }
         }
@@ -65,14 +65,14 @@ impl Containers {
     /// Containers are made under the lock of the names, so that one without a record is nobody's by then.
     fn set_aside_unmade(&self, trash: &Path) -> Result<()> {
         let ids = self.ids()?;
-        if ids.iter().all(|id| self.folder(id).join("record.json").exists()) {
+        if ids.iter().all(|id| Record::exists(&self.folder(id))) {
             return Ok(());
         }
         std::fs::create_dir_all(trash).at("create", trash)?;
         let _names = self.lock_names()?;
         for id in ids {
             let folder = self.folder(&id);
-            if folder.exists() && !folder.join("record.json").exists() {
+            if folder.exists() && !Record::exists(&folder) {
                 std::fs::rename(&folder, trash.join(&id)).at("remove", &folder)?;
             }
         }

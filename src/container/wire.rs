@@ -1,7 +1,21 @@
 //! What a monitor and its clients say to each other: packets of a tag and its bytes.
 //!
-//! The sockets are SEQPACKET, so a packet arrives whole; an empty one is the end of the other side. The tags
-//! are the protocol's first version, which a client names when it comes (`Hello`).
+//! The sockets are SEQPACKET, so a packet arrives whole; an empty one is the end of the other side. Numbers are
+//! little-endian. A client names the protocol's version when it comes (`Hello`); a monitor answers a tag that it
+//! doesn't know with `Refused`.
+//!
+//! | client → monitor | | monitor → client | |
+//! |---|---|---|---|
+//! | `h` | version, what it wants, rows, columns | `S` | the program runs (its pid) |
+//! | `i` `e` | input, its end | `F` | the program could not be started |
+//! | `r` | rows, columns | `1` `2` | output |
+//! | `s` | pass this signal on | `X` | it ended: code, killed for memory |
+//! | `T` | stop: signal, seconds | `Y` | it ended and starts again in so many ms |
+//! | `K` | kill: signal | `V` | its record is gone |
+//! | `R` | restart: seconds, signal | `A` | done |
+//! | `P` `p` | pause, unpause | `E` | refused: why |
+//! | `U` | `config.json` has changed | | |
+//! | `w` | tell me of: not running, the next exit, the removal | | |
 
 use std::io;
 use std::os::fd::AsFd;
@@ -11,54 +25,125 @@ use rustix::net::{RecvFlags, SendFlags};
 use crate::runtime::StartError;
 
 /// The version of these packets.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 /// The most bytes of a stream in one packet.
 pub(super) const STREAM_BYTES: usize = 32 * 1024;
 /// The longest packet: a stream's bytes, or an error's text.
 const PACKET_BYTES: usize = STREAM_BYTES + 1;
 
+/// What a client wants of the program's streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Wants {
+    pub(super) stdout: bool,
+    pub(super) stderr: bool,
+    /// It may write to standard input.
+    pub(super) stdin: bool,
+    /// The end of its input, or its own, is the end of the program's.
+    pub(super) ends_stdin: bool,
+}
+
+impl Wants {
+    fn to_byte(self) -> u8 {
+        let bits = [self.stdout, self.stderr, self.stdin, self.ends_stdin];
+        bits.iter().enumerate().map(|(bit, is_set)| u8::from(*is_set) << bit).sum()
+    }
+
+    fn from_byte(byte: u8) -> Self {
+        let bit = |bit: u8| byte >> bit & 1 == 1;
+        Self { stdout: bit(0), stderr: bit(1), stdin: bit(2), ends_stdin: bit(3) }
+    }
+}
+
+/// What a client waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// That it doesn't run; true at once when it doesn't.
+    NotRunning,
+    /// The next end of its program.
+    NextExit,
+    /// That its record is gone.
+    Removed,
+}
+
 /// A packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Packet {
-    /// Client: its version, and whether it wants the program's outputs.
-    Hello { version: u8, outputs: bool },
+    /// Client: its version, what it wants, and its terminal's rows and columns (0: it has none).
+    Hello { version: u8, wants: Wants, size: (u16, u16) },
     /// Client: bytes for the program's standard input.
     Stdin(Vec<u8>),
     /// Client: there is no more input.
     StdinEnd,
     /// Client: the terminal has this many rows and columns.
     Resize(u16, u16),
-    /// Client: send this signal to the program.
+    /// Client: send this signal to the program, as if it had come by itself.
     Signal(i32),
-    /// Monitor: the program runs.
-    Started,
+    /// Client: stop; the signal, and seconds until SIGKILL (-1: never).
+    Stop(i32, i64),
+    /// Client: the user kills it with this signal.
+    Kill(i32),
+    /// Client: stop as above, and start again.
+    Restart(i32, i64),
+    /// Client: freeze its processes.
+    Pause,
+    /// Client: let them go on.
+    Unpause,
+    /// Client: `config.json` has changed.
+    Update,
+    /// Client: tell me of this.
+    Wait(Condition),
+    /// Monitor: the program runs; its pid.
+    Started(u32),
     /// Monitor: the program could not be started.
     Failed(StartError),
     /// Monitor: bytes of the program's standard output.
     Stdout(Vec<u8>),
     /// Monitor: bytes of the program's standard error.
     Stderr(Vec<u8>),
-    /// Monitor: the program ended.
-    Exit(i32),
+    /// Monitor: the program ended; its code, and whether the kernel killed it for memory.
+    Exit(i32, bool),
+    /// Monitor: it is started again in so many milliseconds.
+    Restarting(u32),
+    /// Monitor: its record is gone.
+    Removed,
+    /// Monitor: what was asked for is done.
+    Done,
+    /// Monitor: what was asked for can't be done, and why.
+    Refused(String),
 }
 
 impl Packet {
     /// Returns the packet's bytes.
     pub(super) fn encode(&self) -> Vec<u8> {
         let tagged = |tag: u8, bytes: &[u8]| [&[tag], bytes].concat();
+        let pair = |one: u16, other: u16| [one.to_le_bytes(), other.to_le_bytes()].concat();
+        let ends = |tag, signal: i32, seconds: i64| {
+            tagged(tag, &[&signal.to_le_bytes()[..], &seconds.to_le_bytes()].concat())
+        };
         match self {
-            Self::Hello { version, outputs } => tagged(b'h', &[*version, u8::from(*outputs)]),
+            Self::Hello { version, wants, size } => {
+                tagged(b'h', &[&[*version, wants.to_byte()], &pair(size.0, size.1)[..]].concat())
+            }
             Self::Stdin(bytes) => tagged(b'i', bytes),
             Self::StdinEnd => tagged(b'e', &[]),
-            Self::Resize(rows, columns) => {
-                tagged(b'r', &[rows.to_le_bytes(), columns.to_le_bytes()].concat())
-            }
+            Self::Resize(rows, columns) => tagged(b'r', &pair(*rows, *columns)),
             Self::Signal(signal) => tagged(b's', &signal.to_le_bytes()),
-            Self::Started => tagged(b'S', &[]),
+            Self::Stop(signal, seconds) => ends(b'T', *signal, *seconds),
+            Self::Kill(signal) => tagged(b'K', &signal.to_le_bytes()),
+            Self::Restart(signal, seconds) => ends(b'R', *signal, *seconds),
+            Self::Pause => tagged(b'P', &[]),
+            Self::Unpause => tagged(b'p', &[]),
+            Self::Update => tagged(b'U', &[]),
+            Self::Wait(condition) => tagged(b'w', &[*condition as u8]),
+            Self::Started(pid) => tagged(b'S', &pid.to_le_bytes()),
             Self::Failed(error) => tagged(b'F', &serde_json::to_vec(error).unwrap_or_default()),
             Self::Stdout(bytes) => tagged(b'1', bytes),
             Self::Stderr(bytes) => tagged(b'2', bytes),
-            Self::Exit(code) => tagged(b'X', &code.to_le_bytes()),
+            Self::Exit(code, oom) => tagged(b'X', &[&code.to_le_bytes()[..], &[u8::from(*oom)]].concat()),
+            Self::Restarting(delay) => tagged(b'Y', &delay.to_le_bytes()),
+            Self::Removed => tagged(b'V', &[]),
+            Self::Done => tagged(b'A', &[]),
+            Self::Refused(why) => tagged(b'E', why.as_bytes()),
         }
     }
 
@@ -66,19 +151,37 @@ impl Packet {
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (tag, rest) = bytes.split_first()?;
         Some(match tag {
-            b'h' => Self::Hello { version: *rest.first()?, outputs: *rest.get(1)? == 1 },
+            b'h' => Self::Hello {
+                version: *rest.first()?,
+                wants: Wants::from_byte(*rest.get(1)?),
+                // Other versions may have something else here, and are refused by their number.
+                size: pair(rest.get(2..).unwrap_or_default()).unwrap_or_default(),
+            },
             b'i' => Self::Stdin(rest.to_vec()),
             b'e' => Self::StdinEnd,
-            b'r' => Self::Resize(
-                u16::from_le_bytes(rest.get(..2)?.try_into().ok()?),
-                u16::from_le_bytes(rest.get(2..4)?.try_into().ok()?),
-            ),
+            b'r' => pair(rest).map(|(rows, columns)| Self::Resize(rows, columns))?,
             b's' => Self::Signal(i32::from_le_bytes(rest.try_into().ok()?)),
-            b'S' => Self::Started,
+            b'T' => end(rest).map(|(signal, seconds)| Self::Stop(signal, seconds))?,
+            b'K' => Self::Kill(i32::from_le_bytes(rest.try_into().ok()?)),
+            b'R' => end(rest).map(|(signal, seconds)| Self::Restart(signal, seconds))?,
+            b'P' => Self::Pause,
+            b'p' => Self::Unpause,
+            b'U' => Self::Update,
+            b'w' => Self::Wait(match rest.first()? {
+                0 => Condition::NotRunning,
+                1 => Condition::NextExit,
+                2 => Condition::Removed,
+                _ => return None,
+            }),
+            b'S' => Self::Started(u32::from_le_bytes(rest.try_into().ok()?)),
             b'F' => Self::Failed(serde_json::from_slice(rest).ok()?),
             b'1' => Self::Stdout(rest.to_vec()),
             b'2' => Self::Stderr(rest.to_vec()),
-            b'X' => Self::Exit(i32::from_le_bytes(rest.try_into().ok()?)),
+            b'X' => Self::Exit(i32::from_le_bytes(rest.get(..4)?.try_into().ok()?), *rest.get(4)? == 1),
+            b'Y' => Self::Restarting(u32::from_le_bytes(rest.try_into().ok()?)),
+            b'V' => Self::Removed,
+            b'A' => Self::Done,
+            b'E' => Self::Refused(String::from_utf8_lossy(rest).into_owned()),
             _ => return None,
         })
     }
@@ -97,18 +200,44 @@ pub(super) fn send_bytes(socket: impl AsFd, bytes: &[u8], flags: SendFlags) -> i
 
 /// Receives a packet, waiting for it unless `DONTWAIT` is given; `None` when the other side is gone.
 pub(super) fn receive(socket: impl AsFd, flags: RecvFlags) -> io::Result<Option<Packet>> {
-    let mut bytes = vec![0; PACKET_BYTES];
     loop {
-        let received = rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut bytes[..], flags));
-        let length = match received {
-            Ok((0, _)) | Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-            Ok((length, _)) => length,
-            Err(error) => return Err(error.into()),
-        };
-        if let Some(packet) = Packet::decode(&bytes[..length.min(PACKET_BYTES)]) {
-            return Ok(Some(packet));
+        match receive_any(&socket, flags)? {
+            Received::Packet(packet) => return Ok(Some(packet)),
+            Received::Gone => return Ok(None),
+            Received::Unknown => {}
         }
     }
+}
+
+/// What came.
+pub(super) enum Received {
+    Packet(Packet),
+    /// A packet of another version.
+    Unknown,
+    /// Nothing more will come.
+    Gone,
+}
+
+/// As [`receive`], for who has to answer what it doesn't know.
+pub(super) fn receive_any(socket: impl AsFd, flags: RecvFlags) -> io::Result<Received> {
+    let mut bytes = vec![0; PACKET_BYTES];
+    match rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut bytes[..], flags)) {
+        Ok((0, _)) | Err(rustix::io::Errno::CONNRESET) => Ok(Received::Gone),
+        Ok((length, _)) => {
+            Ok(Packet::decode(&bytes[..length.min(PACKET_BYTES)]).map_or(Received::Unknown, Received::Packet))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn pair(bytes: &[u8]) -> Option<(u16, u16)> {
+    let (one, other) = bytes.split_at_checked(2)?;
+    Some((u16::from_le_bytes(one.try_into().ok()?), u16::from_le_bytes(other.try_into().ok()?)))
+}
+
+fn end(bytes: &[u8]) -> Option<(i32, i64)> {
+    let (signal, seconds) = bytes.split_at_checked(4)?;
+    Some((i32::from_le_bytes(signal.try_into().ok()?), i64::from_le_bytes(seconds.try_into().ok()?)))
 }
 
 #[cfg(test)]
@@ -117,22 +246,36 @@ mod tests {
 
     #[test]
     fn packets_are_read_as_they_were_sent() {
+        let wants = Wants { stdout: true, stdin: true, ..Wants::default() };
         let all = [
-            Packet::Hello { version: VERSION, outputs: true },
+            Packet::Hello { version: VERSION, wants, size: (24, 80) },
             Packet::Stdin(b"x\0y".to_vec()),
             Packet::StdinEnd,
             Packet::Resize(24, 80),
             Packet::Signal(15),
-            Packet::Started,
+            Packet::Stop(15, -1),
+            Packet::Kill(9),
+            Packet::Restart(2, 10),
+            Packet::Pause,
+            Packet::Unpause,
+            Packet::Update,
+            Packet::Wait(Condition::NotRunning),
+            Packet::Wait(Condition::NextExit),
+            Packet::Wait(Condition::Removed),
+            Packet::Started(77),
             Packet::Failed(StartError::new("exec", "no")),
             Packet::Stdout(vec![255; STREAM_BYTES]),
             Packet::Stderr(Vec::new()),
-            Packet::Exit(137),
+            Packet::Exit(137, true),
+            Packet::Restarting(100),
+            Packet::Removed,
+            Packet::Done,
+            Packet::Refused("no".into()),
         ];
         for packet in all {
             assert_eq!(Packet::decode(&packet.encode()), Some(packet));
         }
-        for damaged in [&b""[..], b"?", b"r1", b"s", b"X12345", b"F{", b"h"] {
+        for damaged in [&b""[..], b"?", b"r1", b"s", b"X1234", b"F{", b"h", b"T1234", b"w", b"w9"] {
             assert_eq!(Packet::decode(damaged), None);
         }
     }

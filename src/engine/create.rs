@@ -1,7 +1,9 @@
 //! `kiln create`.
 
+use std::os::fd::OwnedFd;
+
 use crate::api::{CreateRequest, Events, Failure};
-use crate::container::{Image, Record};
+use crate::container::{Image, Purpose, Record};
 
 use super::Engine;
 use super::containers::failure;
@@ -9,14 +11,20 @@ use super::containers::failure;
 impl Engine {
     /// Makes a container, pulling its image when that is missing; gives its id.
     pub fn create(&self, request: &CreateRequest, events: &Events) -> Result<String, Failure> {
-        Ok(self.create_record(request, events)?.id)
+        Ok(self.create_record(request, Purpose::Create, events)?.0.id)
     }
 
-    pub(super) fn create_record(&self, request: &CreateRequest, events: &Events) -> Result<Record, Failure> {
+    /// Makes a container; gives its lock too, for who starts it.
+    pub(super) fn create_record(
+        &self,
+        request: &CreateRequest,
+        purpose: Purpose,
+        events: &Events,
+    ) -> Result<(Record, OwnedFd), Failure> {
         let image = self.ensure_image(&request.image, request.pull, events)?;
         let store = self.store()?;
         let config = crate::image::config(store, &image)?;
         let image = Image { id: image.id.to_string(), chain: &image.chain, config: &config.config };
-        self.containers().create(store, &image, request).map_err(failure)
+        self.containers().create(store, &image, request, purpose).map_err(failure)
     }
 }

@@ -1,6 +1,7 @@
 //! `kiln run`.
 
 use crate::api::{CreateRequest, Events, Failure, RunOutcome, Stdio};
+use crate::container::Purpose;
 
 use super::Engine;
 use super::containers::{exit_code, failure, streams};
@@ -16,9 +17,11 @@ impl Engine {
         detach: bool,
         events: &Events,
     ) -> Result<RunOutcome, Failure> {
-        let record = self.create_record(request, events)?;
+        let purpose = if detach { Purpose::RunDetached } else { Purpose::Run };
+        let (record, lock) = self.create_record(request, purpose, events)?;
         let streams = if detach { Default::default() } else { streams(stdio) };
-        let attachment = self.containers().start(self.store()?, &record, streams).map_err(failure)?;
+        let attachment =
+            self.containers().start(self.store()?, &record, Some(lock), streams).map_err(failure)?;
         if detach {
             return Ok(RunOutcome { id: record.id, exit_code: None });
         }

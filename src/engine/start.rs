@@ -12,8 +12,8 @@ impl Engine {
         let containers = self.containers();
         let streams = streams(stdio);
         let attachment = match record.state.status {
-            state if state.is_alive() => containers.attach(&record, stdio.attach),
-            _ => containers.start(self.store()?, &record, streams),
+            state if state.is_alive() => containers.attach(&record, streams),
+            _ => containers.start(self.store()?, &record, None, streams),
         };
         let attachment = attachment.map_err(failure)?;
         if !stdio.attach {

@@ -1,7 +1,5 @@
 //! `kiln stop`.
 
-use std::time::Duration;
-
 use crate::api::{Failure, FailureKind};
 use crate::sys::signals;
 
@@ -9,19 +7,15 @@ use super::Engine;
 use super::containers::failure;
 
 /// How long a program may take to stop by itself; docker's.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: i64 = 10;
 
 impl Engine {
-    /// Stops a container: its stop signal or `signal`, and SIGKILL when `patience` is over.
-    pub fn stop(
-        &self,
-        container: &str,
-        patience: Option<Duration>,
-        signal: Option<&str>,
-    ) -> Result<(), Failure> {
+    /// Stops a container: its stop signal or `signal`, and SIGKILL after `seconds`; fewer than 0 are for ever.
+    pub fn stop(&self, container: &str, seconds: Option<i64>, signal: Option<&str>) -> Result<(), Failure> {
         let signal = signal.map(parse_signal).transpose()?;
         let record = self.container(container)?;
-        self.containers().stop(&record, signal, patience.unwrap_or(PATIENCE)).map_err(failure)
+        let seconds = seconds.unwrap_or(PATIENCE);
+        self.containers().stop(&record, signal, u64::try_from(seconds).ok()).map_err(failure)
     }
 }
 

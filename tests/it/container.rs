@@ -242,9 +242,7 @@ fn signals_of_the_command_reach_the_program() {
 fn a_lost_monitor_kills_its_program_and_leaves_the_reason() {
     let Some(kiln) = kiln("a_lost_monitor_kills_its_program_and_leaves_the_reason") else { return };
     let id = kiln.ok(&["run", "-d", "busybox", "sleep", "1000"]);
-    let record = kiln.root.path().join("containers").join(&id).join("record.json");
-    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
-    let pid = record["state"]["process"]["pid"].as_i64().unwrap();
+    let pid: i32 = kiln.ok(&["inspect", "--format", "{{.State.Pid}}", &id]).parse().unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let parent: i32 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
     kill_process(Pid::from_raw(parent).unwrap(), Signal::KILL).unwrap();

@@ -366,7 +366,7 @@ fn a_container_whose_record_is_damaged_is_told() {
     let id = kiln.ok(&["create", "built", "true"]);
     assert_clean(&kiln);
     let folder = kiln.root().join("containers").join(id.trim());
-    fs::write(folder.join("record.json"), "{").unwrap();
+    fs::write(folder.join("config.json"), "{").unwrap();
     let (ran, report) = check(&kiln, &[]);
     assert_eq!((ran.code, &report["problems"][0]["kind"]), (1, &"container".into()), "{ran}");
     fs::remove_dir_all(&folder).unwrap();

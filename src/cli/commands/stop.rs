@@ -1,7 +1,5 @@
 //! `kiln stop`
 
-use std::time::Duration;
-
 use crate::cli::error::Error;
 use crate::cli::flags;
 use crate::cli::session::{Invocation, print_line};
@@ -24,10 +22,8 @@ pub(crate) struct Stop {
 pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Stop = flags::parse(invocation)?;
     let engine = invocation.session.root_engine()?;
-    let timeout =
-        flags.timeout.map(|seconds| u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs));
     invocation.session.each(&flags.containers, |name| {
-        engine.stop(name, timeout, flags.signal.as_deref())?;
+        engine.stop(name, flags.timeout, flags.signal.as_deref())?;
         print_line(name)
     })
 }

@@ -13,11 +13,13 @@ mod reader;
 mod writer;
 
 pub(super) use reader::{Wanted, read};
-pub(super) use writer::Writer;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use self::writer::Writer;
 
 /// Which output a line came from, as it is spelled in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +45,19 @@ fn file(base: &Path, age: usize) -> PathBuf {
         0 => base.to_owned(),
         _ => base.with_added_extension(age.to_string()),
     }
+}
+
+/// Where a container's output goes.
+pub(super) trait Sink: std::fmt::Debug {
+    /// Takes in what came from `stream`.
+    fn write(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()>;
+    /// Writes what is left of it, at the end of a run.
+    fn finish(&mut self) -> io::Result<()>;
+}
+
+/// Returns the log of container `id`, whose folder is `folder`, to be gone on with.
+pub(super) fn open(folder: &Path, id: &str) -> Box<dyn Sink> {
+    Box::new(Writer::new(&path(folder, id)))
 }
 
 /// Returns the path of the newest log file of container `id`, whose folder is `folder`.

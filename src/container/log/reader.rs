@@ -198,7 +198,7 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Writer;
+    use super::super::{Sink, Writer};
     use super::*;
 
     fn shown(base: &Path, wanted: &Wanted) -> (String, String) {

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Entry, FILES, Stream, file};
+use super::{Entry, FILES, Sink, Stream, file};
 
 /// When a file is full.
 const FILE_BYTES: u64 = 10 * 1000 * 1000;
@@ -13,7 +13,7 @@ const LINE_BYTES: usize = 16 * 1024;
 
 /// Writes a container's output line by line.
 #[derive(Debug)]
-pub(in crate::container) struct Writer {
+pub(super) struct Writer {
     base: PathBuf,
     file: Option<File>,
     written: u64,
@@ -21,18 +21,9 @@ pub(in crate::container) struct Writer {
     open_lines: [Vec<u8>; 2],
 }
 
-impl Writer {
-    /// Returns a writer that goes on in the file at `base`, which is made with the first line.
-    pub(in crate::container) fn new(base: &Path) -> Self {
-        Self::with_limit(base, FILE_BYTES)
-    }
-
-    fn with_limit(base: &Path, limit: u64) -> Self {
-        Self { base: base.to_owned(), file: None, written: 0, limit, open_lines: [Vec::new(), Vec::new()] }
-    }
-
-    /// Takes in what came from `stream`; whole lines are written, the rest waits for its end.
-    pub(in crate::container) fn write(&mut self, stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
+impl Sink for Writer {
+    /// Whole lines are written, the rest waits for its end.
+    fn write(&mut self, stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let waiting = self.open_lines[index(stream)].len();
             let room = LINE_BYTES.saturating_sub(waiting).min(bytes.len());
@@ -48,10 +39,20 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes what waits for the end of its line.
-    pub(in crate::container) fn finish(&mut self) -> io::Result<()> {
+    fn finish(&mut self) -> io::Result<()> {
         self.flush(Stream::Stdout)?;
         self.flush(Stream::Stderr)
+    }
+}
+
+impl Writer {
+    /// Returns a writer that goes on in the file at `base`, which is made with the first line.
+    pub(super) fn new(base: &Path) -> Self {
+        Self::with_limit(base, FILE_BYTES)
+    }
+
+    fn with_limit(base: &Path, limit: u64) -> Self {
+        Self { base: base.to_owned(), file: None, written: 0, limit, open_lines: [Vec::new(), Vec::new()] }
     }
 
     fn flush(&mut self, stream: Stream) -> io::Result<()> {

@@ -6,66 +6,86 @@ use std::os::fd::OwnedFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 
-use crate::container::wire::{self, Packet};
+use crate::container::wire::{self, Condition, Packet, Received, Wants};
 
 /// Output that waits for a client; the program is held back then.
 const WAITING_BYTES: usize = 1 << 20;
 /// More are turned away: each holds a descriptor.
 const MOST: usize = 256;
 
-/// What a client asked for.
-pub(super) enum Request {
-    Stdin(Vec<u8>),
-    StdinEnd,
-    Resize(u16, u16),
-    Signal(i32),
-}
+/// Names a client for as long as it is there.
+pub(super) type ClientId = u64;
 
 struct Client {
+    id: ClientId,
     socket: OwnedFd,
-    outputs: bool,
-    /// Its end is the end of the program's input.
-    holds_stdin: bool,
+    wants: Wants,
+    said_hello: bool,
+    /// It has asked for something that takes its time, and gets its answer when that is done.
+    is_owed: bool,
+    /// It stays until the record is gone, or this monitor.
+    awaits_removal: bool,
     waiting: VecDeque<Vec<u8>>,
     waiting_bytes: usize,
+    /// It has been told the end, and goes once it has taken that.
+    is_told: bool,
     gone: bool,
 }
 
 /// All clients.
 pub(in crate::container) struct Clients {
     all: Vec<Client>,
+    last_id: ClientId,
+    /// The first process, for those who come.
+    pid: u32,
 }
 
 impl Clients {
     /// Begins with the one that started the container.
-    pub(in crate::container) fn new(socket: OwnedFd, outputs: bool, holds_stdin: bool) -> Self {
-        let mut clients = Self { all: Vec::new() };
-        clients.add(socket, outputs, holds_stdin);
+    pub(in crate::container) fn new(socket: OwnedFd, wants: Wants) -> Self {
+        let mut clients = Self { all: Vec::new(), last_id: 0, pid: 0 };
+        clients.add(socket, wants, true);
         clients
     }
 
-    fn add(&mut self, socket: OwnedFd, outputs: bool, holds_stdin: bool) {
-        let waiting = VecDeque::new();
-        self.all.push(Client { socket, outputs, holds_stdin, waiting, waiting_bytes: 0, gone: false });
+    fn add(&mut self, socket: OwnedFd, wants: Wants, said_hello: bool) {
+        self.last_id += 1;
+        self.all.push(Client {
+            id: self.last_id,
+            socket,
+            wants,
+            said_hello,
+            is_owed: false,
+            awaits_removal: false,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            is_told: false,
+            gone: false,
+        });
     }
 
     /// Takes in a new client, which has not said hello yet.
     pub(super) fn accept(&mut self, listener: &OwnedFd) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         if let (Ok(socket), true) = (rustix::net::accept_with(listener, flags), self.all.len() < MOST) {
-            self.add(socket, false, false);
+            self.add(socket, Wants::default(), false);
         }
     }
 
-    /// Tells the starter that the program runs.
-    pub(in crate::container) fn started(&mut self) {
-        self.broadcast(&Packet::Started);
+    /// Tells everybody that the program runs.
+    pub(in crate::container) fn started(&mut self, pid: u32) {
+        self.pid = pid;
+        self.broadcast(&Packet::Started(pid));
     }
 
     /// Gives output to those who want it.
     pub(super) fn output(&mut self, packet: &Packet) {
         let bytes = packet.encode();
-        for client in self.all.iter_mut().filter(|client| client.outputs) {
+        let wants = |client: &&mut Client| match packet {
+            Packet::Stderr(_) => client.wants.stderr,
+            _ => client.wants.stdout,
+        };
+        for client in self.all.iter_mut().filter(wants) {
             client.send(bytes.clone());
         }
     }
@@ -74,6 +94,39 @@ impl Clients {
     pub(in crate::container) fn broadcast(&mut self, packet: &Packet) {
         let bytes = packet.encode();
         for client in &mut self.all {
+            client.send(bytes.clone());
+        }
+    }
+
+    /// Tells the end of the program to those who have followed it.
+    pub(in crate::container) fn ended(&mut self, code: i32, oom_killed: bool) {
+        let bytes = Packet::Exit(code, oom_killed).encode();
+        for client in self.all.iter_mut().filter(|client| client.said_hello && !client.is_owed) {
+            client.send(bytes.clone());
+            client.is_told = !client.awaits_removal;
+        }
+        self.all.retain(|client| !client.is_done());
+    }
+
+    /// Answers a client at once.
+    pub(super) fn answer(&mut self, id: ClientId, packet: &Packet) {
+        if let Some(client) = self.all.iter_mut().find(|client| client.id == id) {
+            client.send(packet.encode());
+        }
+    }
+
+    /// Notes that a client gets its answer later.
+    pub(super) fn owe(&mut self, id: ClientId) {
+        if let Some(client) = self.all.iter_mut().find(|client| client.id == id) {
+            client.is_owed = true;
+        }
+    }
+
+    /// Answers all who wait for an answer.
+    pub(super) fn pay(&mut self, packet: &Packet) {
+        let bytes = packet.encode();
+        for client in self.all.iter_mut().filter(|client| client.is_owed) {
+            client.is_owed = false;
             client.send(bytes.clone());
         }
     }
@@ -87,29 +140,30 @@ impl Clients {
     pub(super) fn poll_fds(&self, program_has_room: bool) -> impl Iterator<Item = PollFd<'_>> {
         self.all.iter().map(move |client| {
             let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, program_has_room || !client.holds_stdin);
+            flags.set(PollFlags::IN, program_has_room || !client.wants.stdin);
             flags.set(PollFlags::OUT, !client.waiting.is_empty());
             PollFd::new(&client.socket, flags)
         })
     }
 
-    /// Reads and writes what can be, after a poll of [`Self::poll_fds`]; gives what was asked for.
-    pub(super) fn handle(&mut self, events: &[PollFlags]) -> Vec<Request> {
+    /// Reads and writes what can be, after a poll of [`Self::poll_fds`]; gives what was asked for, and by whom.
+    pub(super) fn handle(&mut self, events: &[PollFlags]) -> Vec<(ClientId, Packet)> {
         let mut requests = Vec::new();
         for (client, events) in self.all.iter_mut().zip(events) {
             if events.contains(PollFlags::OUT) {
                 client.flush();
             }
             if events.contains(PollFlags::IN) {
-                client.read(&mut requests);
+                requests.extend(client.read(self.pid).map(|packet| (client.id, packet)));
             } else if events.intersects(PollFlags::HUP | PollFlags::ERR) {
                 client.gone = true;
             }
-            if client.gone && client.holds_stdin {
-                requests.push(Request::StdinEnd);
+            // One that was told the end holds the input of a program that is gone.
+            if client.gone && client.wants.ends_stdin && !client.is_told {
+                requests.push((client.id, Packet::StdinEnd));
             }
         }
-        self.all.retain(|client| !client.gone);
+        self.all.retain(|client| !client.is_done());
         requests
     }
 
@@ -136,6 +190,10 @@ impl Clients {
 }
 
 impl Client {
+    fn is_done(&self) -> bool {
+        self.gone || (self.is_told && self.waiting.is_empty())
+    }
+
     fn send(&mut self, bytes: Vec<u8>) {
         self.waiting_bytes += bytes.len();
         self.waiting.push_back(bytes);
@@ -159,22 +217,38 @@ impl Client {
         }
     }
 
-    fn read(&mut self, requests: &mut Vec<Request>) {
-        match wire::receive(&self.socket, RecvFlags::DONTWAIT) {
-            Ok(Some(Packet::Hello { version: wire::VERSION, outputs })) => {
-                self.outputs = outputs;
-                self.send(Packet::Started.encode());
+    /// Takes one packet in; gives it when it is not for the clients themselves to answer.
+    fn read(&mut self, pid: u32) -> Option<Packet> {
+        let packet = match wire::receive_any(&self.socket, RecvFlags::DONTWAIT) {
+            Ok(Received::Packet(packet)) => packet,
+            Ok(Received::Unknown) => {
+                self.send(Packet::Refused("this container's monitor doesn't know that".into()).encode());
+                return None;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
+            Ok(Received::Gone) | Err(_) => {
+                self.gone = true;
+                return None;
+            }
+        };
+        match packet {
+            Packet::Hello { version: wire::VERSION, wants, size: (rows, columns) } => {
+                (self.wants, self.said_hello) = (wants, true);
+                self.send(Packet::Started(pid).encode());
+                (rows > 0 && columns > 0).then_some(Packet::Resize(rows, columns))
             }
             // A client of another version can't be served.
-            Ok(Some(Packet::Hello { .. })) => self.gone = true,
-            Ok(Some(Packet::Stdin(bytes))) => requests.push(Request::Stdin(bytes)),
-            Ok(Some(Packet::StdinEnd)) => requests.push(Request::StdinEnd),
-            Ok(Some(Packet::Resize(rows, columns))) => requests.push(Request::Resize(rows, columns)),
-            Ok(Some(Packet::Signal(signal))) => requests.push(Request::Signal(signal)),
-            Ok(Some(_)) => {}
-            Ok(None) => self.gone = true,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => self.gone = true,
+            Packet::Hello { .. } => {
+                self.gone = true;
+                None
+            }
+            Packet::Stdin(_) if !self.wants.stdin => None,
+            Packet::StdinEnd if !self.wants.ends_stdin => None,
+            Packet::Wait(condition) => {
+                self.awaits_removal = condition == Condition::Removed;
+                None
+            }
+            packet => Some(packet),
         }
     }
 }

@@ -2,31 +2,41 @@
 //!
 //! It has one thread and a poll loop, and opens no store while the program runs. It is the parent of the
 //! program's first process, which the kernel kills if the monitor dies. It owns the program's pipes or the
-//! master of its terminal, writes the log, serves clients, and records the end.
+//! master of its terminal, writes the log, serves clients, records the end, and starts the program again when the
+//! user or the container's policy wants that.
 //!
-//! At the end the order is: record, exit code to the clients, then the slow part (mount, cgroup, layer). With
-//! `--rm` the record and the name are gone before the exit code is told.
+//! At the last end the order is: record, exit code to the clients, then the slow part (mount, cgroup, layer).
+//! With `--rm` the record and the name are gone before the exit code is told.
 
 mod clients;
+mod health;
+mod oom;
+mod restart;
+mod serve;
+mod stopping;
 mod streams;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use kiln_cache::Store;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 pub(super) use self::clients::Clients;
-use self::clients::Request;
+use self::restart::Delay;
+pub(super) use self::serve::{Duties, Hands, Running, serve};
+use self::stopping::Stopping;
 pub(super) use self::streams::Streams;
 use super::attach::socket_address;
 use super::launch::{MonitorTask, accept_task};
+use super::log::{self, Sink};
+use super::record::{Record, Wanted};
 use super::wire::Packet;
-use super::{Containers, log, now};
+use super::{Containers, now};
 use crate::api::ContainerState;
-use crate::runtime::{self, Process, StartError};
+use crate::runtime::{self, StartError};
 use crate::sys::signals::Signals;
 
 /// The kernel's choice when memory is short must not be the monitor; the program has its own value by then.
@@ -40,62 +50,51 @@ pub fn monitor_main() -> i32 {
     let mut fds = fds.into_iter();
     let lock = fds.next();
     let namespace = if task.has_namespace { fds.next() } else { None };
+    let containers = Containers::new(&task.root);
+    let record = Record { state: task.state.clone(), ..task.record.clone() };
     let monitor = Monitor {
-        containers: Containers::new(&task.root),
-        folder: task.root.join("containers").join(&task.record.id),
-        clients: Clients::new(socket, task.outputs, task.stdin),
+        keeper: Keeper { folder: containers.folder(&record.id), containers, record, again: false },
+        clients: Clients::new(socket, task.wants),
+        log: None,
+        listener: None,
+        namespace,
         _lock: lock,
         _address: fds.next(),
         task,
     };
-    match monitor.run(namespace) {
+    match monitor.run() {
         Ok(()) => 0,
         Err(_) => FAILED,
     }
 }
 
-struct Monitor {
-    containers: Containers,
-    folder: PathBuf,
-    task: MonitorTask,
-    clients: Clients,
-    _lock: Option<OwnedFd>,
-    _address: Option<OwnedFd>,
+/// Keeps the record of a container whose lock this process has.
+pub(super) struct Keeper {
+    pub(super) containers: Containers,
+    pub(super) folder: PathBuf,
+    pub(super) record: Record,
+    /// The next end is the first half of a restart.
+    pub(super) again: bool,
 }
 
-impl Monitor {
-    fn run(mut self, namespace: Option<OwnedFd>) -> io::Result<()> {
-        // Ends of terminals and sessions are nothing to it; only SIGKILL, and the end of its program, end it.
-        let _signals = Signals::take(&[libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGQUIT])?;
-        let (mut process, mut streams) = match self.start(namespace) {
-            Ok(started) => started,
-            Err(error) => return self.failed(error),
-        };
-        let listener = self.running(&process)?;
-        let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
-        serve(&process, &mut streams, &mut self.clients, Some(&listener))?;
-        let code = process.wait()?.code();
-        streams.drain(&mut self.clients);
-        self.ended(process, code)
+impl Keeper {
+    /// Writes how the container is.
+    pub(super) fn write(&self) -> io::Result<()> {
+        self.record.write_state(&self.folder).map_err(io::Error::other)
     }
 
-    fn start(&self, namespace: Option<OwnedFd>) -> Result<(Process, Streams), StartError> {
-        let pipes = |error: io::Error| StartError::new("pipe", format!("cannot make pipes: {error}"));
-        let log = log::path(&self.folder, &self.task.record.id);
-        let config = &self.task.record.config;
-        let (stdio, mut streams) =
-            Streams::make(config.tty, config.interactive, Some(&log)).map_err(pipes)?;
-        let mut process = runtime::start(&self.task.spec, stdio, namespace)?;
-        if let Some(master) = process.take_pty() {
-            streams.set_terminal(master).map_err(pipes)?;
+    /// Notes what the user wants, before it is done: the end that follows is no failure.
+    fn want(&mut self, wanted: Wanted) {
+        if self.record.state.wanted != wanted {
+            self.record.state.wanted = wanted;
+            // On a full disk the wish lives as long as this process.
+            let _ = self.write();
         }
-        Ok((process, streams))
     }
 
-    /// Records that the program runs, and begins to listen.
-    fn running(&mut self, process: &Process) -> io::Result<OwnedFd> {
-        let listener = listen(&self.folder)?;
-        let state = &mut self.task.record.state;
+    /// Notes that the program runs.
+    fn running(&mut self, process: &dyn Running) -> io::Result<()> {
+        let state = &mut self.record.state;
         state.status = ContainerState::Running;
         state.process = Some(process.target()?);
         state.started = Some(now());
@@ -103,109 +102,213 @@ impl Monitor {
         state.exit_code = None;
         state.error.clear();
         state.oom_killed = false;
-        self.write_record()?;
-        self.clients.started();
-        Ok(listener)
+        state.restart_at = None;
+        self.write()
+    }
+
+    /// Notes that it doesn't run any more; it isn't written yet.
+    fn ended(&mut self, code: i32, oom_killed: bool) {
+        let state = &mut self.record.state;
+        state.status = ContainerState::Exited;
+        state.exit_code = Some(code);
+        state.oom_killed = oom_killed;
+        state.finished = Some(now());
+        state.process = None;
+    }
+
+    /// Decides whether the program is started again, and after which time.
+    fn next_start(&mut self) -> Option<Duration> {
+        std::mem::take(&mut self.again).then_some(Duration::ZERO)
+    }
+}
+
+struct Monitor {
+    keeper: Keeper,
+    task: MonitorTask,
+    clients: Clients,
+    /// Between two runs.
+    log: Option<Box<dyn Sink>>,
+    listener: Option<OwnedFd>,
+    /// What every run of the program is started in.
+    namespace: Option<OwnedFd>,
+    _lock: Option<OwnedFd>,
+    _address: Option<OwnedFd>,
+}
+
+type Run = (Box<dyn Running>, Streams);
+
+impl Monitor {
+    fn run(mut self) -> io::Result<()> {
+        // Ends of terminals and sessions are nothing to it; only SIGKILL, and the end of its program, end it.
+        let _signals = Signals::take(&[libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGQUIT])?;
+        let (mut process, mut streams) = match self.start() {
+            Ok(started) => started,
+            Err(error) => return self.failed(error),
+        };
+        self.listener = Some(listen(&self.keeper.folder)?);
+        self.running(&*process)?;
+        let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+        loop {
+            let mut duties: Duties<Keeper> = vec![Box::new(Stopping::default())];
+            self.attend(Some(&*process), &mut streams, &mut duties)?;
+            let code = process.wait()?;
+            streams.drain(&mut self.clients);
+            let oom_killed = process.oom_killed();
+            self.keeper.ended(code, oom_killed);
+            let Some(delay) = self.keeper.next_start() else { return self.close(process, code, oom_killed) };
+            self.restarting(delay, code, oom_killed)?;
+            process.finish()?;
+            (process, streams) = match self.start_again(streams, delay)? {
+                Some(started) => started,
+                None => return self.give_up(),
+            };
+        }
+    }
+
+    fn start(&mut self) -> Result<Run, StartError> {
+        let pipes = |error: io::Error| StartError::new("pipe", format!("cannot make pipes: {error}"));
+        let record = &self.keeper.record;
+        let log = match self.log.take() {
+            Some(log) => log,
+            None => log::open(&self.keeper.folder, &record.id),
+        };
+        let (stdio, mut streams) =
+            Streams::make(record.config.tty, record.config.interactive, Some(log)).map_err(pipes)?;
+        let namespace = self.namespace.as_ref().map(OwnedFd::try_clone).transpose().map_err(pipes)?;
+        let mut process = runtime::start(&self.task.spec, stdio, namespace)?;
+        if let Some(master) = process.take_pty() {
+            streams.set_terminal(master).map_err(pipes)?;
+        }
+        Ok((Box::new(process), streams))
+    }
+
+    /// Records that the program runs, and tells it.
+    fn running(&mut self, process: &dyn Running) -> io::Result<()> {
+        self.keeper.running(process)?;
+        let pid = self.keeper.record.state.process.as_ref().map_or(0, |process| process.pid);
+        self.clients.started(pid.unsigned_abs());
+        Ok(())
+    }
+
+    fn attend(
+        &mut self,
+        process: Option<&dyn Running>,
+        streams: &mut Streams,
+        duties: &mut Duties<Keeper>,
+    ) -> io::Result<()> {
+        let (clients, keeper) = (&mut self.clients, &mut self.keeper);
+        let mut hands = Hands { process, streams, clients, keeper, is_over: false };
+        serve(&mut hands, self.listener.as_ref(), duties)
+    }
+
+    /// Records that it will run again, and tells this end to those who followed it.
+    fn restarting(&mut self, delay: Duration, code: i32, oom_killed: bool) -> io::Result<()> {
+        let state = &mut self.keeper.record.state;
+        state.status = ContainerState::Restarting;
+        state.restart_at = Some(now().saturating_add(i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX)));
+        self.keeper.write()?;
+        self.clients.ended(code, oom_killed);
+        Ok(())
+    }
+
+    /// Waits, and starts the program; `None` when that isn't wanted any more, or failed.
+    fn start_again(&mut self, mut streams: Streams, delay: Duration) -> io::Result<Option<Run>> {
+        if let Some(until) = Instant::now().checked_add(delay).filter(|_| !delay.is_zero()) {
+            let mut duties: Duties<Keeper> = vec![Box::new(Stopping::default()), Box::new(Delay { until })];
+            self.attend(None, &mut streams, &mut duties)?;
+        }
+        self.log = streams.into_log();
+        if self.keeper.record.state.wanted == Wanted::Down {
+            return Ok(None);
+        }
+        self.keeper.again = false;
+        forget_volatile(&self.task.spec);
+        match self.start() {
+            Ok(started) => {
+                self.running(&*started.0)?;
+                self.clients.pay(&Packet::Done);
+                Ok(Some(started))
+            }
+            Err(error) => {
+                let state = &mut self.keeper.record.state;
+                state.exit_code = Some(error.exit_code());
+                state.error = error.to_string();
+                self.clients.pay(&Packet::Failed(error));
+                Ok(None)
+            }
+        }
     }
 
     /// Records that there was nothing to run, and tells the starter.
     fn failed(mut self, error: StartError) -> io::Result<()> {
-        let state = &mut self.task.record.state;
+        let state = &mut self.keeper.record.state;
         state.exit_code = Some(error.exit_code());
         state.error = error.to_string();
-        state.address = None;
         let kept = self.close_record();
         self.clients.broadcast(&Packet::Failed(error));
         self.clients.flush_all();
         self.clean(kept)
     }
 
-    fn ended(mut self, process: Process, code: i32) -> io::Result<()> {
-        let state = &mut self.task.record.state;
-        state.status = ContainerState::Exited;
-        state.exit_code = Some(code);
-        state.oom_killed = process.oom_killed();
-        state.finished = Some(now());
-        state.process = None;
-        state.address = None;
+    /// Ends without a program: it isn't started again.
+    fn give_up(mut self) -> io::Result<()> {
+        self.keeper.record.state.status = ContainerState::Exited;
         let kept = self.close_record();
-        self.clients.broadcast(&Packet::Exit(code));
-        self.clients.flush_all();
+        self.tell_the_end();
+        self.clean(kept)
+    }
+
+    fn close(mut self, process: Box<dyn Running>, code: i32, oom_killed: bool) -> io::Result<()> {
+        let kept = self.close_record();
+        self.clients.ended(code, oom_killed);
+        self.tell_the_end();
         process.finish()?;
         self.clean(kept)
     }
 
+    /// Gives the last answers.
+    fn tell_the_end(&mut self) {
+        self.clients.pay(&Packet::Done);
+        if self.keeper.record.config.remove {
+            self.clients.broadcast(&Packet::Removed);
+        }
+        self.clients.flush_all();
+    }
+
     /// Writes the record for the last time, or takes the container away; then gives its folder's new place.
     fn close_record(&mut self) -> Option<PathBuf> {
+        let keeper = &mut self.keeper;
+        keeper.record.state.address = None;
+        keeper.record.state.restart_at = None;
         // Nobody is left to hear of an error here; the record then says `running`, without a lock: lost.
-        let _ = std::fs::remove_file(self.folder.join("socket"));
-        if self.task.record.config.remove {
-            return self.containers.take_away(&self.task.record).ok();
+        let _ = std::fs::remove_file(keeper.folder.join("socket"));
+        if keeper.record.config.remove {
+            return keeper.containers.take_away(&keeper.record).ok();
         }
-        let _ = self.write_record();
+        let _ = keeper.write();
         None
     }
 
     /// The slow part of the end.
     fn clean(self, removed: Option<PathBuf>) -> io::Result<()> {
+        let Keeper { containers, record, .. } = self.keeper;
         if let Some(address) = self.task.address {
-            self.containers.networks.give_back(address);
+            containers.networks.give_back(address);
         }
         let Some(folder) = removed else { return Ok(()) };
-        self.containers.remove_volumes(&self.task.record, true);
+        containers.remove_volumes(&record, true);
         if let Ok(store) = Store::open(&self.task.root) {
-            let _ = store.unpin(&self.task.record.owner());
+            let _ = store.unpin(&record.owner());
         }
         std::fs::remove_dir_all(folder)
     }
-
-    fn write_record(&self) -> io::Result<()> {
-        self.task.record.write(&self.folder).map_err(io::Error::other)
-    }
 }
 
-/// Moves bytes, and carries out what clients ask for, until `process` has ended.
-pub(super) fn serve(
-    process: &Process,
-    streams: &mut Streams,
-    clients: &mut Clients,
-    listener: Option<&OwnedFd>,
-) -> io::Result<()> {
-    loop {
-        let pidfd = process.pidfd();
-        let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
-        // A client that doesn't take its output holds the program back, as a full pipe would.
-        fds.extend(streams.poll_fds(clients.has_room()));
-        let end_of_streams = fds.len();
-        fds.extend(clients.poll_fds(streams.has_room()));
-        let end_of_clients = fds.len();
-        fds.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
-        match poll(&mut fds, None) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        }
-        let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
-        drop(fds);
-        streams.handle(&events[1..end_of_streams], clients);
-        for request in clients.handle(&events[end_of_streams..end_of_clients]) {
-            carry_out(request, process, streams);
-        }
-        if let (Some(listener), Some(true)) = (listener, events.get(end_of_clients).map(|e| !e.is_empty())) {
-            clients.accept(listener);
-        }
-        if !events[0].is_empty() {
-            return Ok(());
-        }
-    }
-}
-
-fn carry_out(request: Request, process: &Process, streams: &mut Streams) {
-    match request {
-        Request::Stdin(bytes) => streams.feed(&bytes),
-        Request::StdinEnd => streams.end_input(),
-        Request::Resize(rows, columns) => streams.resize(rows, columns),
-        Request::Signal(signal) => drop(process.kill(signal)),
+/// A volatile overlay leaves a mark that keeps its work folder from a further mount: after a crash of the machine
+/// its content would be in doubt. There was none since.
+fn forget_volatile(spec: &runtime::Spec) {
+    if let (true, Some(work)) = (spec.volatile, &spec.rootfs.work) {
+        let _ = std::fs::remove_dir_all(work.join("work/incompat"));
     }
 }
 

@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::clients::Clients;
-use crate::container::log::{Stream, Writer};
+use crate::container::log::{Sink, Stream};
 use crate::container::wire::{Packet, STREAM_BYTES};
 use crate::runtime::{Stdio, resize};
 
@@ -28,7 +27,7 @@ pub(in crate::container) struct Streams {
     is_terminal: bool,
     waiting: VecDeque<u8>,
     input_ends: bool,
-    log: Option<Writer>,
+    log: Option<Box<dyn Sink>>,
 }
 
 /// Which end a poll's answer belongs to.
@@ -43,7 +42,7 @@ impl Streams {
     pub(in crate::container) fn make(
         tty: bool,
         interactive: bool,
-        log: Option<&Path>,
+        log: Option<Box<dyn Sink>>,
     ) -> io::Result<(Stdio, Self)> {
         let mut streams = Self {
             outputs: Vec::new(),
@@ -51,7 +50,7 @@ impl Streams {
             is_terminal: tty,
             waiting: VecDeque::new(),
             input_ends: false,
-            log: log.map(Writer::new),
+            log,
         };
         if tty {
             return Ok((Stdio::Pty, streams));
@@ -73,6 +72,11 @@ impl Streams {
         };
         let (stdout, stderr) = (output(Stream::Stdout)?, output(Stream::Stderr)?);
         Ok((Stdio::Fds([stdin, stdout, stderr]), streams))
+    }
+
+    /// Gives the log back, for the next run.
+    pub(super) fn into_log(self) -> Option<Box<dyn Sink>> {
+        self.log
     }
 
     /// Takes the master of the program's terminal.
@@ -128,7 +132,7 @@ impl Streams {
             self.read(index, usize::MAX, clients);
         }
         // The disk may be full; the exit code still has to be told.
-        let _ = self.log.as_mut().map(Writer::finish);
+        let _ = self.log.as_mut().map(|log| log.finish());
     }
 
     fn read(&mut self, index: usize, reads: usize, clients: &mut Clients) {

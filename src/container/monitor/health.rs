@@ -1,0 +1,1 @@
+//! Looks whether a container is healthy.

@@ -1,0 +1,1 @@
+//! Notices that the kernel killed a process for memory.
