@@ -47,6 +47,11 @@ pub(crate) fn long(seconds: i64) -> String {
         .unwrap_or_default()
 }
 
+/// Returns `nanoseconds` (unix) in RFC 3339 with all nine digits: `2026-11-21T10:00:00.000000000Z`.
+pub(crate) fn precise(nanoseconds: i64) -> String {
+    Timestamp::from_nanosecond(nanoseconds.into()).map(|time| format!("{time:.9}")).unwrap_or_default()
+}
+
 /// Returns `seconds` (unix) in RFC 3339: `2026-11-21T10:00:00Z`.
 pub(crate) fn rfc3339(seconds: i64) -> String {
     Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default()

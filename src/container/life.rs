@@ -43,7 +43,12 @@ impl Containers {
     pub fn stop(&self, record: &Record, signal: Option<i32>, patience: Option<u64>) -> Result<()> {
         let request = Packet::Stop(signal.unwrap_or(record.config.stop_signal), seconds(patience));
         match self.ask(record, "stop", &request, patience.map(answer_time)) {
-            Err(Error::NotRunning { .. }) | Ok(Answer::Done | Answer::Gone) => self.recorded(record),
+            Err(Error::NotRunning { .. }) => self.recorded(record),
+            Ok(Answer::Done | Answer::Gone) => {
+                self.recorded(record)?;
+                self.tell(record, "stop", &[]);
+                Ok(())
+            }
             Ok(Answer::Silent) => self.kill_without_monitor(record, libc::SIGKILL),
             Err(error) => Err(error),
         }
@@ -139,6 +144,7 @@ impl Containers {
             let name = self.name_path(&name);
             std::fs::remove_file(&name).at("remove", &name)?;
         }
+        self.tell(record, "destroy", &[]);
         Ok(removed)
     }
 

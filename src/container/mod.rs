@@ -29,6 +29,7 @@
 mod attach;
 mod create;
 mod error;
+mod events;
 mod exec;
 mod launch;
 mod life;
@@ -58,6 +59,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 
 use self::error::At;
+use crate::events::Log;
 use crate::network::Networks;
 use crate::volume::Volumes;
 
@@ -74,6 +76,7 @@ pub struct Containers {
     folder: PathBuf,
     networks: Networks,
     volumes: Volumes,
+    events: Log,
 }
 
 impl Containers {
@@ -84,6 +87,7 @@ impl Containers {
             folder: root.join("containers"),
             networks: Networks::new(&root.join("networks")),
             volumes: Volumes::new(&root.join("volumes")),
+            events: Log::new(root),
         }
     }
 

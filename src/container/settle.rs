@@ -42,6 +42,9 @@ impl Containers {
             let _ = self.networks.reap();
         }
         let _ = fs::remove_file(folder.join("socket"));
+        if record.state.status.is_alive() {
+            self.tell(&record, "die", &[("exitCode", UNKNOWN_CODE.to_string())]);
+        }
         if record.config.remove {
             let removed = self.take_away(&record)?;
             self.remove_volumes(&record, true);

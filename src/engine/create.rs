@@ -25,6 +25,8 @@ impl Engine {
         let store = self.store()?;
         let config = crate::image::config(store, &image)?;
         let image = Image { id: image.id.to_string(), chain: &image.chain, config: &config.config };
-        self.containers().create(store, &image, request, purpose).map_err(failure)
+        let made = self.containers().create(store, &image, request, purpose).map_err(failure)?;
+        self.containers().tell(&made.0, "create", &[]);
+        Ok(made)
     }
 }

@@ -42,6 +42,8 @@ impl Engine {
             let name = reference.with_tag(reference.tag.as_deref().unwrap_or("latest")).to_string();
             store.tag(&name, &made.id).map_err(image::Error::from)?;
         }
+        let name = reference.map_or_else(|| made.id.to_string(), Reference::familiar);
+        self.tell_of_image("import", &made.id.to_string(), &name);
         self.flush_later(true);
         Ok(made.id.to_string())
     }

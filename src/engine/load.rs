@@ -16,8 +16,11 @@ impl Engine {
         self.flush_later(true);
         let mut names = Vec::new();
         for image in loaded {
+            let id = image.image.id.to_string();
+            let name = image.names.first().map_or_else(|| id.clone(), crate::oci::Reference::familiar);
+            self.tell_of_image("load", &id, &name);
             match image.names.as_slice() {
-                [] => names.push(image.image.id.to_string()),
+                [] => names.push(id),
                 given => names.extend(given.iter().map(crate::oci::Reference::familiar)),
             }
         }

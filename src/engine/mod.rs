@@ -14,6 +14,7 @@ mod containers;
 mod contexts;
 mod create;
 mod dockerfile;
+mod events;
 mod exec;
 pub mod flush;
 mod format;

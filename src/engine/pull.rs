@@ -54,6 +54,7 @@ impl Engine {
         let client = self.client().clone();
         let pulled = self.block_on(image::pull(store, &client, reference, platform, &lease, &sink))??;
         self.flush_later(true);
+        self.tell_of_image("pull", &pulled.image.id.to_string(), &reference.familiar());
         events.send(Event::Status(format!("Digest: {}", pulled.digest)));
         events.send(Event::Status(match pulled.status {
             PullStatus::Newer => format!("Status: Downloaded newer image for {}", reference.familiar()),

@@ -7,7 +7,14 @@ use crate::image::{self, ImageUse};
 impl Engine {
     /// Removes a name, or an image by its id; tells what went, line by line.
     pub fn rmi(&self, name: &str, force: bool) -> Result<Vec<Removed>, Failure> {
-        Ok(image::remove(self.store_to_shrink()?, name, force, &self.image_uses()?)?)
+        let removed = image::remove(self.store_to_shrink()?, name, force, &self.image_uses()?)?;
+        for line in &removed {
+            match line {
+                Removed::Untagged(name) => self.tell_of_image("untag", name, name),
+                Removed::Deleted(id) => self.tell_of_image("delete", id, id),
+            }
+        }
+        Ok(removed)
     }
 
     /// Returns which containers need which images.

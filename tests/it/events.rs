@@ -1,1 +1,75 @@
 //! `kiln events`.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use crate::support::binary::Kiln;
+use crate::support::needs_root;
+
+/// The actions of a store's events so far, joined by blanks.
+fn actions(kiln: &Kiln, filters: &[&str]) -> String {
+    let words = ["events", "--since", "1h", "--until", "0s", "--format", "{{.Action}}"];
+    let filters = filters.iter().flat_map(|filter| ["--filter", filter]);
+    let words: Vec<&str> = words.into_iter().chain(filters).collect();
+    kiln.ok(&words).lines().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_whole_life_of_containers_is_told() {
+    if !needs_root("the_whole_life_of_containers_is_told") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    kiln.ok(&["run", "--rm", "--network", "none", "--name", "once", "-l", "tier=back", "busybox", "true"]);
+    assert_eq!(actions(&kiln, &["container=once"]), "create start die destroy");
+    kiln.ok(&["run", "-d", "--network", "none", "--name", "web", "busybox", "sleep", "1000"]);
+    kiln.ok(&["stop", "-t", "0", "web"]);
+    kiln.ok(&["rm", "web"]);
+    let web = actions(&kiln, &["container=web"]);
+    assert!(web.starts_with("create start kill") && web.ends_with("die stop destroy"), "{web}");
+    assert_eq!(actions(&kiln, &["label=tier=back", "event=die"]), "die");
+    assert_eq!(actions(&kiln, &["event=die", "event=start", "image=busybox"]), "start die start die");
+    kiln.ok(&["tag", "busybox", "other:1"]);
+    kiln.ok(&["rmi", "other:1"]);
+    assert_eq!(actions(&kiln, &["type=image", "image=other:1"]), "tag untag");
+
+    let line =
+        kiln.ok(&["events", "--since", "1h", "--until", "0s", "-f", "container=once", "-f", "event=die"]);
+    let attributes = "(execDuration=0, exitCode=0, image=busybox, name=once, tier=back)\n";
+    assert!(line.contains("Z container die ") && line.ends_with(attributes), "{line}");
+    let words = ["events", "--since", "1h", "--until", "0s", "--format", "json", "-f", "event=destroy"];
+    let json = kiln.ok(&words);
+    let json: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&json["Type"], &json["status"], &json["from"]),
+        (&"container".into(), &"destroy".into(), &"busybox".into())
+    );
+    assert_eq!(json["Actor"]["Attributes"]["name"], "once");
+    kiln.run(&["events", "--filter", "colour=red"]).fails_with(&["unknown filter `colour`"]);
+    kiln.run(&["events", "--since", "yesterday"]).fails_with(&["--since", "yesterday"]);
+}
+
+#[test]
+fn what_happens_is_told_while_it_happens() {
+    if !needs_root("what_happens_is_told_while_it_happens") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    kiln.ok(&["create", "--name", "before", "busybox", "true"]);
+    let words = ["events", "--format", "{{.Action}} {{.Actor.Attributes.name}}"];
+    let mut follower = kiln.command(&words).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    // It has begun to listen at some time: what is made after that is told.
+    let mut made = 0;
+    let first = std::thread::scope(|scope| {
+        let first = scope.spawn(|| lines.next().unwrap().unwrap());
+        while !first.is_finished() {
+            kiln.ok(&["create", "--name", &format!("after{made}"), "busybox", "true"]);
+            made += 1;
+        }
+        first.join().unwrap()
+    });
+    assert!(first.starts_with("create after"), "{first}");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}

@@ -18,6 +18,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("runtime", &["sys", "redacted", "cache"]),
     ("network", &["sys"]),
     ("volume", &[]),
+    ("rotated", &[]),
+    ("events", &["api", "rotated"]),
     ("image", &["sys", "api", "blocking", "oci", "registry", "cache"]),
     ("build::tree", &["sys", "image", "cache"]),
     ("build::context", &["cache", "build::tree"]),
@@ -48,7 +50,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "container",
-        &["sys", "redacted", "api", "blocking", "oci", "runtime", "network", "volume", "image", "cache"],
+        &[
+            "sys", "redacted", "api", "blocking", "oci", "runtime", "network", "volume", "rotated", "events",
+            "image", "cache",
+        ],
     ),
     (
         "engine",
@@ -62,6 +67,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "runtime",
             "network",
             "volume",
+            "events",
             "image",
             "fetch",
             "cache",

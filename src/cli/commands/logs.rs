@@ -37,26 +37,28 @@ pub(crate) struct Logs {
 pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Logs = flags::parse(invocation)?;
     let now = time::now();
-    let moment = |flag: &str, text: &Option<String>| match text.as_deref().filter(|text| !text.is_empty()) {
-        None => Ok(None),
-        Some(text) => time::parse_moment(text, now).map(Some).ok_or_else(|| {
-            Error::usage(format!("invalid time `{text}` for `{flag}`"))
-                .hint("write it as `2026-11-21T10:00:00Z`, unix seconds, or `42m`")
-        }),
-    };
     let request = LogsRequest {
         container: flags.container.clone(),
         follow: flags.follow,
         timestamps: flags.timestamps,
         tail: tail(&flags.tail)?,
-        since: moment("--since", &flags.since)?,
-        until: moment("--until", &flags.until)?,
+        since: moment("--since", flags.since.as_deref(), now)?,
+        until: moment("--until", flags.until.as_deref(), now)?,
     };
     let engine = invocation.session.engine()?;
     // Not a call to the kernel per line; the reader flushes before it waits.
     let (mut out, mut err) = (BufWriter::new(io::stdout()), BufWriter::new(io::stderr()));
     engine.logs(&request, &mut out, &mut err)?;
     Ok(exit::SUCCESS)
+}
+
+/// Reads a moment, in unix nanoseconds; an empty one is none.
+pub(super) fn moment(flag: &str, text: Option<&str>, now: i64) -> Result<Option<i64>, Error> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    time::parse_moment(text, now).map(Some).ok_or_else(|| {
+        Error::usage(format!("invalid time `{text}` for `{flag}`"))
+            .hint("write it as `2026-11-21T10:00:00Z`, unix seconds, or `42m`")
+    })
 }
 
 /// `all`, or a number; docker takes a negative one for all.

@@ -103,7 +103,14 @@ impl Keeper {
         state.error.clear();
         state.oom_killed = false;
         state.restart_at = None;
-        self.write()
+        self.write()?;
+        self.tell("start", &[]);
+        Ok(())
+    }
+
+    /// Tells the store's events what happened.
+    fn tell(&self, action: &str, details: &[(&str, String)]) {
+        self.containers.tell(&self.record, action, details);
     }
 
     /// Notes that it doesn't run any more; it isn't written yet.
@@ -114,6 +121,11 @@ impl Keeper {
         state.oom_killed = oom_killed;
         state.finished = Some(now());
         state.process = None;
+        let seconds = (state.finished.unwrap_or(0) - state.started.unwrap_or(0)) / 1_000_000_000;
+        if oom_killed {
+            self.tell("oom", &[]);
+        }
+        self.tell("die", &[("execDuration", seconds.to_string()), ("exitCode", code.to_string())]);
     }
 
     /// Decides whether the program is started again, and after which time.

@@ -26,6 +26,7 @@ impl Stopping {
             return;
         };
         let _ = process.kill(signal);
+        hands.keeper.tell("kill", &[("signal", signal.to_string())]);
         let patience = u64::try_from(seconds).ok().map(Duration::from_secs);
         let kill_at = patience.and_then(|patience| Instant::now().checked_add(patience));
         self.kill_at = [self.kill_at, kill_at].into_iter().flatten().min();
@@ -43,6 +44,9 @@ impl Stopping {
             None => hands.clients.answer(from, &Packet::Refused("it waits to be started again".into())),
             Some(process) => {
                 let result = process.kill(signal);
+                if result.is_ok() {
+                    hands.keeper.tell("kill", &[("signal", signal.to_string())]);
+                }
                 match result {
                     // So that `kill` and then `rm` or `start` find what they expect.
                     Ok(()) if signal == libc::SIGKILL => hands.clients.owe(from),
@@ -63,6 +67,7 @@ impl Duty<Keeper> for Stopping {
         if let (Some(process), true) = (hands.process, self.kill_at.is_some_and(|at| at <= now)) {
             self.kill_at = None;
             process.kill(libc::SIGKILL)?;
+            hands.keeper.tell("kill", &[("signal", libc::SIGKILL.to_string())]);
         }
         Ok(())
     }

@@ -1,0 +1,282 @@
+//! Reading records over rotations.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+
+use super::{compressed, file};
+
+/// Bytes of a read.
+const READ_BYTES: usize = 64 * 1024;
+/// A longer record is none: the file is damaged there.
+const RECORD_BYTES: usize = 16 << 20;
+
+/// Where a record ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// At a newline.
+    Lines,
+    /// After as many bytes as its first four say, big-endian; they don't count.
+    Sized,
+}
+
+impl Framing {
+    /// The length of the whole record at the start of `bytes`, with its frame; `None` until it is there.
+    fn complete(self, bytes: &[u8], searched: usize) -> io::Result<Option<usize>> {
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a record has no end");
+        let length = match self {
+            Self::Lines => {
+                let newline =
+                    bytes.get(searched..).and_then(|new| new.iter().position(|byte| *byte == b'\n'));
+                newline.map(|at| searched + at + 1)
+            }
+            Self::Sized => match bytes.first_chunk() {
+                Some(length) => {
+                    let length = u32::from_be_bytes(*length) as usize;
+                    if length > RECORD_BYTES {
+                        return Err(damaged());
+                    }
+                    Some(length + 4).filter(|whole| bytes.len() >= *whole)
+                }
+                None => None,
+            },
+        };
+        if length.is_none() && bytes.len() > RECORD_BYTES {
+            return Err(damaged());
+        }
+        Ok(length)
+    }
+
+    /// A record without its frame; a line keeps its newline.
+    fn content(self, record: &[u8]) -> &[u8] {
+        match self {
+            Self::Lines => record,
+            Self::Sized => record.get(4..).unwrap_or_default(),
+        }
+    }
+}
+
+/// Reads records, the oldest first, over rotations.
+#[derive(Debug)]
+pub struct Reader {
+    base: PathBuf,
+    files: usize,
+    framing: Framing,
+    source: Option<Source>,
+    buffer: Vec<u8>,
+    /// Where the next record begins in the buffer.
+    start: usize,
+    /// How far after it no end was found.
+    searched: usize,
+}
+
+#[derive(Debug)]
+struct Source {
+    /// Its inode and its time of modification tell which file it is.
+    file: File,
+    /// The same file, when it is compressed.
+    inflated: Option<Box<MultiGzDecoder<File>>>,
+}
+
+impl Source {
+    /// Opens the file that is `age` rotations old, if there is one.
+    fn open(base: &Path, age: usize) -> io::Result<Option<Self>> {
+        for (path, is_compressed) in [(file(base, age), false), (compressed(base, age), true)] {
+            match File::open(path) {
+                Ok(file) if is_compressed => {
+                    let inflated = Some(Box::new(MultiGzDecoder::new(file.try_clone()?)));
+                    return Ok(Some(Self { file, inflated }));
+                }
+                Ok(file) => return Ok(Some(Self { file, inflated: None })),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.inflated {
+            Some(inflated) => inflated.read(buffer),
+            None => self.file.read(buffer),
+        }
+    }
+
+    /// Tells whether it is the file that is `age` rotations old.
+    fn is(&self, base: &Path, age: usize) -> io::Result<bool> {
+        let own = self.file.metadata()?;
+        if std::fs::metadata(file(base, age)).is_ok_and(|other| other.ino() == own.ino()) {
+            return Ok(true);
+        }
+        let time = |of: &std::fs::Metadata| (of.mtime(), of.mtime_nsec());
+        Ok(std::fs::metadata(compressed(base, age))
+            .is_ok_and(|other| other.ino() == own.ino() || time(&other) == time(&own)))
+    }
+}
+
+impl Reader {
+    /// Returns a reader of the `files` files of `base` that begins with the oldest record.
+    pub fn oldest(base: &Path, files: usize, framing: Framing) -> io::Result<Self> {
+        let mut reader = Self::new(base, files, framing);
+        reader.source = reader.oldest_source()?;
+        Ok(reader)
+    }
+
+    /// The same, of which only the last `count` records are still to be read.
+    pub fn last(base: &Path, files: usize, framing: Framing, count: usize) -> io::Result<Self> {
+        let mut reader = Self::new(base, files, framing);
+        let mut missing = count;
+        for age in 0..files {
+            let Some(mut source) = Source::open(base, age)? else { continue };
+            let (found, at) = last_records(&mut source, framing, missing)?;
+            missing -= found;
+            // Before the first search: with no record wanted, the newest file is read on from its end.
+            if reader.source.is_none() || found > 0 {
+                reader.restart(source, at)?;
+            }
+            if missing == 0 {
+                break;
+            }
+        }
+        Ok(reader)
+    }
+
+    fn new(base: &Path, files: usize, framing: Framing) -> Self {
+        let (source, buffer) = (None, Vec::new());
+        Self { base: base.to_owned(), files, framing, source, buffer, start: 0, searched: 0 }
+    }
+
+    fn restart(&mut self, mut source: Source, at: u64) -> io::Result<()> {
+        match &mut source.inflated {
+            None => drop(source.file.seek(SeekFrom::Start(at))?),
+            Some(_) => {
+                source.file.seek(SeekFrom::Start(0))?;
+                let mut inflated = MultiGzDecoder::new(source.file.try_clone()?);
+                io::copy(&mut inflated.by_ref().take(at), &mut io::sink())?;
+                source.inflated = Some(Box::new(inflated));
+            }
+        }
+        self.source = Some(source);
+        Ok(())
+    }
+
+    /// Gives the next record, a line with its newline; `None` when no further one is there yet.
+    pub fn next_record(&mut self) -> io::Result<Option<&[u8]>> {
+        loop {
+            let open = self.buffer.get(self.start..).unwrap_or_default();
+            match self.framing.complete(open, self.searched)? {
+                Some(length) => {
+                    let record = self.start..self.start + length;
+                    (self.start, self.searched) = (record.end, 0);
+                    return Ok(self.buffer.get(record).map(|record| self.framing.content(record)));
+                }
+                None => self.searched = open.len(),
+            }
+            if !self.fill()? && !self.go_on()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads more; tells whether there was more.
+    fn fill(&mut self) -> io::Result<bool> {
+        let Some(source) = &mut self.source else { return Ok(false) };
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        let held = self.buffer.len();
+        self.buffer.resize(held + READ_BYTES, 0);
+        let read = source.read(self.buffer.get_mut(held..).unwrap_or_default());
+        self.buffer.truncate(held + read.as_ref().copied().unwrap_or(0));
+        Ok(read? > 0)
+    }
+
+    /// Goes on with the next file when this one is at its end for ever; tells whether there is more to try.
+    fn go_on(&mut self) -> io::Result<bool> {
+        let next = match &self.source {
+            None => self.oldest_source()?,
+            Some(source) if source.is(&self.base, 0)? => None,
+            Some(source) => {
+                let mut next = None;
+                for age in 1..self.files {
+                    if source.is(&self.base, age)? {
+                        next = Some(Source::open(&self.base, age - 1)?);
+                        break;
+                    }
+                }
+                match next {
+                    Some(next) => next,
+                    // It was dropped meanwhile.
+                    None => self.oldest_source()?,
+                }
+            }
+        };
+        let Some(next) = next else { return Ok(false) };
+        // What was written between the last read and the renaming.
+        if self.fill()? {
+            return Ok(true);
+        }
+        // A record that a killed writer has begun has no end.
+        self.buffer.clear();
+        (self.start, self.searched) = (0, 0);
+        self.source = Some(next);
+        Ok(true)
+    }
+
+    fn oldest_source(&self) -> io::Result<Option<Source>> {
+        for age in (0..self.files).rev() {
+            if let Some(source) = Source::open(&self.base, age)? {
+                return Ok(Some(source));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Looks for the last `count` whole records of `source`; gives how many there are, and where the first one begins.
+fn last_records(source: &mut Source, framing: Framing, count: usize) -> io::Result<(usize, u64)> {
+    if framing == Framing::Lines && source.inflated.is_none() {
+        return last_lines(&source.file, count);
+    }
+    let mut bytes = Vec::new();
+    match &mut source.inflated {
+        Some(inflated) => inflated.read_to_end(&mut bytes)?,
+        None => source.file.read_to_end(&mut bytes)?,
+    };
+    let (mut starts, mut at) = (VecDeque::new(), 0);
+    while let Some(length) = framing.complete(bytes.get(at..).unwrap_or_default(), 0)? {
+        starts.push_back(at);
+        at += length;
+        if starts.len() > count {
+            starts.pop_front();
+        }
+    }
+    let first = if count == 0 { at } else { starts.front().copied().unwrap_or(at) };
+    Ok((starts.len().min(count), first as u64))
+}
+
+/// Looks for the last `count` whole lines of `file`, from its end.
+fn last_lines(file: &File, count: usize) -> io::Result<(usize, u64)> {
+    use std::os::unix::fs::FileExt;
+    let mut end = file.metadata()?.len();
+    let mut newlines = 0;
+    let mut buffer = vec![0; READ_BYTES];
+    while end > 0 {
+        let begin = end.saturating_sub(READ_BYTES as u64);
+        let length = usize::try_from(end - begin).unwrap_or(READ_BYTES);
+        let block = buffer.get_mut(..length).unwrap_or_default();
+        file.read_exact_at(block, begin)?;
+        for at in (0..block.len()).rev().filter(|at| block.get(*at) == Some(&b'\n')) {
+            // The newline before the first wanted line.
+            if newlines == count {
+                return Ok((count, begin + at as u64 + 1));
+            }
+            newlines += 1;
+        }
+        end = begin;
+    }
+    Ok((newlines, 0))
+}
