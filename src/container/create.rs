@@ -9,7 +9,7 @@ use kiln_cache::{SnapshotId, Store};
 
 use super::error::{At, Error, Result};
 use super::record::{Config, MountPoint, Record, State, VERSION};
-use super::{Containers, names, now, try_lock};
+use super::{Containers, names, now, spec, try_lock};
 use crate::api::{CreateRequest, NetworkMode};
 use crate::oci::RunConfig;
 use crate::runtime;
@@ -59,6 +59,7 @@ impl Containers {
         }
         let id = names::random_id().at("read", "/dev/urandom")?;
         let mut config = config(&id, image.config, request)?;
+        spec::check(&config)?;
         std::fs::create_dir_all(self.folder.join("names")).at("create", &self.folder)?;
         config.mounts = self.mounts(store, image, request)?;
         config.transient = request.remove && purpose != Purpose::Create;

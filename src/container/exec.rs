@@ -15,7 +15,7 @@ use super::error::{At, Error, Result};
 use super::launch::{Streams, accept_task, spawn};
 use super::record::Record;
 use super::wire::{self, Packet, Wants};
-use super::{Containers, monitor};
+use super::{Containers, monitor, spec};
 use crate::api::ExecRequest;
 use crate::runtime::{self, ExecSpec, Process, StartError, Target};
 
@@ -73,7 +73,7 @@ fn exec_spec(record: &Record, request: &ExecRequest, size: Option<(u16, u16)>) -
         cwd,
         user: request.user.clone().unwrap_or_else(|| config.user.clone()),
         tty: request.tty.then(|| size.unwrap_or((24, 80))),
-        privileged: request.privileged || config.privileged,
+        rights: spec::rights(config, request.privileged)?,
         ..ExecSpec::default()
     })
 }

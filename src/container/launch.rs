@@ -97,7 +97,7 @@ impl Containers {
         let tty = record.config.tty.then(|| streams.size.unwrap_or((24, 80)));
         let mut task = MonitorTask {
             root: self.root.clone(),
-            spec: spec::spec(&record, &self.folder(&record.id), lowers, tty, place),
+            spec: spec::spec(&record, &self.folder(&record.id), lowers, tty, place)?,
             wants: streams.wants(&record),
             state: State { wanted: Wanted::Up, restarts: 0, ..record.state.clone() },
             record,

@@ -3,7 +3,7 @@
 //! 1. Close what isn't listed, not dumpable, signals default, umask 022, new keyring, new session.
 //! 2. Join the cgroups (v1), then make the cgroup namespace.
 //! 3. The stage, for which the machine's tree goes; then the root filesystem with all mounts in it becomes `/`.
-//! 4. Groups, ids, capabilities, seccomp; READY; the program.
+//! 4. Groups, ids, capabilities; READY; seccomp; the program.
 //!
 //! A child that is started ahead comes to the stage and waits there for what it shall be: [`Go`].
 //!
@@ -21,7 +21,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
-use super::credentials::{self, Rights};
+use super::credentials::{self, Seal};
 use super::error::{At, StartError};
 use super::inroot::{Kind, Made, Root};
 use super::mounts::{Mounter, attach};
@@ -55,6 +55,23 @@ pub(super) const AHEAD: &str = "ahead";
 /// How many descriptors of [`Go`] come before the sources of mounts.
 const GO_FDS: usize = 5;
 
+/// Nothing is left to do but to give up the last rights and to run the program.
+pub(super) struct Ready {
+    pub(super) program: Program,
+    pub(super) seal: Seal,
+}
+
+impl Ready {
+    /// Becomes the program; returns only the reason why it could not.
+    pub(super) fn run(self) -> StartError {
+        let paths = self.program.find();
+        match credentials::seal(&self.seal) {
+            Ok(()) => self.program.run(paths),
+            Err(error) => error,
+        }
+    }
+}
+
 /// All that the child takes along.
 pub(super) struct Plan<'a> {
     pub(super) spec: &'a Spec,
@@ -72,7 +89,7 @@ pub(super) struct Plan<'a> {
 /// Runs the child to its end.
 pub(super) fn main(plan: &Plan<'_>) -> ! {
     end_with(plan.channel, || match prepare(plan) {
-        Ok(program) => program.run(),
+        Ok(ready) => ready.run(),
         Err(error) => error,
     })
 }
@@ -80,7 +97,7 @@ pub(super) fn main(plan: &Plan<'_>) -> ! {
 /// Runs a child that is started ahead to its end; `spec` says what [`Stage::set_up`] reads.
 pub(super) fn main_ahead(spec: &Spec, netns: Option<BorrowedFd<'_>>, channel: BorrowedFd<'_>) -> ! {
     end_with(channel, || match prepare_ahead(spec, netns, channel) {
-        Ok(program) => program.run(),
+        Ok(ready) => ready.run(),
         Err(error) => error,
     })
 }
@@ -90,11 +107,11 @@ pub(super) fn end_with(channel: BorrowedFd<'_>, work: impl FnOnce() -> StartErro
     let error = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
         .unwrap_or_else(|_| StartError::new("start", "a bug in kiln ended the start"));
     // When the parent is gone there is nobody to tell.
-    let _ = wire::send(channel, &Message::Failed(error), &[]);
+    let _ = wire::send_plainly(channel, &Message::Failed(error));
     sys::process::exit_now(125)
 }
 
-fn prepare(plan: &Plan<'_>) -> Result<Program, StartError> {
+fn prepare(plan: &Plan<'_>) -> Result<Ready, StartError> {
     leave_parent_behind(&keep_list(plan))?;
     join_namespaces(plan.spec, plan.netns, &plan.cgroup.tasks)?;
     finish(plan, Stage::set_up(plan.spec, plan.cgroup)?)
@@ -104,7 +121,7 @@ fn prepare_ahead(
     spec: &Spec,
     netns: Option<BorrowedFd<'_>>,
     channel: BorrowedFd<'_>,
-) -> Result<Program, StartError> {
+) -> Result<Ready, StartError> {
     let keep: Vec<i32> = netns.iter().chain([&channel]).map(AsRawFd::as_raw_fd).collect();
     let set_up = || {
         leave_parent_behind(&keep)?;
@@ -145,7 +162,7 @@ pub(super) fn read_spec(file: &OwnedFd) -> Result<Spec, StartError> {
 }
 
 /// The rest, once everything is known.
-fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Program, StartError> {
+fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Ready, StartError> {
     let (spec, root) = (plan.spec, plan.rootfs);
     attach(root, &stage.top).at("mount", || "cannot attach the root filesystem")?;
     let user = user::look_up(&Root(root), &spec.user, &spec.groups)?;
@@ -169,7 +186,7 @@ fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Program, StartError> {
     }
     connect_stdio(plan.stdio, master.as_ref().map(AsFd::as_fd), spec.tty, &user)?;
     let program = Program::new(&spec.args, &spec.env, &spec.secret_env, &user);
-    credentials::drop_rights(&user, Rights { privileged: spec.privileged, no_new: spec.no_new_privileges })?;
+    let seal = credentials::become_user(&user, &spec.rights)?;
     die_with_parent()?;
     // Only the channel is open besides stdio when the first untrusted byte runs.
     let fds: Vec<_> = master.iter().map(AsFd::as_fd).collect();
@@ -178,7 +195,7 @@ fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Program, StartError> {
     drop(fds);
     drop(master);
     close_all_but(plan.channel)?;
-    Ok(program)
+    Ok(Ready { program, seal })
 }
 
 fn keep_list(plan: &Plan<'_>) -> Vec<i32> {

@@ -1,4 +1,7 @@
 //! What a process may do: ids, capabilities, `no_new_privs` and the seccomp filter.
+//!
+//! In two steps. [`become_user`] changes the ids and bounds the capabilities. [`seal`] gives up the rest and loads the
+//! filter; after that come only one `capset` and `execve`, so that a filter needs to permit nothing else of kiln's.
 
 use std::os::fd::OwnedFd;
 
@@ -8,72 +11,62 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::error::{At, StartError};
 use super::seccomp;
+use super::spec::{Filter, Rights};
 use super::user::User;
 use crate::sys;
-
-/// Docker's fourteen.
-pub(super) const DEFAULT: CapabilitySet = CapabilitySet::CHOWN
-    .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::FSETID)
-    .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::MKNOD)
-    .union(CapabilitySet::NET_RAW)
-    .union(CapabilitySet::SETGID)
-    .union(CapabilitySet::SETUID)
-    .union(CapabilitySet::SETFCAP)
-    .union(CapabilitySet::SETPCAP)
-    .union(CapabilitySet::NET_BIND_SERVICE)
-    .union(CapabilitySet::SYS_CHROOT)
-    .union(CapabilitySet::KILL)
-    .union(CapabilitySet::AUDIT_WRITE);
 
 /// The bits of the kernel's capability sets.
 const CAPABILITY_BITS: u32 = 64;
 
-/// How much a process keeps.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rights {
-    /// Everything, unfiltered.
-    pub(super) privileged: bool,
-    /// Set-uid programs give nothing.
-    pub(super) no_new: bool,
+/// What is left to do before execve.
+#[derive(Debug)]
+pub(super) struct Seal {
+    rights: Rights,
+    /// What it shall have.
+    effective: CapabilitySet,
 }
 
-/// Becomes `user` with the default capabilities; the last calls before execve.
-///
-/// Without `no_new_privs` the filter needs CAP_SYS_ADMIN, so it comes first and permits all that follows.
-pub(super) fn drop_rights(user: &User, rights: Rights) -> Result<(), StartError> {
-    let keep = if rights.privileged { CapabilitySet::all() } else { DEFAULT };
+/// Becomes `user`, who can get no more than `rights` from now on. What [`seal`] needs is kept.
+pub(super) fn become_user(user: &User, rights: &Rights) -> Result<Seal, StartError> {
+    let keep = CapabilitySet::from_bits_retain(rights.capabilities.bits());
     let left = shrink_bounding_set(keep)?;
-    let filter = !rights.privileged;
-    if filter && !rights.no_new {
-        load_filter()?;
-    }
     let groups: Vec<Gid> = user.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     rustix::thread::set_thread_groups(&groups).at("user", || "cannot set the groups")?;
     rustix::thread::set_thread_res_gid(gid, gid, gid)
         .at("user", || format!("cannot become group {}", user.gid))?;
+    let needs_rights = rights.filter != Filter::Off && !rights.no_new_privileges;
+    rustix::thread::set_keep_capabilities(needs_rights)
+        .at("capabilities", || "cannot keep the capabilities")?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)
         .at("user", || format!("cannot become user {}", user.uid))?;
     let effective = if user.uid == 0 { left } else { CapabilitySet::empty() };
-    let sets = CapabilitySets { effective, permitted: effective, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets).at("capabilities", || "cannot set the capabilities")?;
+    let seal = Seal { rights: rights.clone(), effective };
+    // Without `no_new_privs` only CAP_SYS_ADMIN may load a filter.
+    set_capabilities(if needs_rights { effective | CapabilitySet::SYS_ADMIN } else { effective })?;
     match rustix::thread::clear_ambient_capability_set() {
         Ok(()) | Err(Errno::INVAL) => {}
         Err(error) => return Err(error).at("capabilities", || "cannot clear the ambient capabilities"),
     }
-    if rights.no_new {
-        rustix::thread::set_no_new_privs(true).at("capabilities", || "cannot set no_new_privs")?;
-        if filter {
-            load_filter()?;
-        }
-    }
-    Ok(())
+    Ok(seal)
 }
 
-fn load_filter() -> Result<(), StartError> {
-    sys::seccomp::load(seccomp::default_program()).at("seccomp", || "cannot load the system call filter")
+/// Gives up what is left; the last call before execve.
+pub(super) fn seal(seal: &Seal) -> Result<(), StartError> {
+    if seal.rights.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).at("capabilities", || "cannot set no_new_privs")?;
+    }
+    if seal.rights.filter == Filter::Off {
+        return Ok(());
+    }
+    let program = seccomp::program(&seal.rights);
+    sys::seccomp::load(&program).at("seccomp", || "cannot load the system call filter")?;
+    if seal.rights.no_new_privileges { Ok(()) } else { set_capabilities(seal.effective) }
+}
+
+fn set_capabilities(effective: CapabilitySet) -> Result<(), StartError> {
+    let sets = CapabilitySets { effective, permitted: effective, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).at("capabilities", || "cannot set the capabilities")
 }
 
 /// Drops what isn't in `keep` from the bounding set; returns what the caller itself has of the rest.

@@ -13,8 +13,8 @@ use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_sp
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
-use super::child::{self, Message};
-use super::credentials::{self, Rights};
+use super::child::{self, Message, Ready};
+use super::credentials;
 use super::error::{At, StartError};
 use super::inroot::Root;
 use super::process::{Process, Starting, Stdio, boot_id, start_time};
@@ -113,7 +113,7 @@ fn join(plan: &Join<'_>) -> ! {
     let (message, fds) = match enter(plan) {
         Ok(cloned) => match cloned {
             Cloned::Child => child::end_with(plan.channel, || match prepare(plan) {
-                Ok(program) => program.run(),
+                Ok(ready) => ready.run(),
                 Err(error) => error,
             }),
             Cloned::Parent { pid, pidfd } => (Report::Cloned { pid }, vec![pidfd]),
@@ -152,7 +152,7 @@ fn clone_in_container(cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, StartErr
 }
 
 /// Stage 2, up to the program. Root is the container's already: setns of a mount namespace sets it.
-fn prepare(plan: &Join<'_>) -> Result<Program, StartError> {
+fn prepare(plan: &Join<'_>) -> Result<Ready, StartError> {
     let spec = plan.spec;
     // 0, 1 and 2 are taken since stage 1.
     let mut keep = vec![plan.channel.as_raw_fd()];
@@ -168,7 +168,7 @@ fn prepare(plan: &Join<'_>) -> Result<Program, StartError> {
     };
     child::connect_stdio(plan.stdio, master.as_ref().map(AsFd::as_fd), spec.tty, &user)?;
     let program = Program::new(&spec.args, &spec.env, &[], &user);
-    credentials::drop_rights(&user, Rights { privileged: spec.privileged, no_new: spec.no_new_privileges })?;
+    let seal = credentials::become_user(&user, &spec.rights)?;
     child::die_with_parent()?;
     let fds: Vec<_> = master.iter().map(AsFd::as_fd).collect();
     wire::send(plan.channel, &Message::Ready { made: Vec::new() }, &fds)
@@ -176,7 +176,7 @@ fn prepare(plan: &Join<'_>) -> Result<Program, StartError> {
     drop(fds);
     drop((master, root));
     child::close_all_but(plan.channel)?;
-    Ok(program)
+    Ok(Ready { program, seal })
 }
 
 /// Opens a terminal in the container's own devpts; whatever the container put in its place is refused.

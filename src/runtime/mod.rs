@@ -43,5 +43,6 @@ pub use program::DEFAULT_PATH;
 pub use pty::resize;
 pub use rootfs::view;
 pub use sealed::sealed_program;
-pub use spec::{CgroupPlace, ExecSpec, Limits, Mount, Net, Spec, Target};
+pub use seccomp::{BadProfile, compile_profile};
+pub use spec::{Capabilities, CgroupPlace, ExecSpec, Filter, Limits, Mount, Net, Rights, Spec, Target};
 pub use tree::Tree;

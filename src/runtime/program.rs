@@ -55,23 +55,25 @@ impl Program {
         Program { name, path, args: strings(args), env }
     }
 
-    /// Becomes the program; returns only the reason why it could not.
-    pub(super) fn run(self) -> StartError {
+    /// Returns where it may be. Apart from [`Program::run`], since a filter may not let it be looked for.
+    pub(super) fn find(&self) -> Vec<String> {
+        if self.name.contains('/') {
+            return vec![self.name.clone()];
+        }
+        let folders = self.path.split(':').map(|folder| if folder.is_empty() { "." } else { folder });
+        let paths = folders.map(|folder| format!("{}/{}", folder.trim_end_matches('/'), self.name));
+        paths.filter(|path| Path::new(path).is_file()).collect()
+    }
+
+    /// Becomes the program at the first of `paths` that lets it; returns only the reason why it could not.
+    pub(super) fn run(self, paths: Vec<String>) -> StartError {
         if self.name.is_empty() {
             return StartError::new("exec", "no command specified");
         }
-        if self.name.contains('/') {
-            return explain(&self.name, &self.name, self.try_path(&self.name));
-        }
         let mut refused = None;
-        for folder in self.path.split(':') {
-            let folder = if folder.is_empty() { "." } else { folder };
-            let path = format!("{}/{}", folder.trim_end_matches('/'), self.name);
-            if !Path::new(&path).is_file() {
-                continue;
-            }
+        for path in paths {
             let errno = self.try_path(&path);
-            if errno != libc::EACCES {
+            if errno != libc::EACCES || self.name.contains('/') {
                 return explain(&self.name, &path, errno);
             }
             refused.get_or_insert((path, errno));

@@ -99,7 +99,7 @@ impl Stage {
                 write_file(proc.as_fd(), path, value);
             }
         }
-        if !spec.privileged {
+        if !setting.is_open() {
             setting.restrict_proc(proc.as_fd())?;
         }
         leave_machine(&top)?;
@@ -136,6 +136,11 @@ impl Setting<'_> {
         place.and_then(|place| attach(tree, &place)).at("mount", || format!("cannot mount `/{name}`"))
     }
 
+    /// Tells whether nothing is hidden or protected.
+    fn is_open(&self) -> bool {
+        self.spec.privileged || self.spec.unmasked
+    }
+
     fn mount_proc(&self) -> Result<OwnedFd, StartError> {
         let proc =
             new_filesystem("proc", &[], NOSUID | NODEV | NOEXEC).at("mount", || "cannot make `/proc`")?;
@@ -149,8 +154,9 @@ impl Setting<'_> {
         let sys = new_filesystem("sysfs", &[], attributes).at("mount", || "cannot make `/sys`")?;
         self.attach(&sys, "sys")?;
         let all = self.spec.privileged && self.spec.cgroup == CgroupPlace::Own;
-        mount_view(sys.as_fd(), if all { View::All } else { View::Own(cgroup) }, readonly)?;
-        if self.spec.privileged {
+        let view = if all { View::All } else { View::Own(cgroup) };
+        mount_view(sys.as_fd(), view, if self.spec.writable_cgroups { 0 } else { readonly })?;
+        if self.is_open() {
             return Ok(sys);
         }
         for path in MASKED_SYS {

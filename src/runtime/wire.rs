@@ -38,6 +38,12 @@ pub(super) fn send<T: Serialize>(socket: impl AsFd, message: &T, fds: &[Borrowed
     if sent == bytes.len() { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EMSGSIZE)) }
 }
 
+/// Sends one message by `write`, which even a strict filter permits. Where nobody listens, SIGPIPE comes.
+pub(super) fn send_plainly<T: Serialize>(socket: impl AsFd, message: &T) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message)?;
+    rustix::io::retry_on_intr(|| rustix::io::write(&socket, &bytes)).map(drop).map_err(io::Error::from)
+}
+
 /// Waits for one message; `None` when the other side has closed.
 pub(super) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; MESSAGE_BYTES];

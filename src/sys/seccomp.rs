@@ -6,7 +6,7 @@ use super::checked;
 
 /// One instruction of classic BPF; layout as the kernel's `sock_filter`.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Instruction {
     /// The operation.
     pub code: u16,

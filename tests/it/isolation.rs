@@ -1,1 +1,123 @@
 //! What flags of isolation change in a container.
+
+use crate::support::binary::Kiln;
+use crate::support::needs_root;
+
+/// Runs `sh -c SCRIPT` with `flags` and gives what it wrote.
+fn says(kiln: &Kiln, flags: &[&str], script: &str) -> String {
+    let words = [&["run", "--rm", "--network", "none"], flags, &["busybox", "sh", "-c", script]].concat();
+    kiln.ok(&words).trim_end().to_owned()
+}
+
+/// Runs `true` with `flags`, which must be refused with a text that has all of `parts`.
+fn refused(kiln: &Kiln, flags: &[&str], parts: &[&str]) {
+    let words = [&["run", "--rm"], flags, &["busybox", "true"]].concat();
+    let ran = kiln.run(&words);
+    assert_eq!(ran.code, 125, "{flags:?}: {}{}", ran.out, ran.error);
+    for part in parts {
+        assert!(ran.error.contains(part), "{flags:?}: {part} is not in {}", ran.error);
+    }
+    assert_eq!(kiln.ok(&["ps", "-aq"]), "", "{flags:?} left a container");
+}
+
+const CAPS: &str = "grep -E 'CapEff|CapBnd' /proc/self/status | cut -f 2";
+
+#[test]
+fn capabilities_are_added_and_dropped() {
+    if !needs_root("isolation::capabilities_are_added_and_dropped") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let both = |bits: &str| format!("{bits}\n{bits}");
+    assert_eq!(says(&kiln, &[], CAPS), both("00000000a80425fb"));
+    assert_eq!(says(&kiln, &["--cap-drop", "ALL"], CAPS), both("0000000000000000"));
+    assert_eq!(says(&kiln, &["--cap-drop", "all", "--cap-add", "CAP_CHOWN"], CAPS), both("0000000000000001"));
+    assert_eq!(
+        says(&kiln, &["--cap-add", "net_admin", "--cap-drop", "MKNOD"], CAPS),
+        both("00000000a00435fb")
+    );
+    assert_eq!(
+        says(&kiln, &["-u", "1000", "--cap-add", "NET_ADMIN"], CAPS),
+        "0000000000000000\n00000000a80435fb"
+    );
+    // What the capability is for works, its system calls included.
+    assert_eq!(
+        says(&kiln, &["--cap-add", "SYS_ADMIN"], "mount -t tmpfs x /tmp && hostname here && hostname"),
+        "here"
+    );
+    assert_eq!(says(&kiln, &["--cap-drop", "CHOWN"], "touch /x; chown 1 /x 2>/dev/null || echo no"), "no");
+    refused(&kiln, &["--cap-add", "FLY"], &["FLY", "--cap-add"]);
+    refused(&kiln, &["--cap-drop", "CAP_FLY"], &["CAP_FLY", "--cap-drop"]);
+}
+
+#[test]
+fn a_further_process_has_the_rights_of_its_container() {
+    if !needs_root("isolation::a_further_process_has_the_rights_of_its_container") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let flags =
+        ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--security-opt", "seccomp=unconfined"];
+    let words =
+        [&["run", "-d", "--name", "cc", "--network", "none"][..], &flags, &["busybox", "sleep", "1000"]];
+    kiln.ok(&words.concat());
+    let shown = kiln.ok(&["exec", "cc", "grep", "-E", "CapEff|NoNewPrivs|Seccomp:", "/proc/self/status"]);
+    assert_eq!(shown, "CapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t0\n");
+    let all = kiln.ok(&["exec", "--privileged", "cc", "grep", "CapEff", "/proc/self/status"]);
+    assert!(!all.contains("0000000000000000"), "{all}");
+    kiln.ok(&["rm", "-f", "cc"]);
+}
+
+#[test]
+fn security_options_do_what_they_say() {
+    if !needs_root("isolation::security_options_do_what_they_say") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let status = "grep -E 'NoNewPrivs|Seccomp:' /proc/self/status | cut -f 2";
+    assert_eq!(says(&kiln, &[], status), "0\n2");
+    assert_eq!(says(&kiln, &["--security-opt", "no-new-privileges"], status), "1\n2");
+    assert_eq!(says(&kiln, &["--security-opt", "no-new-privileges:true", "-u", "1"], status), "1\n2");
+    assert_eq!(says(&kiln, &["--security-opt", "seccomp=unconfined"], status), "0\n0");
+    assert_eq!(says(&kiln, &["--privileged", "--security-opt", "seccomp=builtin"], status), "0\n2");
+    let masked = "touch /proc/sys/kernel/hostname 2>/dev/null && echo writable; grep -c ' /proc/' /proc/self/mountinfo; true";
+    assert_ne!(says(&kiln, &[], masked), "writable\n0");
+    assert_eq!(says(&kiln, &["--security-opt", "systempaths=unconfined"], masked), "writable\n0");
+    let cgroup = "find /sys/fs/cgroup -name cgroup.procs -maxdepth 2 | head -n 1 | xargs dirname | sed 's,$,/x,' | xargs mkdir";
+    assert_eq!(
+        says(&kiln, &["--security-opt", "writable-cgroups=true"], &format!("{cgroup} && echo made")),
+        "made"
+    );
+    assert_eq!(says(&kiln, &[], &format!("{cgroup} 2>/dev/null || echo no")), "no");
+    refused(&kiln, &["--security-opt", "apparmor=mine"], &["apparmor=mine"]);
+    refused(&kiln, &["--security-opt", "label=type:x"], &["label=type:x"]);
+    refused(&kiln, &["--security-opt", "sekomp=x"], &["sekomp=x", "--security-opt"]);
+}
+
+#[test]
+fn a_seccomp_profile_of_ones_own_holds() {
+    if !needs_root("isolation::a_seccomp_profile_of_ones_own_holds") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let profile = kiln.scratch().join("profile.json");
+    let rule = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+        {"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":28},
+        {"names":["setuid","setgroups","setresuid","capset","sendmsg","close_range"],"action":"SCMP_ACT_ALLOW"}]}"#;
+    std::fs::write(&profile, rule).unwrap();
+    let option = format!("seccomp={}", profile.display());
+    let script = "mkdir /x 2>&1; touch /y && echo fine";
+    let out = says(&kiln, &["--security-opt", &option], script);
+    assert!(out.contains("No space left on device") && out.ends_with("fine"), "{out}");
+    // A profile that lets nothing through but what a program needs has no say in kiln's own calls.
+    let strict = r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"action":"SCMP_ACT_ALLOW","names":["capset","execve",
+        "brk","arch_prctl","set_tid_address","set_robust_list","rseq","prlimit64","readlinkat","readlink","getrandom",
+        "mprotect","write","exit_group","exit","getuid","geteuid","prctl","fstat","newfstatat","ioctl","writev"]}]}"#;
+    std::fs::write(&profile, strict).unwrap();
+    let words =
+        ["run", "--rm", "--network", "none", "--security-opt", &option, "-u", "7", "busybox", "echo", "fine"];
+    assert_eq!(kiln.ok(&words), "fine\n");
+    std::fs::write(&profile, "{}").unwrap();
+    refused(&kiln, &["--security-opt", &option], &["--security-opt", "defaultAction"]);
+    refused(&kiln, &["--security-opt", "seccomp=/no/such/file"], &["/no/such/file"]);
+}

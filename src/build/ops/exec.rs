@@ -30,7 +30,7 @@ use crate::build::graph::{ExecSpec, HOSTNAME, MountKind, MountSpec, SCRIPT_FOLDE
 use crate::build::solve::{Context, Executed, Key, Op, OpError, OpFuture, Outcome};
 use crate::network::Endpoint;
 use crate::redacted::Redacted;
-use crate::runtime::{Exit, Killer, Mount, Spec, StartError, StartErrorKind, Step, StepIo};
+use crate::runtime::{Exit, Killer, Mount, Rights, Spec, StartError, StartErrorKind, Step, StepIo};
 
 /// What is read of a step's output at once.
 const READ_BYTES: usize = 32 << 10;
@@ -394,6 +394,7 @@ impl Exec {
             hostname: spec.hostname.clone(),
             mounts,
             shm_bytes: self.machine.shm_bytes,
+            rights: if spec.insecure { Rights::all() } else { Rights::default() },
             privileged: spec.insecure,
             ..step_spec(spec.network)
         }

@@ -1,12 +1,17 @@
-//! The default system call filter: a table compiled to a small decision tree.
+//! The system call filter: a table compiled to a small decision tree.
 //!
 //! For each architecture the numbers fall into ranges of equal rule. A range joins adjacent numbers of the table
 //! only, never over a hole, so that a system call of a later kernel is never let through by accident: it gets
 //! ENOSYS and the C library falls back. The tree needs about eight comparisons for any number; the kernel walks
 //! it once for each number at the load, so a short path is also a fast start.
 
+mod profile;
+
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
+pub use self::profile::{BadProfile, compile_profile};
+use super::spec::{Capabilities, Filter, Rights};
 use crate::sys::seccomp::Instruction;
 
 /// The table.
@@ -63,23 +68,95 @@ const REFUSED_FAMILIES: [u32; 2] = [38, 40];
 /// PER_LINUX, PER_LINUX32, both with UNAME26, and the question for the current one.
 const PERSONALITIES: [u32; 5] = [0, 8, 0x20000, 0x20008, 0xffff_ffff];
 
-/// Returns the filter of this machine's architecture, compiled once.
+/// Calls that docker's profile lets through with a capability, and refuses without it.
+const GATES: [(&str, &[&str]); 14] = [
+    ("DAC_READ_SEARCH", &["open_by_handle_at"]),
+    (
+        "SYS_ADMIN",
+        &[
+            "bpf",
+            "clone",
+            "clone3",
+            "fanotify_init",
+            "fsconfig",
+            "fsmount",
+            "fsopen",
+            "fspick",
+            "lookup_dcookie",
+            "mount",
+            "mount_setattr",
+            "move_mount",
+            "open_tree",
+            "open_tree_attr",
+            "perf_event_open",
+            "quotactl",
+            "quotactl_fd",
+            "setdomainname",
+            "sethostname",
+            "setns",
+            "syslog",
+            "umount",
+            "umount2",
+            "unshare",
+        ],
+    ),
+    ("SYS_BOOT", &["reboot"]),
+    ("SYS_CHROOT", &["chroot"]),
+    ("SYS_MODULE", &["delete_module", "init_module", "finit_module"]),
+    ("SYS_PACCT", &["acct"]),
+    ("SYS_PTRACE", &["kcmp", "pidfd_getfd", "process_madvise"]),
+    ("SYS_RAWIO", &["iopl", "ioperm"]),
+    ("SYS_TIME", &["settimeofday", "stime", "clock_settime", "clock_settime64"]),
+    ("SYS_TTY_CONFIG", &["vhangup"]),
+    ("SYS_NICE", &["get_mempolicy", "mbind", "set_mempolicy", "set_mempolicy_home_node"]),
+    ("SYSLOG", &["syslog"]),
+    ("BPF", &["bpf"]),
+    ("PERFMON", &["perf_event_open"]),
+];
+
+/// Returns the filter that goes with `rights`.
+pub(super) fn program(rights: &Rights) -> Cow<'_, [Instruction]> {
+    match &rights.filter {
+        Filter::Program(program) => Cow::Borrowed(program),
+        Filter::Off => Cow::Borrowed(&[]),
+        Filter::Default if rights.capabilities == Capabilities::default() => Cow::Borrowed(default_program()),
+        Filter::Default => Cow::Owned(compile(arches(), rights.capabilities)),
+    }
+}
+
+/// Returns the filter of this machine's architecture for the default capabilities, compiled once.
 pub(super) fn default_program() -> &'static [Instruction] {
     static PROGRAM: OnceLock<Vec<Instruction>> = OnceLock::new();
-    PROGRAM.get_or_init(|| match std::env::consts::ARCH {
-        "aarch64" => compile(&[AARCH64]),
-        _ => compile(&[X86_64, I386]),
-    })
+    PROGRAM.get_or_init(|| compile(arches(), Capabilities::default()))
+}
+
+fn arches() -> &'static [Arch] {
+    if cfg!(target_arch = "aarch64") { &[AARCH64] } else { &[X86_64, I386] }
 }
 
 /// Numbers from `first` up to the next range share a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Range {
+struct Range<R> {
     first: u32,
-    rule: Rule,
+    rule: R,
 }
 
-fn rules_of(arch: Arch) -> Vec<(u32, Rule)> {
+/// What becomes of a call of the table when the process has `capabilities`.
+fn gated(name: &str, rule: Rule, capabilities: Capabilities) -> Rule {
+    let mut gates = GATES.iter().filter(|(_, names)| names.contains(&name)).peekable();
+    if gates.peek().is_none() {
+        return rule;
+    }
+    match gates.any(|(capability, _)| capabilities.has(capability)) {
+        true => Rule::Allow,
+        false if rule == Rule::Allow => Rule::Deny,
+        false => rule,
+    }
+}
+
+fn rules_of(arch: Arch, capabilities: Capabilities) -> Vec<(u32, Rule)> {
+    // The table is theirs.
+    let is_default = capabilities == Capabilities::default();
     let row = |line: &str| -> Option<(u32, Rule)> {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let rule = match *fields.get(4)? {
@@ -90,6 +167,7 @@ fn rules_of(arch: Arch) -> Vec<(u32, Rule)> {
             "personality" => Rule::Personality,
             _ => Rule::Deny,
         };
+        let rule = if is_default { rule } else { gated(fields[0], rule, capabilities) };
         Some((fields.get(arch.column)?.parse().ok()?, rule))
     };
     let lines = TABLE.lines().filter(|line| !line.starts_with('#'));
@@ -99,22 +177,27 @@ fn rules_of(arch: Arch) -> Vec<(u32, Rule)> {
 }
 
 /// Covers all numbers: known ones by their rule, holes and the rest by ENOSYS.
-fn ranges_of(arch: Arch) -> Vec<Range> {
-    let mut ranges: Vec<Range> = Vec::new();
-    let mut push = |first: u32, rule: Rule| {
+fn ranges_of(arch: Arch, capabilities: Capabilities) -> Vec<Range<Rule>> {
+    ranges(rules_of(arch, capabilities), &Rule::NoSys, Rule::NoSys)
+}
+
+/// Joins adjacent numbers of equal rule; `hole` is for those between, `beyond` for those after the last.
+fn ranges<R: PartialEq + Clone>(rules: Vec<(u32, R)>, hole: &R, beyond: R) -> Vec<Range<R>> {
+    let mut ranges: Vec<Range<R>> = Vec::new();
+    let mut push = |first: u32, rule: R| {
         if ranges.last().is_none_or(|last| last.rule != rule) {
             ranges.push(Range { first, rule });
         }
     };
     let mut next = 0;
-    for (number, rule) in rules_of(arch) {
+    for (number, rule) in rules {
         if number > next {
-            push(next, Rule::NoSys);
+            push(next, hole.clone());
         }
         push(number, rule);
         next = number + 1;
     }
-    push(next, Rule::NoSys);
+    push(next, beyond);
     ranges
 }
 
@@ -122,26 +205,31 @@ fn step(code: u16, k: u32, jump_true: u8, jump_false: u8) -> Instruction {
     Instruction { code, jump_true, jump_false, k }
 }
 
-fn compile(arches: &[Arch]) -> Vec<Instruction> {
+fn compile(arches: &[Arch], capabilities: Capabilities) -> Vec<Instruction> {
+    let bodies = arches.iter().map(|arch| (*arch, tree(&ranges_of(*arch, capabilities), &leaf)));
+    join(bodies.collect())
+}
+
+/// Puts the trees of all architectures together; another architecture is killed.
+fn join(bodies: Vec<(Arch, Vec<Instruction>)>) -> Vec<Instruction> {
     let mut program = vec![step(LOAD, ARCH, 0, 0)];
-    for arch in arches {
-        let mut body = vec![step(LOAD, NUMBER, 0, 0)];
-        body.extend(tree(&ranges_of(*arch)));
+    for (arch, tree) in bodies {
         program.push(step(IF_EQUAL, arch.audit, 1, 0));
-        program.push(step(JUMP, body.len() as u32, 0, 0));
-        program.extend(body);
+        program.push(step(JUMP, tree.len() as u32 + 1, 0, 0));
+        program.push(step(LOAD, NUMBER, 0, 0));
+        program.extend(tree);
     }
     program.push(step(RETURN, RET_KILL, 0, 0));
     program
 }
 
 /// Halves the ranges until one is left. The lower half stands first.
-fn tree(ranges: &[Range]) -> Vec<Instruction> {
+fn tree<R>(ranges: &[Range<R>], leaf: &impl Fn(&R) -> Vec<Instruction>) -> Vec<Instruction> {
     if let [range] = ranges {
-        return leaf(range.rule);
+        return leaf(&range.rule);
     }
     let (low, high) = ranges.split_at(ranges.len() / 2);
-    let (below, above) = (tree(low), tree(high));
+    let (below, above) = (tree(low, leaf), tree(high, leaf));
     let mut code = match u8::try_from(below.len()) {
         Ok(distance) => vec![step(IF_AT_LEAST, high[0].first, distance, 0)],
         // Comparisons jump 255 instructions at most.
@@ -152,7 +240,7 @@ fn tree(ranges: &[Range]) -> Vec<Instruction> {
     code
 }
 
-fn leaf(rule: Rule) -> Vec<Instruction> {
+fn leaf(rule: &Rule) -> Vec<Instruction> {
     let answer = |value| step(RETURN, value, 0, 0);
     let argument = step(LOAD, FIRST_ARGUMENT, 0, 0);
     match rule {

@@ -47,11 +47,12 @@ fn expected(rules: &[(u32, Rule)], number: u32, argument: u32) -> u32 {
 
 #[test]
 fn every_number_of_every_architecture_does_what_the_table_says() {
-    for (arches, program) in
-        [(vec![X86_64, I386], compile(&[X86_64, I386])), (vec![AARCH64], compile(&[AARCH64]))]
-    {
+    for (arches, program) in [
+        (vec![X86_64, I386], compile(&[X86_64, I386], Capabilities::default())),
+        (vec![AARCH64], compile(&[AARCH64], Capabilities::default())),
+    ] {
         for arch in arches {
-            let rules = rules_of(arch);
+            let rules = rules_of(arch, Capabilities::default());
             let numbers = (0..2048).chain([X32_BIT, X32_BIT + 1, X32_BIT + 59, u32::MAX]);
             for number in numbers {
                 for argument in
@@ -67,15 +68,19 @@ fn every_number_of_every_architecture_does_what_the_table_says() {
 
 #[test]
 fn an_unknown_architecture_is_killed() {
-    assert_eq!(run(&compile(&[X86_64, I386]), AARCH64.audit, 0, 0), RET_KILL);
-    assert_eq!(run(&compile(&[AARCH64]), X86_64.audit, 0, 0), RET_KILL);
+    assert_eq!(run(&compile(&[X86_64, I386], Capabilities::default()), AARCH64.audit, 0, 0), RET_KILL);
+    assert_eq!(run(&compile(&[AARCH64], Capabilities::default()), X86_64.audit, 0, 0), RET_KILL);
 }
 
 #[test]
 fn the_table_is_whole_and_the_program_small() {
-    assert!(rules_of(X86_64).len() > 360 && rules_of(I386).len() > 430 && rules_of(AARCH64).len() > 310);
+    assert!(
+        rules_of(X86_64, Capabilities::default()).len() > 360
+            && rules_of(I386, Capabilities::default()).len() > 430
+            && rules_of(AARCH64, Capabilities::default()).len() > 310
+    );
     for arch in [X86_64, I386, AARCH64] {
-        let rules = rules_of(arch);
+        let rules = rules_of(arch, Capabilities::default());
         assert!(rules.windows(2).all(|pair| pair[0].0 < pair[1].0), "a number stands twice");
     }
     assert!(default_program().len() < 700, "{} instructions", default_program().len());
@@ -83,7 +88,7 @@ fn the_table_is_whole_and_the_program_small() {
 
 #[test]
 fn what_escapes_a_container_is_refused() {
-    let program = compile(&[X86_64, I386]);
+    let program = compile(&[X86_64, I386], Capabilities::default());
     let refused = [
         ("mount", 165),
         ("umount2", 166),

@@ -3,6 +3,7 @@
 mod limits;
 mod mounts;
 mod namespaces;
+mod rights;
 
 use kiln_cache::Mounts;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use self::limits::{CgroupPlace, Limits};
 pub use self::mounts::Mount;
 pub use self::namespaces::{Net, Target};
+pub use self::rights::{Capabilities, Filter, Rights};
 use crate::redacted::Redacted;
 
 /// One process tree with a root filesystem of its own.
@@ -43,10 +45,14 @@ pub struct Spec {
     pub mounts: Vec<Mount>,
     /// The size of `/dev/shm`; 0 means 64 MiB.
     pub shm_bytes: u64,
-    /// All capabilities, no seccomp filter, no masked paths, the machine's devices.
+    /// What it may do.
+    pub rights: Rights,
+    /// No masked paths, a `/sys` that can be written to, the machine's devices.
     pub privileged: bool,
-    /// Sets `no_new_privs`: set-uid programs give nothing.
-    pub no_new_privileges: bool,
+    /// No masked or read-only parts of `/proc` and `/sys`.
+    pub unmasked: bool,
+    /// Lets its cgroups be written to.
+    pub writable_cgroups: bool,
     /// Rows and columns of the terminal that a pty is made with.
     pub tty: Option<(u16, u16)>,
     /// The network that the process sees.
@@ -62,8 +68,9 @@ pub struct Spec {
 impl Spec {
     /// Tells whether both get the same stage: a child that set one up for `other` can go on as this.
     pub(super) fn has_stage_of(&self, other: &Spec) -> bool {
-        let small = |spec: &Spec| (spec.network, spec.privileged, spec.cgroup, spec.shm_bytes, spec.tty);
-        small(self) == small(other) && self.limits == other.limits
+        let small = |spec: &Spec| (spec.network, spec.cgroup, spec.shm_bytes, spec.tty);
+        let open = |spec: &Spec| (spec.privileged, spec.unmasked, spec.writable_cgroups);
+        small(self) == small(other) && open(self) == open(other) && self.limits == other.limits
     }
 }
 
@@ -83,8 +90,6 @@ pub struct ExecSpec {
     pub groups: Vec<String>,
     /// Rows and columns of the terminal that a pty is made with.
     pub tty: Option<(u16, u16)>,
-    /// All capabilities and no seccomp filter.
-    pub privileged: bool,
-    /// As [`Spec::no_new_privileges`].
-    pub no_new_privileges: bool,
+    /// What it may do.
+    pub rights: Rights,
 }

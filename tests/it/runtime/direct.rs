@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 
 use kiln::runtime::{
-    Cgroup, CgroupPlace, ExecSpec, Exit, Limits, Process, Spec, Stdio, Target, Tree, exec, resize, start,
+    Cgroup, CgroupPlace, ExecSpec, Exit, Limits, Process, Rights, Spec, Stdio, Target, Tree, exec, resize,
+    start,
 };
 
 use super::{Box, fs, is_running, pipe};
@@ -140,7 +141,8 @@ fn a_further_process_is_in_the_same_sandbox() {
         }
         let namespaces = "for n in mnt pid net ipc uts cgroup; do readlink /proc/self/ns/$n; done";
         let (_, own) = exec_shell(&target, namespaces, |_| {});
-        let (_, first) = exec_shell(&target, &namespaces.replace("self", "1"), |spec| spec.privileged = true);
+        let (_, first) =
+            exec_shell(&target, &namespaces.replace("self", "1"), |spec| spec.rights = Rights::all());
         assert_eq!(own, first, "the same namespaces as the first process");
         let (_, text) = exec_shell(&target, "id -u; pwd; echo $HOME", |spec| {
             spec.user = "web".into();

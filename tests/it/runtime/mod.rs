@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kiln::redacted::Redacted;
-use kiln::runtime::{Exit, Launcher, Limits, Mount, Net, Spec, StartError, StartErrorKind, StepIo};
+use kiln::runtime::{Exit, Launcher, Limits, Mount, Net, Rights, Spec, StartError, StartErrorKind, StepIo};
 use kiln_cache::Mounts;
 
 use crate::support::needs_root;
@@ -228,8 +228,10 @@ fn users_groups_and_folders() {
     );
     let output = b.run(&script("echo again > /dev/stderr; echo out > /proc/self/fd/1")).unwrap();
     assert_eq!(output.text, "again\nout\n", "a user without rights opens its stdio again");
-    let no_new =
-        Spec { no_new_privileges: true, ..script("grep -E 'NoNewPrivs|Seccomp:' /proc/self/status") };
+    let no_new = Spec {
+        rights: Rights { no_new_privileges: true, ..Rights::default() },
+        ..script("grep -E 'NoNewPrivs|Seccomp:' /proc/self/status")
+    };
     assert_eq!(b.run(&no_new).unwrap().text, "NoNewPrivs:\t1\nSeccomp:\t2\n");
     let readonly = Spec { readonly_root: true, ..b.spec(&["touch", "/x"]) };
     assert_ne!(b.run(&readonly).unwrap().exit, Exit::Code(0));
@@ -445,7 +447,7 @@ fn kilns_own_program_cannot_be_written_from_inside() {
     let b = Box::new();
     // The classic attack runs /proc/self/exe of the process that is about to become the program.
     symlink("/proc/self/exe", b.lower().join("entry")).unwrap();
-    let privileged = Spec { privileged: true, ..b.spec(&["/entry"]) };
+    let privileged = Spec { rights: Rights::all(), privileged: true, ..b.spec(&["/entry"]) };
     for spec in [b.spec(&["/entry"]), privileged] {
         // Either it fails to start or it runs kiln's program inside, from a mount that refuses writes.
         let _ = b.run(&spec);

@@ -1,11 +1,15 @@
 //! From a container's record to what the runtime starts.
 
+mod rights;
+
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use kiln_cache::Mounts;
 
-use super::record::{MountPoint, Record};
+pub(super) use self::rights::rights;
+use super::error::Result;
+use super::record::{Config, MountPoint, Record};
 use crate::api::NetworkMode;
 use crate::network::{host_resolv_conf, hosts_file, resolv_conf};
 use crate::redacted::Redacted;
@@ -18,9 +22,10 @@ pub(super) fn spec(
     lowers: Vec<PathBuf>,
     tty: Option<(u16, u16)>,
     place: Option<(Ipv4Addr, Ipv4Addr)>,
-) -> Spec {
+) -> Result<Spec> {
     let config = &record.config;
-    Spec {
+    let options = rights::options(config)?;
+    Ok(Spec {
         id: record.id.clone(),
         rootfs: Mounts { lowers, upper: Some(folder.join("upper")), work: Some(folder.join("work")) },
         // What is thrown away at the end need not reach the disk.
@@ -32,7 +37,10 @@ pub(super) fn spec(
         user: config.user.clone(),
         hostname: config.hostname.clone(),
         mounts: files(record, place).into_iter().chain(config.mounts.iter().map(bind)).collect(),
+        rights: rights(config, false)?,
         privileged: config.privileged,
+        unmasked: options.unmasked,
+        writable_cgroups: options.writable_cgroups,
         tty,
         network: match config.network {
             NetworkMode::Host => Net::Host,
@@ -49,7 +57,12 @@ pub(super) fn spec(
                 .filter(|limit| *limit > 0),
         },
         ..Spec::default()
-    }
+    })
+}
+
+/// Refuses what [`spec`] would not understand, before there is a container.
+pub(super) fn check(config: &Config) -> Result<()> {
+    rights(config, false).map(drop)
 }
 
 fn bind(mount: &MountPoint) -> Mount {

@@ -1,0 +1,139 @@
+//! What a container may do: capabilities, the system call filter, and the other words of `--security-opt`.
+
+use crate::api::Isolation;
+use crate::container::error::{Error, Result};
+use crate::container::record::Config;
+use crate::runtime::{Capabilities, Filter, Rights, compile_profile};
+
+/// What `--security-opt` says.
+#[derive(Debug, Default)]
+pub(super) struct Options {
+    /// `no-new-privileges`.
+    no_new_privileges: bool,
+    /// `seccomp=`, when it isn't the default.
+    seccomp: Option<Seccomp>,
+    /// `systempaths=unconfined`.
+    pub(super) unmasked: bool,
+    /// `writable-cgroups=true`.
+    pub(super) writable_cgroups: bool,
+}
+
+#[derive(Debug)]
+enum Seccomp {
+    Unconfined,
+    Builtin,
+    /// The JSON itself.
+    Profile(String),
+}
+
+/// Returns what the container's processes may do; `all` is `exec --privileged`.
+pub(in crate::container) fn rights(config: &Config, all: bool) -> Result<Rights> {
+    let options = options(config)?;
+    let privileged = config.privileged || all;
+    let capabilities = if privileged { Capabilities::ALL } else { capabilities(&config.isolation)? };
+    let filter = match options.seccomp {
+        Some(Seccomp::Unconfined) => Filter::Off,
+        None if privileged => Filter::Off,
+        Some(Seccomp::Builtin) | None => Filter::Default,
+        Some(Seccomp::Profile(json)) => {
+            let release = rustix::system::uname().release().to_string_lossy().into_owned();
+            let program = compile_profile(&json, capabilities, &release)
+                .map_err(|error| invalid(format!("invalid seccomp profile in `--security-opt`: {error}")))?;
+            Filter::Program(program)
+        }
+    };
+    Ok(Rights { capabilities, no_new_privileges: options.no_new_privileges, filter })
+}
+
+/// Docker's order: `ALL` among the added ones is all but the dropped, `ALL` among the dropped is only the added.
+fn capabilities(isolation: &Isolation) -> Result<Capabilities> {
+    let read = |flag: &str, names: &[String]| -> Result<(Capabilities, bool)> {
+        let mut set = Capabilities::NONE;
+        for name in names.iter().filter(|name| !is_all(name)) {
+            let one = Capabilities::named(name)
+                .ok_or_else(|| invalid(format!("invalid value `{name}` for `{flag}`: no such capability")))?;
+            set = set.with(one);
+        }
+        Ok((set, names.iter().any(|name| is_all(name))))
+    };
+    let (added, adds_all) = read("--cap-add", &isolation.cap_add)?;
+    let (dropped, drops_all) = read("--cap-drop", &isolation.cap_drop)?;
+    Ok(match (adds_all, drops_all) {
+        (true, _) => Capabilities::ALL.without(dropped),
+        (false, true) => added,
+        (false, false) => Capabilities::default().without(dropped).with(added),
+    })
+}
+
+fn is_all(name: &str) -> bool {
+    name.eq_ignore_ascii_case("ALL") || name.eq_ignore_ascii_case("CAP_ALL")
+}
+
+/// Reads `--security-opt`: `key=value`, or docker's older `key:value`.
+pub(super) fn options(config: &Config) -> Result<Options> {
+    let mut options = Options::default();
+    for text in &config.isolation.security_opts {
+        let (key, value) = text.split_once('=').or_else(|| text.split_once(':')).unwrap_or((text, ""));
+        let bad = || invalid(format!("invalid value `{text}` for `--security-opt`"));
+        match (key, value) {
+            ("no-new-privileges", "" | "true") => options.no_new_privileges = true,
+            ("no-new-privileges", "false") => options.no_new_privileges = false,
+            ("seccomp", "unconfined") => options.seccomp = Some(Seccomp::Unconfined),
+            ("seccomp", "builtin") => options.seccomp = Some(Seccomp::Builtin),
+            ("seccomp", json) if !json.is_empty() => {
+                options.seccomp = Some(Seccomp::Profile(json.to_owned()))
+            }
+            ("systempaths", "unconfined") => options.unmasked = true,
+            ("writable-cgroups", "true") => options.writable_cgroups = true,
+            ("writable-cgroups", "false") => options.writable_cgroups = false,
+            // Neither has a profile to take away here.
+            ("apparmor", "unconfined") | ("label", "disable") => {}
+            ("apparmor", profile) if !profile.is_empty() => {
+                let text = format!("`--security-opt apparmor={profile}`: this kernel has no AppArmor");
+                let has_it = std::path::Path::new("/sys/kernel/security/apparmor").exists();
+                return Err(invalid(if has_it {
+                    "AppArmor profiles are not supported yet".to_owned()
+                } else {
+                    text
+                }));
+            }
+            ("label", value) if !value.is_empty() => {
+                let text = format!("`--security-opt label={value}`: SELinux labels are not supported yet");
+                return Err(invalid(text));
+            }
+            _ => return Err(bad()),
+        }
+    }
+    Ok(options)
+}
+
+fn invalid(message: String) -> Error {
+    Error::Invalid { message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bits(add: &[&str], drop: &[&str]) -> Option<Capabilities> {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let isolation = Isolation { cap_add: words(add), cap_drop: words(drop), ..Isolation::default() };
+        capabilities(&isolation).ok()
+    }
+
+    #[test]
+    fn capabilities_are_added_and_dropped_as_docker_does() {
+        let named = |name| Capabilities::named(name).unwrap();
+        let default = Capabilities::default();
+        assert_eq!(bits(&[], &[]), Some(default));
+        assert_eq!(
+            bits(&["NET_ADMIN"], &["cap_chown"]),
+            Some(default.without(named("CHOWN")).with(named("NET_ADMIN")))
+        );
+        assert_eq!(bits(&["chown"], &["all"]), Some(named("CHOWN")));
+        assert_eq!(bits(&[], &["ALL"]), Some(Capabilities::NONE));
+        assert_eq!(bits(&["ALL"], &["SYS_ADMIN"]), Some(Capabilities::ALL.without(named("SYS_ADMIN"))));
+        assert_eq!(bits(&["MKNOD"], &["MKNOD"]), Some(default));
+        assert_eq!(bits(&["FLY"], &[]), None);
+    }
+}
