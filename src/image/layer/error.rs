@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 /// What can go wrong with a layer's bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
@@ -74,6 +76,12 @@ impl LayerError {
             }
             _ => false,
         }
+    }
+
+    /// Whether a file disappeared while it was looked at.
+    pub(super) fn is_gone(&self) -> bool {
+        let Self::Walk { source, .. } = self else { return false };
+        source.raw_os_error().is_some_and(|errno| super::walk::is_gone(Errno::from_raw_os_error(errno)))
     }
 
     pub(super) fn write(entry: &[u8], source: impl Into<io::Error>) -> Self {

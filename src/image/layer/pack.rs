@@ -14,19 +14,15 @@ use std::path::{Path, PathBuf};
 use kiln_cache::{Digest, StreamHasher};
 use rustix::fs::FileType;
 
-use super::entries::BLOCK;
 use super::error::LayerError;
 use super::times::Times;
-use super::walk::{Attributes, Markers, Node, walk, xattrs};
+use super::walk::{Attributes, Markers, Node, walk, walk_live, xattrs};
+use super::write::{Header, TarWriter};
 
 /// Version of the canonical form.
 pub const TAR_VERSION: u32 = 1;
 /// Bytes read at once from a file.
 const BUFFER: usize = 256 << 10;
-/// Largest number of 11 octal digits.
-const OCTAL_11: u64 = (1 << 33) - 1;
-/// Largest number of 7 octal digits.
-const OCTAL_7: u64 = (1 << 21) - 1;
 
 /// Writes the canonical tar of the layer in `dir`.
 pub fn tar(dir: &Path, out: &mut dyn Write, times: Times) -> Result<(), LayerError> {
@@ -44,6 +40,44 @@ pub fn tar_merged(dirs: &[(PathBuf, Times)], out: &mut dyn Write) -> Result<(), 
     packer.finish()
 }
 
+/// Writes the tar of the layer in `dir`, which a running container may change meanwhile, without the paths that
+/// `is_left_out` names. What disappears before it is read was never there; what shrinks is filled up with zeros.
+pub fn tar_live(
+    dir: &Path,
+    is_left_out: &dyn Fn(&[u8]) -> bool,
+    out: &mut dyn Write,
+) -> Result<(), LayerError> {
+    live(&[dir.to_owned()], Markers::Show, is_left_out, out)
+}
+
+/// Writes the root filesystem that `dirs` (base first) make together as a tar; the uppermost may change meanwhile.
+pub fn tar_merged_live(dirs: &[PathBuf], out: &mut dyn Write) -> Result<(), LayerError> {
+    live(dirs, Markers::Apply, &|_| false, out)
+}
+
+fn live(
+    dirs: &[PathBuf],
+    markers: Markers,
+    is_left_out: &dyn Fn(&[u8]) -> bool,
+    out: &mut dyn Write,
+) -> Result<(), LayerError> {
+    let times = vec![Times::Kept; dirs.len()];
+    let mut packer = Packer { live: true, ..Packer::new(out, &times) };
+    walk_live(dirs, markers, &mut |node| {
+        if is_left_out(node.path) {
+            return Ok(());
+        }
+        match packer.add(node, markers) {
+            Err(error) if error.is_gone() => {
+                packer.forget(node);
+                Ok(())
+            }
+            added => added,
+        }
+    })?;
+    packer.finish()
+}
+
 /// Returns the digest and the length of the canonical tar of `dir`.
 pub fn diff_id(dir: &Path, times: Times) -> Result<(Digest, u64), LayerError> {
     let mut hasher = StreamHasher::new();
@@ -52,7 +86,9 @@ pub fn diff_id(dir: &Path, times: Times) -> Result<(Digest, u64), LayerError> {
 }
 
 pub(super) struct Packer<'a> {
-    out: &'a mut dyn Write,
+    out: TarWriter<'a>,
+    /// The files may change while they are read.
+    live: bool,
     /// By layer.
     times: &'a [Times],
     /// First names of files with more than one, by layer and inode. Two layers may share an inode by the
@@ -61,23 +97,9 @@ pub(super) struct Packer<'a> {
     buffer: Vec<u8>,
 }
 
-/// What a header says.
-struct Header<'a> {
-    kind: u8,
-    path: &'a [u8],
-    link: &'a [u8],
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    mtime: i64,
-    size: u64,
-    device: Option<(u32, u32)>,
-    xattrs: &'a [(Vec<u8>, Vec<u8>)],
-}
-
 impl<'a> Packer<'a> {
     pub(super) fn new(out: &'a mut dyn Write, times: &'a [Times]) -> Self {
-        Self { out, times, links: HashMap::new(), buffer: vec![0; BUFFER] }
+        Self { out: TarWriter(out), live: false, times, links: HashMap::new(), buffer: vec![0; BUFFER] }
     }
 
     /// Appends what the tar says of `node`.
@@ -112,7 +134,7 @@ impl<'a> Packer<'a> {
         let plain = (node.stat.st_mode & 0o7777, node.stat.st_uid, node.stat.st_gid) == (0o755, 0, 0);
         if !node.path.is_empty() || !plain || !attributes.kept.is_empty() {
             let path = if node.path.is_empty() { b"./".to_vec() } else { [node.path, b"/"].concat() };
-            self.header(&Header { path: &path, xattrs: &attributes.kept, ..self.plain(node, b'5') })?;
+            self.out.header(&Header { path: &path, xattrs: &attributes.kept, ..self.plain(node, b'5') })?;
         }
         if attributes.opaque && markers == Markers::Show {
             let name = b".wh..wh..opq".as_slice();
@@ -130,7 +152,7 @@ impl<'a> Packer<'a> {
         let Attributes { kept, .. } =
             xattrs(file.as_fd()).map_err(|error| LayerError::walk(node.path, error))?;
         let size = node.stat.st_size as u64;
-        self.header(&Header { size, xattrs: &kept, ..self.plain(node, b'0') })?;
+        self.out.header(&Header { size, xattrs: &kept, ..self.plain(node, b'0') })?;
         self.content(node, &mut file, size)
     }
 
@@ -140,13 +162,21 @@ impl<'a> Packer<'a> {
         }
         let rdev = node.stat.st_rdev;
         let device = matches!(kind, b'3' | b'4').then(|| (rustix::fs::major(rdev), rustix::fs::minor(rdev)));
-        self.header(&Header { link, device, ..self.plain(node, kind) })
+        self.out.header(&Header { link, device, ..self.plain(node, kind) })
     }
 
     /// Takes note of `node`, of which the tar has been told before.
     pub(super) fn pass(&mut self, node: &Node<'_>) {
         if node.file_type() != FileType::Directory && node.stat.st_nlink > 1 {
             self.links.entry((node.layer, node.stat.st_ino)).or_insert_with(|| node.path.to_vec());
+        }
+    }
+
+    /// Undoes [`Packer::pass`], for a name that turned out to be gone: a further name becomes the file.
+    fn forget(&mut self, node: &Node<'_>) {
+        let key = (node.layer, node.stat.st_ino);
+        if self.links.get(&key).is_some_and(|first| first == node.path) {
+            self.links.remove(&key);
         }
     }
 
@@ -160,7 +190,7 @@ impl<'a> Packer<'a> {
             return Ok(false);
         };
         let first = first.clone();
-        self.header(&Header { link: &first, ..self.plain(node, b'1') })?;
+        self.out.header(&Header { link: &first, ..self.plain(node, b'1') })?;
         Ok(true)
     }
 
@@ -180,7 +210,7 @@ impl<'a> Packer<'a> {
     }
 
     fn marker(&mut self, path: &[u8]) -> Result<(), LayerError> {
-        self.header(&Header {
+        self.out.header(&Header {
             kind: b'0',
             path,
             link: b"",
@@ -199,6 +229,11 @@ impl<'a> Packer<'a> {
         while left > 0 {
             let want = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let got = match file.read(&mut self.buffer[..want]) {
+                // What the header promised has to come.
+                Ok(0) if self.live => {
+                    self.buffer[..want].fill(0);
+                    want
+                }
                 Ok(0) => {
                     return Err(LayerError::walk(
                         node.path,
@@ -209,71 +244,15 @@ impl<'a> Packer<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(LayerError::walk(node.path, error)),
             };
-            self.out.write_all(&self.buffer[..got]).map_err(LayerError::Output)?;
+            self.out.content(&self.buffer[..got])?;
             left -= got as u64;
         }
-        self.pad(size)
-    }
-
-    fn header(&mut self, header: &Header<'_>) -> Result<(), LayerError> {
-        let mut records = Vec::new();
-        let split = ustar_name(header.path);
-        if split.is_none() {
-            pax_record(&mut records, b"path", header.path);
-        }
-        if header.link.len() > 100 {
-            pax_record(&mut records, b"linkpath", header.link);
-        }
-        for (key, value, most) in [
-            ("size", header.size, OCTAL_11),
-            ("uid", u64::from(header.uid), OCTAL_7),
-            ("gid", u64::from(header.gid), OCTAL_7),
-        ] {
-            if value > most {
-                pax_record(&mut records, key.as_bytes(), value.to_string().as_bytes());
-            }
-        }
-        let mtime = u64::try_from(header.mtime).ok().filter(|mtime| *mtime <= OCTAL_11);
-        if mtime.is_none() {
-            pax_record(&mut records, b"mtime", header.mtime.to_string().as_bytes());
-        }
-        for (name, value) in header.xattrs {
-            pax_record(&mut records, &[b"SCHILY.xattr.", name.as_slice()].concat(), value);
-        }
-        if !records.is_empty() {
-            self.pax(&records)?;
-        }
-        let block = ustar(header, split.unwrap_or((b"", cut(header.path))), mtime.unwrap_or(0));
-        self.out.write_all(&block).map_err(LayerError::Output)
-    }
-
-    fn pax(&mut self, records: &[u8]) -> Result<(), LayerError> {
-        let header = Header {
-            kind: b'x',
-            path: b"PaxHeaders.0/entry",
-            link: b"",
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            mtime: 0,
-            size: records.len() as u64,
-            device: None,
-            xattrs: &[],
-        };
-        self.out.write_all(&ustar(&header, (b"", header.path), 0)).map_err(LayerError::Output)?;
-        self.out.write_all(records).map_err(LayerError::Output)?;
-        self.pad(header.size)
-    }
-
-    fn pad(&mut self, size: u64) -> Result<(), LayerError> {
-        let padding = (size.next_multiple_of(BLOCK) - size) as usize;
-        self.out.write_all(&[0; BLOCK as usize][..padding]).map_err(LayerError::Output)
+        self.out.pad(size)
     }
 
     /// Ends the tar.
     pub(super) fn finish(self) -> Result<(), LayerError> {
-        self.out.write_all(&[0; 2 * BLOCK as usize]).map_err(LayerError::Output)?;
-        self.out.flush().map_err(LayerError::Output)
+        self.out.finish()
     }
 }
 
@@ -282,86 +261,9 @@ fn whiteout_name(path: &[u8]) -> Vec<u8> {
     [&path[..start], b".wh.", &path[start..]].concat()
 }
 
-/// Splits a name into ustar's prefix (at most 155 bytes) and name (at most 100), if it can be.
-fn ustar_name(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    if path.len() <= 100 {
-        return Some((b"", path));
-    }
-    let slash =
-        path.iter().enumerate().position(|(index, byte)| *byte == b'/' && path.len() - index - 1 <= 100)?;
-    let (prefix, name) = (&path[..slash], &path[slash + 1..]);
-    (prefix.len() <= 155 && !prefix.is_empty() && !name.is_empty()).then_some((prefix, name))
-}
-
-fn cut(path: &[u8]) -> &[u8] {
-    &path[..path.len().min(100)]
-}
-
-fn ustar(header: &Header<'_>, (prefix, name): (&[u8], &[u8]), mtime: u64) -> [u8; 512] {
-    let mut block = tar::Header::new_ustar();
-    if let Some(fields) = block.as_ustar_mut() {
-        fields.name[..name.len()].copy_from_slice(name);
-        fields.prefix[..prefix.len()].copy_from_slice(prefix);
-        let link = cut(header.link);
-        fields.linkname[..link.len()].copy_from_slice(link);
-        octal(&mut fields.mode, u64::from(header.mode));
-        octal(&mut fields.uid, u64::from(header.uid));
-        octal(&mut fields.gid, u64::from(header.gid));
-        octal(&mut fields.size, header.size);
-        octal(&mut fields.mtime, mtime);
-        let (major, minor) = header.device.unwrap_or((0, 0));
-        octal(&mut fields.dev_major, u64::from(major));
-        octal(&mut fields.dev_minor, u64::from(minor));
-        fields.typeflag = [header.kind];
-    }
-    block.set_cksum();
-    *block.as_bytes()
-}
-
-/// Writes octal digits and a NUL; 0 for what a PAX record says instead.
-fn octal(field: &mut [u8], value: u64) {
-    let digits = field.len() - 1;
-    let value = if value >> (3 * digits) == 0 { value } else { 0 };
-    let text = format!("{value:0digits$o}");
-    field[..digits].copy_from_slice(text.as_bytes());
-    field[digits] = 0;
-}
-
-/// Appends `<length> <key>=<value>\n`, where length counts itself.
-fn pax_record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    let rest = key.len() + value.len() + 3;
-    let mut length = rest + 1;
-    while length != rest + length.to_string().len() {
-        length = rest + length.to_string().len();
-    }
-    out.extend_from_slice(format!("{length} ").as_bytes());
-    out.extend_from_slice(key);
-    out.push(b'=');
-    out.extend_from_slice(value);
-    out.push(b'\n');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pax_record_counts_its_own_length() {
-        for length in [1, 90, 91, 92, 93, 94, 990, 991, 992, 993] {
-            let mut out = Vec::new();
-            pax_record(&mut out, b"path", &vec![b'x'; length]);
-            let text = String::from_utf8(out).unwrap();
-            assert_eq!(text.split(' ').next().unwrap().parse::<usize>().unwrap(), text.len());
-        }
-    }
-
-    #[test]
-    fn long_names_are_split_at_a_slash_if_they_fit() {
-        let deep = [vec![b'a'; 150], b"/".to_vec(), vec![b'b'; 99]].concat();
-        assert_eq!(ustar_name(&deep).map(|(p, n)| (p.len(), n.len())), Some((150, 99)));
-        assert_eq!(ustar_name(&[b'c'; 101]), None);
-        assert_eq!(ustar_name(b"short"), Some((b"".as_slice(), b"short".as_slice())));
-    }
 
     #[test]
     fn a_whiteout_keeps_its_folder() {

@@ -80,6 +80,8 @@ impl Node<'_> {
 /// The layers' folders.
 pub(super) struct Roots {
     all: Vec<OwnedFd>,
+    /// Names may disappear between being listed and being looked at.
+    live: bool,
     /// The folder of the file that was opened last, by layer and path: most often the next one is in it, too.
     last: RefCell<Option<(usize, Vec<u8>, OwnedFd)>>,
 }
@@ -92,7 +94,8 @@ impl Roots {
             unix::open(dir, flags, Mode::empty())
                 .map_err(|error| LayerError::walk(dir.as_os_str().as_bytes(), error))
         };
-        Ok(Self { all: dirs.iter().map(open).collect::<Result<_, _>>()?, last: RefCell::default() })
+        let all = dirs.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self { all, live: false, last: RefCell::default() })
     }
 
     /// Returns the node of the only layer that a walk has told of before.
@@ -137,6 +140,23 @@ pub fn visit(
     walk(&[dir.to_owned()], Markers::Show, visit)
 }
 
+/// [`visit`], of a layer that a running container may change meanwhile.
+pub fn visit_live(
+    dir: &Path,
+    visit: &mut dyn FnMut(&Node<'_>) -> Result<(), LayerError>,
+) -> Result<(), LayerError> {
+    walk_live(&[dir.to_owned()], Markers::Show, visit)
+}
+
+/// [`walk`], past what disappears meanwhile.
+pub(super) fn walk_live(
+    dirs: &[PathBuf],
+    markers: Markers,
+    visit: &mut dyn FnMut(&Node<'_>) -> Result<(), LayerError>,
+) -> Result<(), LayerError> {
+    walk_in(&Roots { live: true, ..Roots::open(dirs)? }, markers, visit)
+}
+
 pub(super) fn walk(
     dirs: &[PathBuf],
     markers: Markers,
@@ -155,8 +175,7 @@ pub(super) fn walk_in(
     let stat = unix::fstat(&roots.all[top]).map_err(|error| LayerError::walk(b"", error))?;
     visit(&Node { path: b"", stat, layer: top, roots })?;
     let all: Vec<usize> = (0..roots.all.len()).rev().collect();
-    let mut stack =
-        vec![Level { path: Vec::new(), names: list(&roots.all, b"", &all, markers)?.into_iter() }];
+    let mut stack = vec![Level { path: Vec::new(), names: list(roots, b"", &all, markers)?.into_iter() }];
     while let Some(level) = stack.last_mut() {
         let Some((name, found)) = level.names.next() else {
             stack.pop();
@@ -168,7 +187,7 @@ pub(super) fn walk_in(
         let path = join(&level.path, &name);
         visit(&Node { path: &path, stat: found.stat, layer: found.layer, roots })?;
         if !found.folders.is_empty() {
-            let names = list(&roots.all, &path, &found.folders, markers)?.into_iter();
+            let names = list(roots, &path, &found.folders, markers)?.into_iter();
             stack.push(Level { path, names });
         }
     }
@@ -193,7 +212,7 @@ struct Found {
 }
 
 fn list(
-    roots: &[OwnedFd],
+    roots: &Roots,
     path: &[u8],
     layers: &[usize],
     markers: Markers,
@@ -202,15 +221,20 @@ fn list(
     let mut names: BTreeMap<Vec<u8>, Found> = BTreeMap::new();
     for &layer in layers {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = open(roots[layer].as_fd(), path, flags).map_err(failed)?;
+        let dir = match open(roots.all[layer].as_fd(), path, flags) {
+            Err(error) if roots.live && is_gone(error) => continue,
+            opened => opened.map_err(failed)?,
+        };
         for item in unix::Dir::read_from(&dir).map_err(failed)? {
             let item = item.map_err(failed)?;
             let name = item.file_name().to_bytes();
             if matches!(name, b"." | b"..") || names.get(name).is_some_and(|found| found.closed) {
                 continue;
             }
-            let stat = unix::statat(&dir, item.file_name(), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|error| LayerError::walk(&join(path, name), error))?;
+            let stat = match unix::statat(&dir, item.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Err(error) if roots.live && is_gone(error) => continue,
+                found => found.map_err(|error| LayerError::walk(&join(path, name), error))?,
+            };
             let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
             match names.get_mut(name) {
                 Some(found) if folder => found.folders.push(layer),
@@ -266,6 +290,16 @@ pub(super) fn xattrs(file: BorrowedFd<'_>) -> Result<Attributes, Errno> {
     }
     attributes.kept.sort();
     Ok(attributes)
+}
+
+/// Returns the extended attributes that are a part of the file.
+pub(crate) fn kept_xattrs(file: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+    xattrs(file).map(|attributes| attributes.kept)
+}
+
+/// Whether a name that was there a moment ago is another thing now.
+pub(super) fn is_gone(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE | Errno::NXIO)
 }
 
 fn value(file: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>, Errno> {
