@@ -127,6 +127,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The files of a container can't be read or written.
+    #[error("cannot {action} the container's files: {source}")]
+    Layer {
+        /// What was tried.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: crate::image::layer::LayerError,
+    },
     /// The network.
     #[error(transparent)]
     Network(#[from] crate::network::Error),

@@ -27,7 +27,9 @@
 //! Not known here: how images come to the store, terminals' raw mode, what is printed.
 
 mod attach;
+mod commit;
 mod create;
+mod diff;
 mod error;
 mod events;
 mod exec;
@@ -43,6 +45,7 @@ mod sweep;
 mod wire;
 
 pub use attach::{Attachment, Ended};
+pub use commit::{NewImage, run_config};
 pub use create::{Image, Purpose};
 pub use error::{Error, Result};
 pub use exec::exec_main;

@@ -33,8 +33,10 @@ pub(super) fn apply(config: &mut RunConfig, changes: &[String]) -> Result<(), Fa
         return Err(Failure::new(FailureKind::Invalid, "FROM is not valid as a change"));
     }
     let mut changed = config.clone();
+    let mut has_cmd = false;
     for instruction in file.stages.iter().flat_map(|stage| &stage.instructions) {
-        change(&mut changed, instruction).map_err(|reason| {
+        has_cmd |= matches!(instruction.kind, Kind::Cmd(_));
+        change(&mut changed, instruction, has_cmd).map_err(|reason| {
             Failure::new(FailureKind::Invalid, format!("cannot apply `{}`: {reason}", instruction.original))
         })?;
     }
@@ -42,14 +44,15 @@ pub(super) fn apply(config: &mut RunConfig, changes: &[String]) -> Result<(), Fa
     Ok(())
 }
 
-fn change(config: &mut RunConfig, instruction: &Instruction) -> Result<(), String> {
+/// A new entrypoint takes the image's CMD away, but not one that was given among the changes.
+fn change(config: &mut RunConfig, instruction: &Instruction, has_cmd: bool) -> Result<(), String> {
     let env = config.env.clone();
     let vars = move |name: &str| value(&env, name).map(str::to_owned);
     match &instruction.kind {
         Kind::Cmd(line) => config.cmd = Some(command(config, line)),
         Kind::Entrypoint(line) => {
             config.entrypoint = Some(command(config, line));
-            config.cmd = None;
+            config.cmd = config.cmd.take().filter(|_| has_cmd);
         }
         Kind::Env(pairs) => {
             for (key, value) in expanded(pairs, &vars)? {
@@ -184,6 +187,18 @@ mod tests {
         assert_eq!(config.exposed_ports.keys().collect::<Vec<_>>(), ["80/tcp", "90/udp", "91/udp"]);
         assert_eq!((config.working_dir.as_str(), config.user.as_str()), ("/srv/app", "nobody"));
         assert_eq!(config.on_build, ["RUN make"]);
+    }
+
+    #[test]
+    fn an_entrypoint_keeps_the_command_that_is_given_beside_it() {
+        let cmd = Some(vec!["x".to_owned()]);
+        for (changes, expected) in [
+            (&["CMD [\"x\"]", "ENTRYPOINT [\"y\"]"][..], &cmd),
+            (&["ENTRYPOINT [\"y\"]", "CMD [\"x\"]"], &cmd),
+            (&["ENTRYPOINT [\"y\"]"], &None),
+        ] {
+            assert_eq!(changed(changes).unwrap().cmd, *expected, "{changes:?}");
+        }
     }
 
     #[test]

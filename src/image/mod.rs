@@ -13,6 +13,7 @@
 
 mod assemble;
 mod check;
+mod commit;
 mod error;
 mod export;
 mod find;
@@ -30,6 +31,7 @@ mod save;
 
 pub use assemble::{Assembly, assemble, compute_diff};
 pub use check::{check_image, check_snapshot};
+pub use commit::{Commit, commit};
 pub use error::{Error, Result};
 pub use export::{export_dir, export_tar};
 pub use find::{by_reference, config, find, lookup};

@@ -1,5 +1,6 @@
 //! Containers as they are asked for and listed.
 
+mod changes;
 mod health;
 mod isolation;
 mod limits;
@@ -7,6 +8,7 @@ mod log;
 mod restart;
 mod stats;
 
+pub use changes::{ChangeKind, CommitRequest, PathChange};
 pub use health::{Health, HealthCheck, HealthProbe, HealthRequest, HealthStatus};
 pub use isolation::{Isolation, Ulimit};
 pub use limits::{DeviceValue, Resources};

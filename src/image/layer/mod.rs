@@ -20,9 +20,7 @@ pub use pack::{TAR_VERSION, diff_id, tar, tar_live, tar_merged, tar_merged_live}
 pub use times::Times;
 pub(super) use unpack::clean;
 pub use unpack::{Unpacked, Whiteouts, unpack, unpack_with};
-pub(crate) use walk::kept_xattrs;
 pub use walk::{Node, flatten, visit, visit_live};
-pub(crate) use write::{Header, TarWriter};
 
 #[cfg(test)]
 mod tests;

@@ -48,6 +48,11 @@ impl Node<'_> {
         is_whiteout(&self.stat)
     }
 
+    /// Tells whether it is a folder that hides what is below.
+    pub fn is_opaque(&self) -> Result<bool, LayerError> {
+        Ok(self.file_type() == FileType::Directory && self.folder_xattrs()?.opaque)
+    }
+
     /// Opens a regular file for reading.
     pub fn open(&self) -> Result<File, LayerError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -290,11 +295,6 @@ pub(super) fn xattrs(file: BorrowedFd<'_>) -> Result<Attributes, Errno> {
     }
     attributes.kept.sort();
     Ok(attributes)
-}
-
-/// Returns the extended attributes that are a part of the file.
-pub(crate) fn kept_xattrs(file: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
-    xattrs(file).map(|attributes| attributes.kept)
 }
 
 /// Whether a name that was there a moment ago is another thing now.

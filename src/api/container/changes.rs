@@ -1,0 +1,47 @@
+//! The files of a container, in requests and answers.
+
+use std::path::PathBuf;
+
+/// How a container's file differs from its image's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// It is new.
+    Added,
+    /// It was there, and is another one; a folder also when something in it changed.
+    Changed,
+    /// It is gone.
+    Deleted,
+}
+
+impl ChangeKind {
+    /// Returns docker's letter.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Added => 'A',
+            Self::Changed => 'C',
+            Self::Deleted => 'D',
+        }
+    }
+}
+
+/// A line of `kiln diff`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathChange {
+    /// How it changed.
+    pub kind: ChangeKind,
+    /// From the container's root.
+    pub path: PathBuf,
+}
+
+/// `kiln commit`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommitRequest {
+    /// Name, id or prefix.
+    pub container: String,
+    /// The new image's author.
+    pub author: Option<String>,
+    /// The comment of its line in the history.
+    pub message: Option<String>,
+    /// Dockerfile instructions that change how containers of it run.
+    pub changes: Vec<String>,
+}
