@@ -129,22 +129,25 @@ impl Store {
         Ok(Some(found))
     }
 
-    /// Keeps `record` under all of `keys`, in place of what was there. What is known under another key already
-    /// keeps its label.
+    /// Keeps `record` under all of `keys`, in place of what was there; true when the first of them led to it already.
+    /// What is known under another key already keeps its label.
     ///
     /// The caller holds the chain by a lease; [`Error::NoSnapshot`] when part of it is gone.
-    pub fn put_record(&self, keys: &[Digest], record: &Record, label: &Label) -> Result<()> {
-        let mut same = true;
+    pub fn put_record(&self, keys: &[Digest], record: &Record, label: &Label) -> Result<bool> {
+        let mut known = 0;
         for key in keys {
-            same = same && self.record(key)?.as_ref() == Some(record);
+            if self.record(key)?.as_ref() != Some(record) {
+                break;
+            }
+            known += 1;
         }
-        if same {
-            return Ok(());
+        if known < keys.len() {
+            self.meta().write(|tx| match tx.missing_snapshot(&record.chain)? {
+                Some(id) => Err(Error::NoSnapshot { id }),
+                None => tx.put_record(keys, record, label, now()),
+            })?;
         }
-        self.meta().write(|tx| match tx.missing_snapshot(&record.chain)? {
-            Some(id) => Err(Error::NoSnapshot { id }),
-            None => tx.put_record(keys, record, label, now()),
-        })
+        Ok(known > 0)
     }
 
     /// Notes that these results were used. Of those that were used within the last hour already, nothing is

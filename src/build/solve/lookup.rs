@@ -47,6 +47,10 @@ pub(super) fn find(
     {
         return Ok(found);
     }
+    if op.is_closed() && !(0..inputs.len()).any(|index| op.reads(index)) {
+        // The cheap key says it all.
+        return Ok(Found::Nothing(Absent::Never));
+    }
     let outcomes: Vec<Outcome> = inputs.iter().map(|input| input.outcome.clone()).collect();
     if store.note(CONTENT_SEEN, &op.family(&outcomes).hex()).map_err(store_error)?.is_none() {
         return Ok(Found::Nothing(Absent::Never));
@@ -107,8 +111,7 @@ pub(super) fn record(
         created: outcome.created,
         parts: key.parts.texts(),
     };
-    let known = store.record(&key.digest).map_err(store_error)?.as_ref() == Some(&record);
-    store.put_record(&keys, &record, label).map_err(store_error)?;
+    let known = store.put_record(&keys, &record, label).map_err(store_error)?;
     if cheap.digest != key.digest {
         store.put_note(CONTENT_SEEN, &op.family(inputs).hex(), "1").map_err(store_error)?;
     }
