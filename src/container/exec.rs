@@ -73,8 +73,9 @@ fn exec_spec(record: &Record, request: &ExecRequest, size: Option<(u16, u16)>) -
         cwd,
         user: request.user.clone().unwrap_or_else(|| config.user.clone()),
         tty: request.tty.then(|| size.unwrap_or((24, 80))),
+        groups: config.isolation.group_add.clone(),
         rights: spec::rights(config, request.privileged)?,
-        ..ExecSpec::default()
+        rlimits: spec::rlimits(config),
     })
 }
 

@@ -29,7 +29,7 @@ use super::program::Program;
 use super::spec::{Net, Spec};
 use super::stage::Stage;
 use super::user::{self, User};
-use super::{pty, wire};
+use super::{pty, rlimits, wire};
 use crate::sys;
 
 /// What the child tells its parent.
@@ -184,8 +184,13 @@ fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Ready, StartError> {
         rustix::system::sethostname(spec.hostname.as_bytes())
             .at("hostname", || format!("cannot set the host name `{}`", spec.hostname))?;
     }
+    if !spec.domainname.is_empty() {
+        rustix::system::setdomainname(spec.domainname.as_bytes())
+            .at("domainname", || format!("cannot set the domain name `{}`", spec.domainname))?;
+    }
     connect_stdio(plan.stdio, master.as_ref().map(AsFd::as_fd), spec.tty, &user)?;
     let program = Program::new(&spec.args, &spec.env, &spec.secret_env, &user);
+    rlimits::apply(&spec.rlimits)?;
     let seal = credentials::become_user(&user, &spec.rights)?;
     die_with_parent()?;
     // Only the channel is open besides stdio when the first untrusted byte runs.

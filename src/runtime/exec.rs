@@ -20,7 +20,7 @@ use super::inroot::Root;
 use super::process::{Process, Starting, Stdio, boot_id, start_time};
 use super::program::Program;
 use super::spec::{ExecSpec, Target};
-use super::{pty, seccomp, user, wire};
+use super::{pty, rlimits, seccomp, user, wire};
 use crate::sys;
 use crate::sys::clone::{Cloned, clone_process};
 
@@ -168,6 +168,7 @@ fn prepare(plan: &Join<'_>) -> Result<Ready, StartError> {
     };
     child::connect_stdio(plan.stdio, master.as_ref().map(AsFd::as_fd), spec.tty, &user)?;
     let program = Program::new(&spec.args, &spec.env, &[], &user);
+    rlimits::apply(&spec.rlimits)?;
     let seal = credentials::become_user(&user, &spec.rights)?;
     child::die_with_parent()?;
     let fds: Vec<_> = master.iter().map(AsFd::as_fd).collect();

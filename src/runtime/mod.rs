@@ -23,6 +23,7 @@ mod mounts;
 mod process;
 mod program;
 mod pty;
+mod rlimits;
 mod rootfs;
 mod sealed;
 mod seccomp;
@@ -44,5 +45,7 @@ pub use pty::resize;
 pub use rootfs::view;
 pub use sealed::sealed_program;
 pub use seccomp::{BadProfile, compile_profile};
-pub use spec::{Capabilities, CgroupPlace, ExecSpec, Filter, Limits, Mount, Net, Rights, Spec, Target};
+pub use spec::{
+    Capabilities, CgroupPlace, ExecSpec, Filter, Limits, Mount, Net, Rights, Rlimit, Spec, Target,
+};
 pub use tree::Tree;

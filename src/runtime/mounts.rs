@@ -210,14 +210,16 @@ impl Mounter<'_> {
 }
 
 fn tmpfs(mount: &Mount) -> Result<OwnedFd, StartError> {
-    let Mount::Tmpfs { target, size, mode, exec, readonly } = mount else {
+    let Mount::Tmpfs { target, size, mode, exec, suid, readonly, options: more } = mount else {
         return Err(StartError::new("mount", "no filesystem in memory was asked for"));
     };
     let mode = format!("{:o}", mode.unwrap_or(0o1777));
     let size = size.map(|size| size.to_string());
     let mut options = vec![("mode", mode.as_str())];
     options.extend(size.as_deref().map(|size| ("size", size)));
-    let attributes = NOSUID | NODEV | if *exec { 0 } else { NOEXEC } | if *readonly { RDONLY } else { 0 };
+    options.extend(more.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let unless = |wanted: bool, attribute| if wanted { 0 } else { attribute };
+    let attributes = NODEV | unless(*suid, NOSUID) | unless(*exec, NOEXEC) | unless(!*readonly, RDONLY);
     new_filesystem("tmpfs", &options, attributes)
         .at("mount", || format!("cannot make a filesystem in memory for `{target}`"))
 }

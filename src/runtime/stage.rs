@@ -93,11 +93,17 @@ impl Stage {
         let setting = Setting { spec, top: top.as_fd(), empty: folder_in(&top, "empty").at("mount", fail)? };
         let (proc, sys) = (setting.mount_proc()?, setting.mount_sys(cgroup)?);
         let (dev, pty) = setting.mount_dev()?;
-        write_file(proc.as_fd(), "1/oom_score_adj", "0");
+        setting.set_oom_score(proc.as_fd())?;
         if spec.network == Net::Namespace {
             for (path, value) in SYSCTLS {
-                write_file(proc.as_fd(), path, value);
+                // What this kernel doesn't have stays as it is.
+                let _ = write_file(proc.as_fd(), path, value);
             }
+        }
+        for (name, value) in &spec.sysctls {
+            let path = format!("sys/{}", sysctl_path(name));
+            write_file(proc.as_fd(), &path, value)
+                .at("sysctl", || format!("cannot set the kernel parameter `{name}` to `{value}`"))?;
         }
         if !setting.is_open() {
             setting.restrict_proc(proc.as_fd())?;
@@ -134,6 +140,18 @@ impl Setting<'_> {
     fn attach(&self, tree: &OwnedFd, name: &str) -> Result<(), StartError> {
         let place = folder_in(&self.top, name);
         place.and_then(|place| attach(tree, &place)).at("mount", || format!("cannot mount `/{name}`"))
+    }
+
+    fn set_oom_score(&self, proc: BorrowedFd<'_>) -> Result<(), StartError> {
+        let path = format!("{}/oom_score_adj", std::process::id());
+        let written = write_file(proc, &path, &self.spec.oom_score_adj.unwrap_or(0).to_string());
+        match self.spec.oom_score_adj {
+            Some(score) => written.at("oom", || {
+                format!("cannot set the OOM score to {score} (less than the caller's needs CAP_SYS_RESOURCE)")
+            }),
+            // Whoever may not lower it keeps the caller's.
+            None => Ok(()),
+        }
     }
 
     /// Tells whether nothing is hidden or protected.
@@ -319,11 +337,43 @@ fn mask_thermal_throttles(sys: BorrowedFd<'_>, empty: BorrowedFd<'_>) -> Result<
     Ok(())
 }
 
-/// Writes a value below our own procfs; what this kernel doesn't have stays as it is.
-fn write_file(base: BorrowedFd<'_>, path: &str, value: &str) {
+/// The path of a kernel parameter below `/proc/sys`: its dots are slashes, and the other way round.
+///
+/// As `sysctl` reads it: when a slash comes first, it is a path already.
+fn sysctl_path(name: &str) -> String {
+    match name.find(['.', '/']).map(|place| &name[place..=place]) {
+        Some(".") => name
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect(),
+        _ => name.to_owned(),
+    }
+}
+
+/// Writes a value below our own procfs.
+fn write_file(base: BorrowedFd<'_>, path: &str, value: &str) -> Result<(), Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::openat2(base, path, flags, Mode::empty(), resolve) {
-        let _ = rustix::io::write(&file, value.as_bytes());
+    let file = rustix::fs::openat2(base, path, flags, Mode::empty(), resolve)?;
+    rustix::io::write(&file, value.as_bytes()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_of_a_kernel_parameter_are_slashes() {
+        assert_eq!(sysctl_path("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
+        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.rp_filter"), "net/ipv4/conf/eth0.1/rp_filter");
+        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/rp_filter"), "net/ipv4/conf/eth0.1/rp_filter");
     }
 }

@@ -121,3 +121,129 @@ fn a_seccomp_profile_of_ones_own_holds() {
     refused(&kiln, &["--security-opt", &option], &["--security-opt", "defaultAction"]);
     refused(&kiln, &["--security-opt", "seccomp=/no/such/file"], &["/no/such/file"]);
 }
+
+#[test]
+fn limits_of_a_process_are_its_own() {
+    if !needs_root("isolation::limits_of_a_process_are_its_own") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let files = "ulimit -Sn; ulimit -Hn; ulimit -Sc";
+    // The caller's limits of this moment are not the container's.
+    let binary = kiln.command(&[]).get_program().to_owned();
+    let line = format!(
+        "ulimit -Sn 777 && exec {} run --rm --network none busybox sh -c '{files}'",
+        binary.to_string_lossy()
+    );
+    let mut shell = std::process::Command::new("sh");
+    let output = shell.args(["-c", &line]).env("KILN_ROOT", kiln.root()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.starts_with("1024\n") && text.ends_with("\n0\n"), "{text}{output:?}");
+    assert_eq!(says(&kiln, &["--ulimit", "nofile=100:200", "--ulimit", "core=5120"], files), "100\n200\n10");
+    assert_eq!(says(&kiln, &["--ulimit", "nofile=300"], files), "300\n300\n0");
+    assert_eq!(says(&kiln, &["--ulimit", "stack=-1"], "ulimit -s"), "unlimited");
+    kiln.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "cc",
+        "--network",
+        "none",
+        "--ulimit",
+        "nofile=55:66",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
+    assert_eq!(kiln.ok(&["exec", "cc", "sh", "-c", files]), "55\n66\n0\n");
+    kiln.ok(&["rm", "-f", "cc"]);
+    refused(&kiln, &["--ulimit", "nofiles=5"], &["nofiles", "--ulimit"]);
+    refused(&kiln, &["--ulimit", "nofile=x"], &["nofile=x", "--ulimit"]);
+    refused(&kiln, &["--ulimit", "nofile=9:8"], &["nofile=9:8", "--ulimit"]);
+    refused(&kiln, &["--ulimit", "nofile"], &["--ulimit"]);
+}
+
+#[test]
+fn kernel_parameters_of_its_own_namespaces_are_set() {
+    if !needs_root("isolation::kernel_parameters_of_its_own_namespaces_are_set") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let flags = [
+        "--sysctl",
+        "net.ipv4.ip_forward=1",
+        "--sysctl",
+        "kernel.msgmax=9000",
+        "--sysctl",
+        "fs.mqueue.msg_max=20",
+    ];
+    let script = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax /proc/sys/fs/mqueue/msg_max";
+    assert_eq!(says(&kiln, &flags, script), "1\n9000\n20");
+    refused(&kiln, &["--sysctl", "kernel.panic=1"], &["kernel.panic", "--sysctl"]);
+    refused(&kiln, &["--sysctl", "vm.swappiness=1"], &["vm.swappiness", "--sysctl"]);
+    refused(&kiln, &["--sysctl", "net.ipv4.ip_forward"], &["--sysctl"]);
+    refused(&kiln, &["--network", "host", "--sysctl", "net.ipv4.ip_forward=1"], &["net.ipv4.ip_forward"]);
+    refused(&kiln, &["--sysctl", "net.ipv4.nothing=1"], &["net.ipv4.nothing"]);
+    refused(&kiln, &["--sysctl", "net.../../kernel/panic=1"], &["cannot set"]);
+}
+
+#[test]
+fn memory_folders_groups_and_names() {
+    if !needs_root("isolation::memory_folders_groups_and_names") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    assert_eq!(says(&kiln, &["--shm-size", "16m"], "df -m /dev/shm | tail -n 1 | awk '{print $2}'"), "16");
+    assert_eq!(says(&kiln, &["--group-add", "7", "--group-add", "99", "-u", "5"], "id -G"), "0 7 99");
+    assert_eq!(
+        says(&kiln, &["--domainname", "example.org", "-h", "web"], "cat /proc/sys/kernel/domainname"),
+        "example.org"
+    );
+    assert_eq!(says(&kiln, &["--oom-score-adj", "300"], "cat /proc/self/oom_score_adj"), "300");
+    let script = "cd /run && touch x && grep ' /run ' /proc/self/mountinfo && df -k /run | tail -n 1 && stat -c %a /run";
+    let shown = says(&kiln, &["--tmpfs", "/run:size=1m,mode=1770", "--read-only"], script);
+    assert!(
+        shown.contains("nosuid,nodev,noexec") && shown.contains("1024") && shown.ends_with("1770"),
+        "{shown}"
+    );
+    let shown = says(
+        &kiln,
+        &["--tmpfs", "/run:exec,ro,uid=9"],
+        "grep ' /run ' /proc/self/mountinfo; stat -c %u /run",
+    );
+    assert!(!shown.contains("noexec") && shown.contains(" ro,nosuid") && shown.ends_with('9'), "{shown}");
+    // A deeper mount is there whatever the order of the flags.
+    let host = kiln.scratch().join("host");
+    std::fs::create_dir(&host).unwrap();
+    std::fs::write(host.join("file"), "deep").unwrap();
+    let volume = format!("{}:/run/deep/er", host.display());
+    assert_eq!(says(&kiln, &["-v", &volume, "--tmpfs", "/run"], "cat /run/deep/er/file"), "deep");
+    refused(&kiln, &["--shm-size", "x"], &["`x`", "--shm-size"]);
+    refused(&kiln, &["--tmpfs", "run"], &["--tmpfs", "absolute"]);
+    refused(&kiln, &["--tmpfs", "/run:dev"], &["--tmpfs", "`dev`"]);
+    refused(&kiln, &["--tmpfs", "/run", "--tmpfs", "/run/"], &["duplicate mount point"]);
+    refused(&kiln, &["--oom-score-adj", "2000"], &["2000", "--oom-score-adj"]);
+    refused(&kiln, &["--group-add", "nobody2"], &["nobody2"]);
+}
+
+#[test]
+fn devices_of_the_machine_are_given() {
+    if !needs_root("isolation::devices_of_the_machine_are_given") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    assert_eq!(says(&kiln, &["--device", "/dev/zero:/dev/mine"], "head -c 3 /dev/mine | wc -c"), "3");
+    assert_eq!(
+        says(&kiln, &["--device", "/dev/full:/dev/sub/full:rwm"], "echo x > /dev/sub/full || echo full"),
+        "full"
+    );
+    // A folder gives all devices below it.
+    assert_eq!(
+        says(&kiln, &["--device", "/dev/net:/dev/all"], "test -c /dev/all/tun && echo tun || ls /dev/all"),
+        "tun"
+    );
+    refused(&kiln, &["--device", "/dev/zero:/dev/mine:q"], &["/dev/zero:/dev/mine:q", "--device"]);
+    refused(&kiln, &["--device", "/dev/zero:r"], &["--device", "not supported yet"]);
+    refused(&kiln, &["--device", "/dev/none"], &["/dev/none"]);
+    refused(&kiln, &["--device", "/etc/passwd:/dev/x"], &["/etc/passwd", "no device"]);
+}

@@ -147,7 +147,15 @@ impl Prepared {
             }
             MountKind::Tmpfs { size, readonly } => {
                 let (size, readonly) = (*size, *readonly);
-                self.mounts.push(Mount::Tmpfs { target, size, mode: None, exec: true, readonly });
+                self.mounts.push(Mount::Tmpfs {
+                    target,
+                    size,
+                    mode: None,
+                    exec: true,
+                    suid: false,
+                    readonly,
+                    options: Vec::new(),
+                });
             }
             MountKind::Secret { .. } | MountKind::Ssh { .. } => {}
         }

@@ -1,5 +1,6 @@
 //! From a container's record to what the runtime starts.
 
+mod places;
 mod rights;
 
 use std::net::Ipv4Addr;
@@ -7,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use kiln_cache::Mounts;
 
-pub(super) use self::rights::rights;
+pub(super) use self::rights::{rights, rlimits};
 use super::error::Result;
-use super::record::{Config, MountPoint, Record};
+use super::record::{Config, Record};
 use crate::api::NetworkMode;
 use crate::network::{host_resolv_conf, hosts_file, resolv_conf};
 use crate::redacted::Redacted;
@@ -36,8 +37,14 @@ pub(super) fn spec(
         cwd: config.cwd.clone(),
         user: config.user.clone(),
         hostname: config.hostname.clone(),
-        mounts: files(record, place).into_iter().chain(config.mounts.iter().map(bind)).collect(),
+        domainname: config.isolation.domainname.clone().unwrap_or_default(),
+        groups: config.isolation.group_add.clone(),
+        mounts: places::mounts(config, files(record, place))?,
+        shm_bytes: config.isolation.shm_bytes.unwrap_or(0),
         rights: rights(config, false)?,
+        rlimits: rlimits(config),
+        sysctls: config.isolation.sysctls.clone(),
+        oom_score_adj: config.isolation.oom_score_adj,
         privileged: config.privileged,
         unmasked: options.unmasked,
         writable_cgroups: options.writable_cgroups,
@@ -62,11 +69,10 @@ pub(super) fn spec(
 
 /// Refuses what [`spec`] would not understand, before there is a container.
 pub(super) fn check(config: &Config) -> Result<()> {
-    rights(config, false).map(drop)
-}
-
-fn bind(mount: &MountPoint) -> Mount {
-    Mount::Bind { source: mount.source.clone(), target: mount.target.clone(), readonly: mount.readonly }
+    rights(config, false)?;
+    rights::check_ulimits(config)?;
+    rights::check_sysctls(config)?;
+    places::check(config)
 }
 
 /// The files that tell a container about its name and network, unless the user mounts own ones there.

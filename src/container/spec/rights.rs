@@ -1,9 +1,9 @@
 //! What a container may do: capabilities, the system call filter, and the other words of `--security-opt`.
 
-use crate::api::Isolation;
+use crate::api::{Isolation, NetworkMode, Ulimit};
 use crate::container::error::{Error, Result};
 use crate::container::record::Config;
-use crate::runtime::{Capabilities, Filter, Rights, compile_profile};
+use crate::runtime::{Capabilities, Filter, Rights, Rlimit, compile_profile};
 
 /// What `--security-opt` says.
 #[derive(Debug, Default)]
@@ -63,6 +63,50 @@ fn capabilities(isolation: &Isolation) -> Result<Capabilities> {
         (false, true) => added,
         (false, false) => Capabilities::default().without(dropped).with(added),
     })
+}
+
+/// Returns the limits that `--ulimit` asks for; of several for one resource the last one.
+pub(in crate::container) fn rlimits(config: &Config) -> Vec<Rlimit> {
+    let value = |number: i64| u64::try_from(number).ok();
+    let read = |limit: &Ulimit| Rlimit {
+        name: limit.name.clone(),
+        soft: value(limit.soft),
+        hard: value(limit.hard),
+    };
+    config.isolation.ulimits.iter().map(read).collect()
+}
+
+/// Refuses names that are no limits.
+pub(super) fn check_ulimits(config: &Config) -> Result<()> {
+    match config.isolation.ulimits.iter().find(|limit| !Rlimit::is_name(&limit.name)) {
+        Some(limit) => {
+            Err(invalid(format!("invalid value `{}` for `--ulimit`: there is no such limit", limit.name)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Kernel parameters that belong to the container's own namespaces: docker's list.
+pub(super) fn check_sysctls(config: &Config) -> Result<()> {
+    const IPC: [&str; 8] =
+        ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
+    for (name, _) in &config.isolation.sysctls {
+        let name = name.replace('/', ".");
+        let is_ipc = name.strip_prefix("kernel.").is_some_and(|rest| IPC.contains(&rest))
+            || name.starts_with("fs.mqueue.");
+        let is_network = name.starts_with("net.");
+        if is_network && config.network == NetworkMode::Host {
+            let text =
+                format!("`--sysctl {name}` would change the host's network, which `--network host` shares");
+            return Err(invalid(text));
+        }
+        if !is_ipc && !is_network {
+            return Err(invalid(format!(
+                "invalid value `{name}` for `--sysctl`: a container has none of its own"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn is_all(name: &str) -> bool {

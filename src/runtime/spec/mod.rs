@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use self::limits::{CgroupPlace, Limits};
 pub use self::mounts::Mount;
 pub use self::namespaces::{Net, Target};
-pub use self::rights::{Capabilities, Filter, Rights};
+pub use self::rights::{Capabilities, Filter, Rights, Rlimit};
 use crate::redacted::Redacted;
 
 /// One process tree with a root filesystem of its own.
@@ -41,12 +41,20 @@ pub struct Spec {
     pub groups: Vec<String>,
     /// The host name; empty leaves the machine's.
     pub hostname: String,
+    /// The domain name of NIS; empty leaves the machine's.
+    pub domainname: String,
     /// What is mounted besides the standard set, in this order.
     pub mounts: Vec<Mount>,
     /// The size of `/dev/shm`; 0 means 64 MiB.
     pub shm_bytes: u64,
     /// What it may do.
     pub rights: Rights,
+    /// Limits that differ from a machine's own at its start.
+    pub rlimits: Vec<Rlimit>,
+    /// Values below `/proc/sys` by their dotted names.
+    pub sysctls: Vec<(String, String)>,
+    /// How eagerly the kernel kills it when memory is short, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
     /// No masked paths, a `/sys` that can be written to, the machine's devices.
     pub privileged: bool,
     /// No masked or read-only parts of `/proc` and `/sys`.
@@ -70,7 +78,11 @@ impl Spec {
     pub(super) fn has_stage_of(&self, other: &Spec) -> bool {
         let small = |spec: &Spec| (spec.network, spec.cgroup, spec.shm_bytes, spec.tty);
         let open = |spec: &Spec| (spec.privileged, spec.unmasked, spec.writable_cgroups);
-        small(self) == small(other) && open(self) == open(other) && self.limits == other.limits
+        small(self) == small(other)
+            && open(self) == open(other)
+            && self.limits == other.limits
+            && self.sysctls == other.sysctls
+            && self.oom_score_adj == other.oom_score_adj
     }
 }
 
@@ -92,4 +104,6 @@ pub struct ExecSpec {
     pub tty: Option<(u16, u16)>,
     /// What it may do.
     pub rights: Rights,
+    /// As [`Spec::rlimits`].
+    pub rlimits: Vec<Rlimit>,
 }

@@ -50,8 +50,12 @@ pub enum Mount {
         mode: Option<u32>,
         /// Lets programs in it run.
         exec: bool,
+        /// Lets set-user-id programs in it do so.
+        suid: bool,
         /// Refuses writes.
         readonly: bool,
+        /// Further options of the filesystem.
+        options: Vec<(String, String)>,
     },
     /// A small file with the given bytes, in memory and private to this process tree.
     File {

@@ -145,6 +145,24 @@ impl Rights {
     }
 }
 
+/// A resource limit of a process; `None` is unlimited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// `nofile`.
+    pub name: String,
+    /// What holds.
+    pub soft: Option<u64>,
+    /// What it may be raised to.
+    pub hard: Option<u64>,
+}
+
+impl Rlimit {
+    /// Tells whether `name` is one of a limit.
+    pub fn is_name(name: &str) -> bool {
+        crate::runtime::rlimits::is_name(name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

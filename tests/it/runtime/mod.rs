@@ -263,6 +263,8 @@ fn mounts_stay_inside_the_root() {
         mode: Some(0o700),
         exec: false,
         readonly: false,
+        suid: false,
+        options: Vec::new(),
     };
     let with = |mounts: Vec<Mount>, script: &str| Spec { mounts, ..b.spec(&["sh", "-c", script]) };
     let all = vec![

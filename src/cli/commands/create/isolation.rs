@@ -1,26 +1,20 @@
 //! Flags of `kiln create` and `run`: what a container may do and see.
 
-use crate::api::CreateRequest;
+use crate::api::{CreateRequest, Ulimit};
 use crate::cli::error::Error;
+use crate::cli::units;
 
 /// Flags of docker that are still to come.
 #[rustfmt::skip]
 pub(super) const NOT_YET: &[&str] = &[
     "--cgroupns",
-    "--device",
     "--device-cgroup-rule",
-    "--domainname",
     "--gpus",
-    "--group-add",
     "--init",
     "--ipc",
     "--isolation",
-    "--oom-score-adj",
     "--pid",
     "--runtime",
-    "--shm-size",
-    "--sysctl",
-    "--ulimit",
     "--userns",
     "--uts",
 ];
@@ -34,6 +28,18 @@ pub(crate) struct Isolation {
     /// Take a capability away (CHOWN, or ALL)
     #[arg(long, value_name = "NAME")]
     cap_drop: Vec<String>,
+    /// Give the container a device of the machine (PATH[:TARGET])
+    #[arg(long, value_name = "PATH")]
+    device: Vec<String>,
+    /// Domain name of the container
+    #[arg(long, value_name = "NAME")]
+    domainname: Option<String>,
+    /// Put the program into a further group
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// How eagerly the kernel kills it when memory is short (-1000 to 1000)
+    #[arg(long, value_name = "NUMBER")]
+    oom_score_adj: Option<i32>,
     /// Give the container every privilege
     #[arg(long)]
     privileged: bool,
@@ -43,6 +49,15 @@ pub(crate) struct Isolation {
     /// Change the protection: no-new-privileges, seccomp=FILE|unconfined, systempaths=unconfined
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
+    /// Size of /dev/shm (64m)
+    #[arg(long, value_name = "BYTES")]
+    shm_size: Option<String>,
+    /// Set a kernel parameter of the container's own namespaces (NAME=VALUE)
+    #[arg(long, value_name = "NAME=VALUE")]
+    sysctl: Vec<String>,
+    /// Set a resource limit (nofile=1024:2048; -1: none)
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
 }
 
 impl Isolation {
@@ -55,8 +70,55 @@ impl Isolation {
         isolation.cap_drop.clone_from(&self.cap_drop);
         isolation.security_opts =
             self.security_opt.iter().map(|text| security_opt(text)).collect::<Result<_, _>>()?;
+        isolation.devices.clone_from(&self.device);
+        isolation.domainname.clone_from(&self.domainname);
+        isolation.group_add.clone_from(&self.group_add);
+        isolation.oom_score_adj = self.oom_score_adj.map(oom_score).transpose()?;
+        isolation.shm_bytes = self.shm_size.as_deref().map(shm_size).transpose()?;
+        isolation.sysctls = self.sysctl.iter().map(|text| sysctl(text)).collect::<Result<_, _>>()?;
+        isolation.ulimits = self.ulimit.iter().map(|text| ulimit(text)).collect::<Result<_, _>>()?;
         Ok(())
     }
+}
+
+fn bad(flag: &str, value: impl std::fmt::Display, why: &str) -> Error {
+    Error::usage(format!("invalid value `{value}` for `{flag}`: {why}"))
+}
+
+fn oom_score(score: i32) -> Result<i32, Error> {
+    match score {
+        -1000..=1000 => Ok(score),
+        _ => Err(bad("--oom-score-adj", score, "it must be from -1000 to 1000")),
+    }
+}
+
+fn shm_size(text: &str) -> Result<u64, Error> {
+    let bytes = units::parse_size(text).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| bad("--shm-size", text, "it must be a size, such as `64m`"))
+}
+
+fn sysctl(text: &str) -> Result<(String, String), Error> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(bad("--sysctl", text, "write it as NAME=VALUE")),
+    }
+}
+
+/// Reads `NAME=SOFT[:HARD]`; one number is both.
+fn ulimit(text: &str) -> Result<Ulimit, Error> {
+    let bad = |why: &str| bad("--ulimit", text, why);
+    let (name, values) = text.split_once('=').ok_or_else(|| bad("write it as NAME=SOFT[:HARD]"))?;
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    let number = |text: &str| match text {
+        "unlimited" => Some(-1),
+        text => text.parse::<i64>().ok().filter(|number| *number >= -1),
+    };
+    let (soft, hard) =
+        number(soft).zip(number(hard)).ok_or_else(|| bad("a limit is a whole number, or -1 for none"))?;
+    if hard != -1 && (soft == -1 || soft > hard) {
+        return Err(bad("the soft limit is more than the hard one"));
+    }
+    Ok(Ulimit { name: name.to_owned(), soft, hard })
 }
 
 /// Puts the content of a seccomp profile in the place of its file's name.

@@ -21,7 +21,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "-p", "--publish",
     "-P", "--publish-all",
     "--storage-opt",
-    "--tmpfs",
     "--volume-driver",
     "--volumes-from",
 ];
@@ -41,6 +40,9 @@ pub(crate) struct Places {
         hide_default_value = true
     )]
     pub(super) network: String,
+    /// Mount a folder in memory (PATH[:size=64m,mode=1770,exec])
+    #[arg(long, value_name = "PATH")]
+    tmpfs: Vec<String>,
     /// Mount a host path or a volume ([SOURCE:]TARGET[:ro])
     #[arg(long, short, value_name = "VOLUME")]
     volume: Vec<String>,
@@ -50,10 +52,17 @@ impl Places {
     /// Puts them into the request.
     pub(super) fn fill(&self, request: &mut CreateRequest) -> Result<(), Error> {
         request.volumes = self.volume.iter().map(|text| volume(text)).collect::<Result<_, _>>()?;
+        request.isolation.tmpfs = self.tmpfs.iter().map(|text| tmpfs(text)).collect();
         request.network = network(&self.network)?;
         request.add_hosts = self.add_host.iter().map(|text| pairs::host(text)).collect::<Result<_, _>>()?;
         Ok(())
     }
+}
+
+/// Splits the options off.
+fn tmpfs(text: &str) -> (String, String) {
+    let (path, options) = text.split_once(':').unwrap_or((text, ""));
+    (path.to_owned(), options.to_owned())
 }
 
 fn network(text: &str) -> Result<NetworkMode, Error> {
