@@ -27,9 +27,9 @@ pub use cache::{
 };
 pub use check::{BrokenRule, CheckReport, Finding, Formatted, Place};
 pub use container::{
-    ChangeKind, CommitRequest, ContainerInfo, ContainerState, ContainerStats, CreateRequest, DeviceValue,
-    ExecRequest, Health, HealthCheck, HealthProbe, HealthRequest, HealthStatus, Isolation, LogConfig,
-    LogsRequest, PathChange, PublishedPort, Resources, RestartPolicy, RunOutcome, Stdio, Ulimit,
+    ChangeKind, CommitRequest, ContainerInfo, ContainerSize, ContainerState, ContainerStats, CreateRequest,
+    DeviceValue, ExecRequest, Health, HealthCheck, HealthProbe, HealthRequest, HealthStatus, Isolation,
+    LogConfig, LogsRequest, PathChange, PublishedPort, Resources, RestartPolicy, RunOutcome, Stdio, Ulimit,
     VolumeRequest,
 };
 pub use engine_event::{EngineEvent, EventsRequest};

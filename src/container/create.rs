@@ -251,7 +251,7 @@ fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config
         restart: request.restart,
         log: request.log.clone(),
         annotations: request.annotations.iter().cloned().collect(),
-        exposed: request.expose.clone(),
+        exposed: exposed(image, request),
         dns: request.dns.clone(),
         dns_options: request.dns_options.clone(),
         dns_search: request.dns_search.clone(),
@@ -261,6 +261,14 @@ fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config
         transient: false,
         stdin_once: false,
     })
+}
+
+/// Gives the ports of the image and of the request, each once, in order.
+fn exposed(image: &RunConfig, request: &CreateRequest) -> Vec<String> {
+    let mut ports: Vec<_> = image.exposed_ports.keys().chain(&request.expose).cloned().collect();
+    ports.sort();
+    ports.dedup();
+    ports
 }
 
 /// Gives the entrypoint and the whole command: a new entrypoint drops the image's command with its entrypoint.

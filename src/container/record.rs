@@ -13,7 +13,9 @@ use kiln_cache::SnapshotId;
 use serde::{Deserialize, Serialize};
 
 use super::error::{At, Error, Result};
-use crate::api::{ContainerState, HealthCheck, Isolation, LogConfig, NetworkMode, Resources, RestartPolicy};
+use crate::api::{
+    ContainerState, Health, HealthCheck, Isolation, LogConfig, NetworkMode, Resources, RestartPolicy,
+};
 
 /// The format of both files.
 pub(super) const VERSION: u32 = 2;
@@ -177,6 +179,9 @@ pub struct State {
     /// What the user last asked for.
     #[serde(default)]
     pub wanted: Wanted,
+    /// What its probes say, when it has any.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 impl Default for State {
@@ -193,6 +198,7 @@ impl Default for State {
             restarts: 0,
             restart_at: None,
             wanted: Wanted::Down,
+            health: None,
         }
     }
 }

@@ -1,7 +1,12 @@
 //! `kiln ps`.
 
-use crate::api::{ContainerInfo, Failure};
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::api::{ContainerInfo, ContainerSize, ContainerState, Failure};
 use crate::container::Record;
+use crate::image;
 
 use super::Engine;
 use super::containers::failure;
@@ -15,15 +20,31 @@ impl Engine {
         Ok(records.into_iter().map(|record| self.info(record)).collect())
     }
 
+    /// Measures a container; an image that is gone counts nothing.
+    pub fn container_size(&self, id: &str, image_id: &str) -> Result<ContainerSize, Failure> {
+        let store = self.store()?;
+        let image = match image_id.parse() {
+            Ok(id) => store.image(&id).map_err(image::Error::from)?.map_or(0, |image| image.size),
+            Err(_) => 0,
+        };
+        let written = bytes_below(&self.containers().folder(id).join("upper"));
+        Ok(ContainerSize { written, whole: written + image })
+    }
+
     fn info(&self, record: Record) -> ContainerInfo {
         let mounts = &record.config.mounts;
+        let alive = record.state.status.is_alive();
         ContainerInfo {
             network: network_name(record.config.network),
             mounts: mounts
                 .iter()
                 .map(|mount| mount.volume.clone().unwrap_or_else(|| mount.source.display().to_string()))
                 .collect(),
+            targets: mounts.iter().map(|mount| mount.target.clone()).collect(),
             volumes: mounts.iter().filter(|mount| mount.volume.is_some()).count(),
+            health: record.state.health.as_ref().filter(|_| alive).map(|health| health.status),
+            exposed: record.config.exposed,
+            ports: Vec::new(),
             folder: self.containers().folder(&record.id),
             id: record.id,
             name: record.name,
@@ -34,9 +55,22 @@ impl Engine {
             state: record.state.status,
             started: record.state.started,
             finished: record.state.finished,
-            exit_code: record.state.exit_code,
+            // A start that failed has a code too, but nothing exited.
+            exit_code: record.state.exit_code.filter(|_| record.state.status != ContainerState::Created),
             pid: record.state.process.map(|process| process.pid),
             labels: record.config.labels,
         }
     }
+}
+
+/// Adds up the files below `folder`, each once, as docker does: directories don't count.
+fn bytes_below(folder: &Path) -> u64 {
+    let mut seen = BTreeSet::new();
+    let entries = walkdir::WalkDir::new(folder).into_iter().filter_map(Result::ok);
+    entries
+        .filter(|entry| !entry.file_type().is_dir())
+        .filter_map(|entry| entry.metadata().ok())
+        .filter(|metadata| metadata.nlink() == 1 || seen.insert((metadata.dev(), metadata.ino())))
+        .map(|metadata| metadata.len())
+        .sum()
 }

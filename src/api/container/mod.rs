@@ -202,10 +202,27 @@ pub struct ContainerInfo {
     pub network: &'static str,
     /// What is mounted: a volume's name, or a host path.
     pub mounts: Vec<String>,
+    /// Where they are mounted.
+    pub targets: Vec<String>,
     /// How many of the mounts are volumes.
     pub volumes: usize,
+    /// What its probes say, while it runs.
+    pub health: Option<HealthStatus>,
+    /// Ports that it says it listens on: `80/tcp`.
+    pub exposed: Vec<String>,
+    /// Its ports that are reached from outside.
+    pub ports: Vec<PublishedPort>,
     /// Its folder in the store.
     pub folder: PathBuf,
+}
+
+/// The disk space of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerSize {
+    /// Bytes that it has written.
+    pub written: u64,
+    /// The same with those of its image.
+    pub whole: u64,
 }
 
 /// A port of a container that is reached from outside.

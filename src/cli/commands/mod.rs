@@ -32,6 +32,7 @@ pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod prune;
 pub(crate) mod ps;
+mod ps_filter;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rename;

@@ -1,10 +1,11 @@
 //! `kiln ps`
 
-use crate::api::{ContainerInfo, ContainerState};
+use super::ps_filter::Filter;
+use crate::api::{ContainerInfo, ContainerSize, ContainerState, HealthStatus};
 use crate::cli::error::Error;
 use crate::cli::format::{self, Columns, Row};
 use crate::cli::session::{Invocation, print};
-use crate::cli::{exit, flags, text, time};
+use crate::cli::{exit, flags, text, time, units};
 
 /// Columns of COMMAND, without its quotes.
 const COMMAND_WIDTH: usize = 20;
@@ -12,7 +13,7 @@ const COMMAND_WIDTH: usize = 20;
 const MOUNT_WIDTH: usize = 15;
 
 /// Flags of docker that are still to come.
-pub(crate) const NOT_YET: &[&str] = &["-s", "--size"];
+pub(crate) const NOT_YET: &[&str] = &[];
 
 /// `kiln ps`
 #[derive(Debug, Default, clap::Args)]
@@ -20,7 +21,8 @@ pub(crate) struct Ps {
     /// Show also containers that don't run
     #[arg(long, short)]
     pub(crate) all: bool,
-    /// Show only what fits: id=, name=, status=, ancestor=, label=, exited=, network=, before=, since=
+    /// Show only what fits: id=, name=, status=, ancestor=, label=, exited=, health=, network=, volume=,
+    /// publish=, expose=, before=, since=
     #[arg(long, short, value_name = "FILTER")]
     pub(crate) filter: Vec<String>,
     /// `table`, `table TEMPLATE`, `json`, or a Go template
@@ -38,6 +40,9 @@ pub(crate) struct Ps {
     /// Show only ids
     #[arg(long, short)]
     pub(crate) quiet: bool,
+    /// Show how much disk space each takes
+    #[arg(long, short)]
+    pub(crate) size: bool,
 }
 
 const COLUMNS: Columns = &[
@@ -54,7 +59,16 @@ const COLUMNS: Columns = &[
     ("Networks", "NETWORKS", false),
     ("Mounts", "MOUNTS", false),
     ("LocalVolumes", "LOCAL VOLUMES", false),
+    ("Size", "SIZE", false),
 ];
+
+/// The columns of `--size`.
+const WITH_SIZE: Columns = &{
+    let mut columns = [("", "", false); COLUMNS.len()];
+    columns.copy_from_slice(COLUMNS);
+    columns[COLUMNS.len() - 1].2 = true;
+    columns
+};
 
 /// Lists containers, newest first.
 pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
@@ -79,9 +93,21 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         )?;
         return Ok(exit::SUCCESS);
     }
+    // Measured only when it is shown.
+    let sized = flags.size || flags.format.as_deref().is_some_and(|format| format.contains(".Size"));
     let now = time::now();
-    let rows = containers.iter().map(|container| row(container, flags.no_trunc, now)).collect();
-    format::print_rows(COLUMNS, rows, flags.format.as_deref())?;
+    let mut rows = Vec::new();
+    for container in &containers {
+        let mut row = row(container, flags.no_trunc, now);
+        let size = match sized {
+            true => size(invocation.session.engine()?.container_size(&container.id, &container.image_id)?),
+            false => "0B".to_owned(),
+        };
+        row.push(("Size", size.into()));
+        rows.push(row);
+    }
+    let columns = if flags.size { WITH_SIZE } else { COLUMNS };
+    format::print_rows(columns, rows, flags.format.as_deref())?;
     Ok(exit::SUCCESS)
 }
 
@@ -101,7 +127,7 @@ fn row(container: &ContainerInfo, whole: bool, now: i64) -> Row {
         ("CreatedAt", time::long(container.created / 1_000_000_000).into()),
         ("Status", status(container, now).into()),
         ("State", container.state.name().into()),
-        ("Ports", "".into()),
+        ("Ports", ports(container).into()),
         ("Names", container.name.clone().into()),
         ("Labels", labels.join(",").into()),
         ("Networks", container.network.into()),
@@ -124,6 +150,22 @@ fn mounts(mounts: &[String], whole: bool) -> String {
     mounts.iter().map(short).collect::<Vec<_>>().join(",")
 }
 
+/// `0.0.0.0:8800->80/tcp` for a published port, `80/tcp` for one that is only named; nothing while it is stopped.
+fn ports(container: &ContainerInfo) -> String {
+    if !container.state.is_alive() {
+        return String::new();
+    }
+    let published = container.ports.iter().map(|port| format!("{}->{}", port.address, port.port));
+    let is_published = |port: &&String| container.ports.iter().any(|known| known.port == **port);
+    let named = container.exposed.iter().filter(|port| !is_published(port)).cloned();
+    published.chain(named).collect::<Vec<_>>().join(", ")
+}
+
+/// `12B (virtual 4.43MB)`
+fn size(size: ContainerSize) -> String {
+    format!("{} (virtual {})", units::size(size.written, 3), units::size(size.whole, 3))
+}
+
 /// Docker's words: `Up 5 minutes`, `Exited (0) 3 seconds ago`.
 fn status(container: &ContainerInfo, now: i64) -> String {
     let ended = |word| {
@@ -133,13 +175,19 @@ fn status(container: &ContainerInfo, now: i64) -> String {
             None => format!("{word} ({code})"),
         }
     };
+    let health = |health: Option<HealthStatus>| match health {
+        None => "",
+        Some(HealthStatus::Starting) => " (health: starting)",
+        Some(HealthStatus::Healthy) => " (healthy)",
+        Some(HealthStatus::Unhealthy) => " (unhealthy)",
+    };
     let up = || {
         let since = now.saturating_sub(container.started.unwrap_or(now)).max(0).unsigned_abs();
         format!("Up {}", time::human(std::time::Duration::from_nanos(since)))
     };
     match container.state {
         ContainerState::Created => "Created".into(),
-        ContainerState::Running => up(),
+        ContainerState::Running => up() + health(container.health),
         ContainerState::Paused => up() + " (Paused)",
         ContainerState::Restarting => ended("Restarting"),
         ContainerState::Removing => "Removal In Progress".into(),
@@ -148,119 +196,10 @@ fn status(container: &ContainerInfo, now: i64) -> String {
     }
 }
 
-/// What `--filter` keeps: values of one key are joined by "or", keys by "and", labels by "and".
-#[derive(Debug, Default)]
-struct Filter {
-    ids: Vec<String>,
-    names: Vec<String>,
-    states: Vec<String>,
-    images: Vec<String>,
-    labels: Vec<(String, Option<String>)>,
-    exited: Vec<i32>,
-    before: Option<i64>,
-    since: Option<i64>,
-    networks: Vec<String>,
-}
-
-impl Filter {
-    fn parse(texts: &[String], containers: &[ContainerInfo]) -> Result<Self, Error> {
-        let mut filter = Self::default();
-        for text in texts {
-            let (key, value) = text.split_once('=').unwrap_or((text, ""));
-            match key {
-                "id" => filter.ids.push(value.to_owned()),
-                "name" => filter.names.push(value.to_owned()),
-                "status" => filter.states.push(known_state(value)?.to_owned()),
-                "ancestor" => filter.images.push(value.to_owned()),
-                "label" => {
-                    let (label, wanted) =
-                        value.split_once('=').map_or((value, None), |(l, w)| (l, Some(w.to_owned())));
-                    filter.labels.push((label.to_owned(), wanted));
-                }
-                "exited" => {
-                    let bad =
-                        || Error::usage(format!("the filter `exited` is `{value}`; it must be a number"));
-                    filter.exited.push(value.parse().map_err(|_| bad())?);
-                }
-                "network" => filter.networks.push(value.to_owned()),
-                "before" => filter.before = Some(created(value, containers)?),
-                "since" => filter.since = Some(created(value, containers)?),
-                "health" | "publish" | "expose" | "volume" | "isolation" | "is-task" => {
-                    return Err(Error::usage(format!("the filter `{key}` is not supported yet")));
-                }
-                _ => {
-                    return Err(Error::usage(format!("unknown filter `{key}`")).hint(
-                        "it may be id, name, status, ancestor, label, exited, network, before or since",
-                    ));
-                }
-            }
-        }
-        Ok(filter)
-    }
-
-    fn keeps(&self, container: &ContainerInfo) -> bool {
-        let any = |wanted: &[String], fits: &dyn Fn(&str) -> bool| {
-            wanted.is_empty() || wanted.iter().any(|wanted| fits(wanted))
-        };
-        let exited =
-            |code: &i32| container.state == ContainerState::Exited && container.exit_code == Some(*code);
-        any(&self.ids, &|wanted| container.id.starts_with(wanted))
-            && any(&self.names, &|wanted| name_fits(&container.name, wanted))
-            && any(&self.networks, &|wanted| container.network == wanted)
-            && any(&self.states, &|wanted| container.state.name() == wanted)
-            && any(&self.images, &|wanted| image_fits(container, wanted))
-            && self.labels.iter().all(|(label, wanted)| {
-                container
-                    .labels
-                    .get(label)
-                    .is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
-            })
-            && (self.exited.is_empty() || self.exited.iter().any(exited))
-            && self.before.is_none_or(|before| container.created < before)
-            && self.since.is_none_or(|since| container.created > since)
-    }
-}
-
-fn known_state(text: &str) -> Result<&str, Error> {
-    const STATES: [&str; 7] = ["created", "running", "exited", "paused", "restarting", "removing", "dead"];
-    if !STATES.contains(&text) {
-        return Err(
-            Error::usage(format!("unknown status `{text}`")).hint(format!("it may be {}", STATES.join(", ")))
-        );
-    }
-    Ok(text)
-}
-
-/// A part of the name; `^` and `$` bind it to the ends, as people use docker's regular expression.
-fn name_fits(name: &str, wanted: &str) -> bool {
-    let wanted = wanted.replace("^/", "^");
-    match (wanted.strip_prefix('^'), wanted.strip_suffix('$')) {
-        (Some(rest), Some(_)) => name == rest.trim_end_matches('$'),
-        (Some(start), None) => name.starts_with(start),
-        (None, Some(end)) => name.ends_with(end),
-        (None, None) => name.contains(&wanted),
-    }
-}
-
-fn image_fits(container: &ContainerInfo, wanted: &str) -> bool {
-    let id = container.image_id.strip_prefix("sha256:").unwrap_or(&container.image_id);
-    let same = |name: &str| container.image == name;
-    same(wanted)
-        || same(&format!("{wanted}:latest"))
-        || wanted.strip_suffix(":latest").is_some_and(same)
-        || (wanted.len() >= 4 && (id.starts_with(wanted) || container.image_id.starts_with(wanted)))
-}
-
-fn created(name: &str, containers: &[ContainerInfo]) -> Result<i64, Error> {
-    let found = containers.iter().find(|container| container.name == name || container.id.starts_with(name));
-    found
-        .map(|container| container.created)
-        .ok_or_else(|| Error::usage(format!("no such container: `{name}`")))
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::api::PublishedPort;
 
     const NOW: i64 = 1_700_000_000_000_000_000;
     const MINUTE: i64 = 60 * 1_000_000_000;
@@ -281,12 +220,16 @@ mod tests {
             labels: [("a".to_owned(), "1".to_owned())].into(),
             network: "bridge",
             mounts: vec!["data".into(), "/a/long/host/path".into()],
+            targets: vec!["/data".into(), "/host".into()],
             volumes: 1,
+            health: None,
+            exposed: vec!["80/tcp".into()],
+            ports: Vec::new(),
             folder: "/x".into(),
         }
     }
 
-    fn all() -> [ContainerInfo; 3] {
+    pub(in crate::cli::commands) fn all() -> [ContainerInfo; 3] {
         [
             container("web", ContainerState::Running, 5),
             container("web-old", ContainerState::Exited, 60),
@@ -319,34 +262,28 @@ mod tests {
     }
 
     #[test]
-    fn filters_keep_what_fits() {
-        for (filters, expected) in [
-            (&["name=web"][..], &["web", "web-old"][..]),
-            (&["name=^web$"], &["web"]),
-            (&["name=^/web$"], &["web"]),
-            (&["status=exited", "status=created"], &["web-old", "new"]),
-            (&["exited=3"], &["web-old"]),
-            (&["exited=0"], &[]),
-            (&["ancestor=busybox:latest", "status=running"], &["web"]),
-            (&["ancestor=debian"], &[]),
-            (&["label=a=1", "label=a"], &["web", "web-old", "new"]),
-            (&["before=web"], &["web-old", "new"]),
-            (&["since=web-old"], &["web"]),
-            (&["id=new"], &["new"]),
-            (&["network=host"], &[]),
-            (&["network=bridge", "network=host", "name=new"], &["new"]),
-        ] {
-            let filters: Vec<String> = filters.iter().map(|&filter| filter.to_owned()).collect();
-            let filter = Filter::parse(&filters, &all()).unwrap();
-            let kept: Vec<String> = all()
-                .iter()
-                .filter(|container| filter.keeps(container))
-                .map(|one| one.name.clone())
-                .collect();
-            assert_eq!(kept, expected, "{filters:?}");
-        }
-        for bad in ["colour=red", "status=up", "exited=x", "health=healthy", "before=nothing"] {
-            assert!(Filter::parse(&[bad.to_owned()], &all()).is_err(), "{bad}");
-        }
+    fn states_have_dockers_words() {
+        let [running, exited, _] = all();
+        let words = |state, health| status(&ContainerInfo { state, health, ..running.clone() }, NOW);
+        assert_eq!(words(ContainerState::Running, Some(HealthStatus::Healthy)), "Up 5 minutes (healthy)");
+        assert_eq!(
+            words(ContainerState::Running, Some(HealthStatus::Starting)),
+            "Up 5 minutes (health: starting)"
+        );
+        assert_eq!(words(ContainerState::Paused, None), "Up 5 minutes (Paused)");
+        assert_eq!(words(ContainerState::Removing, None), "Removal In Progress");
+        assert_eq!(words(ContainerState::Dead, None), "Dead");
+        let restarting = ContainerInfo { state: ContainerState::Restarting, ..exited };
+        assert_eq!(status(&restarting, NOW), "Restarting (3) 3 seconds ago");
+    }
+
+    #[test]
+    fn ports_are_shown_while_it_runs() {
+        let [mut running, exited, _] = all();
+        assert_eq!(ports(&running), "80/tcp");
+        assert_eq!(ports(&ContainerInfo { exposed: vec!["80/tcp".into()], ..exited }), "");
+        running.ports.push(PublishedPort { port: "80/tcp".into(), address: "0.0.0.0:8800".into() });
+        running.exposed.push("443/tcp".into());
+        assert_eq!(ports(&running), "0.0.0.0:8800->80/tcp, 443/tcp");
     }
 }
