@@ -48,4 +48,5 @@ pub use seccomp::{BadProfile, compile_profile};
 pub use spec::{
     Capabilities, CgroupPlace, ExecSpec, Filter, Limits, Mount, Net, Rights, Rlimit, Spec, Target,
 };
+pub use stage::{masked_paths, readonly_paths};
 pub use tree::Tree;

@@ -86,9 +86,7 @@ fn text(limit: &Rlimit) -> String {
 fn reset(resource: Resource, wanted: Values) {
     let own = getrlimit(resource);
     let least = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a.min(b)).or(a).or(b);
-    if (own.current, own.maximum) == (wanted.current, wanted.maximum)
-        || setrlimit(resource, wanted).is_ok()
-    {
+    if (own.current, own.maximum) == (wanted.current, wanted.maximum) || setrlimit(resource, wanted).is_ok() {
         return;
     }
     let maximum = least(wanted.maximum, own.maximum);

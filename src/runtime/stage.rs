@@ -51,6 +51,18 @@ const MASKED_PROC: [&str; 10] = [
 const MASKED_SYS: [&str; 2] = ["devices/virtual/powercap", "firmware"];
 /// Parts of `/proc` that may be read only.
 const READONLY_PROC: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
+
+/// Returns the paths that no container sees, unless it has every privilege.
+pub fn masked_paths() -> Vec<String> {
+    let proc = MASKED_PROC.iter().map(|name| format!("/proc/{name}"));
+    proc.chain(MASKED_SYS.iter().map(|name| format!("/sys/{name}"))).collect()
+}
+
+/// Returns the paths that no container writes to, unless it has every privilege.
+pub fn readonly_paths() -> Vec<String> {
+    READONLY_PROC.iter().map(|name| format!("/proc/{name}")).collect()
+}
+
 /// The nodes of `/dev`: name, major, minor.
 pub(super) const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];

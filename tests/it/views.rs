@@ -1,1 +1,156 @@
 //! `kiln ps`, `inspect`, `port` and `prune` of containers.
+
+use serde_json::Value;
+
+use crate::support::binary::Kiln;
+use crate::support::needs_root;
+
+/// The names that `ps` lists with `filters`, in its order.
+fn names(kiln: &Kiln, filters: &[&str]) -> String {
+    let filters = filters.iter().flat_map(|filter| ["--filter", filter]);
+    let words: Vec<&str> = ["ps", "-a", "--format", "{{.Names}}"].into_iter().chain(filters).collect();
+    kiln.ok(&words).lines().collect::<Vec<_>>().join(" ")
+}
+
+fn inspected(kiln: &Kiln, words: &[&str]) -> Value {
+    let words: Vec<&str> = ["inspect"].into_iter().chain(words.iter().copied()).collect();
+    let all: Value = serde_json::from_str(&kiln.ok(&words)).unwrap();
+    all[0].clone()
+}
+
+#[test]
+fn filters_choose_containers_as_dockers_do() {
+    if !needs_root("filters_choose_containers_as_dockers_do") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let run = |words: &[&str]| {
+        let words: Vec<&str> = ["run", "--network", "none", "--name"].iter().chain(words).copied().collect();
+        kiln.run(&words)
+    };
+    run(&["web-1", "-d", "-l", "tier=front", "-v", "data:/data", "busybox", "sleep", "1000"]).ok();
+    assert_eq!(run(&["web-2", "busybox", "sh", "-c", "exit 3"]).code, 3);
+    kiln.ok(&["create", "--name", "db", "-l", "tier=back", "busybox", "true"]);
+    for (filters, expected) in [
+        (&["name=web"][..], "web-2 web-1"),
+        (&["name=^/web-[2-9]$"], "web-2"),
+        (&["name=web-1|db"], "db web-1"),
+        (&["status=running"], "web-1"),
+        (&["status=created", "status=exited"], "db web-2"),
+        (&["exited=3"], "web-2"),
+        (&["exited=0"], ""),
+        (&["label=tier"], "db web-1"),
+        (&["label=tier=front"], "web-1"),
+        (&["volume=data"], "web-1"),
+        (&["volume=/data"], "web-1"),
+        (&["health=none", "name=db"], "db"),
+        (&["health=healthy"], ""),
+        (&["network=none"], "web-2 web-1"),
+        (&["ancestor=busybox"], "db web-2 web-1"),
+        (&["ancestor=busybox:9"], ""),
+        (&["before=db"], "web-2 web-1"),
+        (&["since=web-2"], "db"),
+        (&["publish=80"], ""),
+        (&["is-task=true"], ""),
+    ] {
+        assert_eq!(names(&kiln, filters), expected, "{filters:?}");
+    }
+    kiln.run(&["ps", "--filter", "colour=red"]).fails_with(&["unknown filter `colour`"]);
+    for bad in ["status=up", "health=fine", "name=(", "expose=x", "exited=x", "before=nobody"] {
+        let word = bad.split('=').next_back().unwrap();
+        kiln.run(&["ps", "--filter", bad]).fails_with(&[word]);
+    }
+    assert_eq!(kiln.ok(&["ps", "-n", "1", "--format", "{{.Names}} {{.State}}"]), "db created\n");
+    assert_eq!(kiln.ok(&["ps", "-l", "--format", "{{.Status}}"]), "Created\n");
+    let status = kiln.ok(&["ps", "-a", "-f", "name=web-2", "--format", "{{.Status}}"]);
+    assert!(status.starts_with("Exited (3) ") && status.ends_with(" ago\n"), "{status}");
+}
+
+#[test]
+fn sizes_are_what_a_container_wrote_and_stands_on() {
+    if !needs_root("sizes_are_what_a_container_wrote_and_stands_on") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let write = "dd if=/dev/zero of=/file bs=1000 count=5; ln /file /link";
+    kiln.ok(&["run", "--network", "none", "--name", "box", "busybox", "sh", "-c", write]);
+    let image: u64 = kiln.ok(&["image", "inspect", "-f", "{{.Size}}", "busybox"]).trim().parse().unwrap();
+    let shown = kiln.ok(&["ps", "-a", "-s", "--format", "{{.Size}}"]);
+    assert!(shown.starts_with("5kB (virtual "), "{shown}");
+    let table = kiln.ok(&["ps", "-as"]);
+    assert!(table.lines().next().unwrap().ends_with("NAMES     SIZE"), "{table}");
+    let sized = inspected(&kiln, &["-s", "box"]);
+    assert_eq!((sized["SizeRw"].as_u64(), sized["SizeRootFs"].as_u64()), (Some(5000), Some(5000 + image)));
+    assert_eq!(inspected(&kiln, &["box"])["SizeRw"], Value::Null);
+    assert_eq!(inspected(&kiln, &["--type", "container", "box"])["Name"], "/box");
+}
+
+/// The keys of docker 29's answer, except those that are left out when they are empty.
+const HOST_CONFIG: &str = "Binds ContainerIDFile LogConfig NetworkMode PortBindings RestartPolicy AutoRemove \
+    VolumeDriver VolumesFrom ConsoleSize CapAdd CapDrop CgroupnsMode Dns DnsOptions DnsSearch ExtraHosts GroupAdd \
+    IpcMode Cgroup Links OomScoreAdj PidMode Privileged PublishAllPorts ReadonlyRootfs SecurityOpt UTSMode \
+    UsernsMode ShmSize Runtime Isolation CpuShares Memory NanoCpus CgroupParent BlkioWeight BlkioWeightDevice \
+    BlkioDeviceReadBps BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps CpuPeriod CpuQuota \
+    CpuRealtimePeriod CpuRealtimeRuntime CpusetCpus CpusetMems Devices DeviceCgroupRules DeviceRequests \
+    MemoryReservation MemorySwap MemorySwappiness OomKillDisable PidsLimit Ulimits CpuCount CpuPercent \
+    IOMaximumIOps IOMaximumBandwidth MaskedPaths ReadonlyPaths";
+
+#[test]
+fn inspect_shows_all_that_docker_shows() {
+    if !needs_root("inspect_shows_all_that_docker_shows") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let words = ["-m", "64m", "--cpus", "1.5", "--pids-limit", "50", "-v", "data:/data:ro", "-e", "A=1"];
+    let words: Vec<&str> = ["run", "-d", "--name", "web"].into_iter().chain(words).collect();
+    kiln.ok(&[&words[..], &["busybox", "sleep", "1000"]].concat());
+    let shown = inspected(&kiln, &["web"]);
+    let host = &shown["HostConfig"];
+    for key in HOST_CONFIG.split_whitespace() {
+        assert!(host.get(key).is_some(), "HostConfig.{key} is missing");
+    }
+    assert_eq!(
+        (&host["Memory"], &host["NanoCpus"], &host["PidsLimit"]),
+        (&(64_u64 << 20).into(), &1_500_000_000_u64.into(), &50.into())
+    );
+    assert_eq!(host["Binds"], serde_json::json!(["data:/data:ro"]));
+    assert_eq!(
+        (&host["RestartPolicy"]["Name"], &host["LogConfig"]["Type"]),
+        (&"no".into(), &"json-file".into())
+    );
+    assert!(host["MaskedPaths"].as_array().unwrap().contains(&"/proc/kcore".into()));
+    let state = &shown["State"];
+    assert_eq!(
+        (&state["Status"], &state["Running"], &state["Paused"]),
+        (&"running".into(), &true.into(), &false.into())
+    );
+    assert!(state["Pid"].as_i64().unwrap() > 1 && state["FinishedAt"] == "0001-01-01T00:00:00Z");
+    let network = &shown["NetworkSettings"]["Networks"]["bridge"];
+    assert_eq!(network["IPAddress"], shown["NetworkSettings"]["IPAddress"]);
+    for key in
+        "IPAMConfig Links Aliases MacAddress DriverOpts NetworkID EndpointID Gateway IPPrefixLen DNSNames"
+            .split_whitespace()
+    {
+        assert!(network.get(key).is_some(), "Networks.bridge.{key} is missing");
+    }
+    assert_eq!(shown["Config"]["Env"].as_array().unwrap().last(), Some(&"A=1".into()));
+    assert_eq!(
+        kiln.ok(&["inspect", "-f", "{{.State.Status}} {{.HostConfig.AutoRemove}}", "web"]),
+        "running false\n"
+    );
+    kiln.ok(&["run", "-d", "--network", "none", "--name", "all", "--privileged", "busybox", "sleep", "1000"]);
+    assert_eq!(inspected(&kiln, &["all"])["HostConfig"]["MaskedPaths"], Value::Null);
+}
+
+#[test]
+fn a_container_without_published_ports_has_none_to_show() {
+    if !needs_root("a_container_without_published_ports_has_none_to_show") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    kiln.ok(&["create", "--name", "web", "busybox", "true"]);
+    assert_eq!(kiln.ok(&["port", "web"]), "");
+    kiln.run(&["port", "web", "80"]).fails_with(&["no public port `80/tcp` published for `web`"]);
+    kiln.run(&["container", "port", "nobody"]).fails_with(&["no such container: nobody"]);
+    kiln.run(&["port", "web", "80/icmp"]).fails_with(&["80/icmp"]);
+}

@@ -36,7 +36,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let [container] = flags.containers.as_slice() else {
         return Err(Error::usage("only one container can be attached to"));
     };
-    let value = engine.inspect_container(container)?;
+    let value = engine.inspect_container(container, false)?;
     let tty = value.pointer("/Config/Tty").and_then(serde_json::Value::as_bool).unwrap_or(false);
     let attached = stdio::attach(tty, flags.interactive, true)?;
     let _raw = attached.raw_mode()?;

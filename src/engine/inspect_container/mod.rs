@@ -1,54 +1,74 @@
 //! `kiln inspect` of a container.
 
-use serde_json::{Value, json};
+mod host_config;
+mod network;
 
-use crate::api::{ContainerState, Failure, NetworkMode};
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+pub(super) use self::network::network_name;
+use crate::api::{ContainerState, Failure, Health, HealthCheck};
 use crate::container::{MountPoint, Record, log_path};
+use crate::image;
 use crate::oci::signal_name;
 
 use super::Engine;
-use crate::image;
 
 /// How docker spells the time of something that never happened.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 impl Engine {
-    /// Explains a container in docker's shape.
-    pub fn inspect_container(&self, container: &str) -> Result<Value, Failure> {
+    /// Explains a container in docker's shape; `sized` measures it too.
+    pub fn inspect_container(&self, container: &str, sized: bool) -> Result<Value, Failure> {
         let record = self.container(container)?;
         let folder = self.containers().folder(&record.id);
         let (program, arguments) = match record.config.args.split_first() {
             Some((program, arguments)) => (program.clone(), arguments.to_vec()),
             None => (String::new(), Vec::new()),
         };
-        Ok(json!({
+        let mut shown = json!({
             "Id": record.id,
             "Created": time(Some(record.created)),
             "Path": program,
             "Args": arguments,
             "State": state(&record),
             "Image": record.image_id,
-            "ResolvConfPath": "",
-            "HostnamePath": "",
-            "HostsPath": "",
+            "ResolvConfPath": existing(&folder, "resolv.conf"),
+            "HostnamePath": existing(&folder, "hostname"),
+            "HostsPath": existing(&folder, "hosts"),
             "LogPath": log_path(&folder, &record.id),
             "Name": format!("/{}", record.name),
-            "RestartCount": 0,
+            "RestartCount": record.state.restarts,
             "Driver": "overlay2",
             "Platform": "linux",
             "MountLabel": "",
             "ProcessLabel": "",
             "AppArmorProfile": "",
-            "ExecIDs": null,
-            "HostConfig": host_config(&record),
-            "GraphDriver": {
-                "Name": "overlay2",
-                "Data": { "UpperDir": folder.join("upper"), "WorkDir": folder.join("work") },
-            },
+            "ExecIDs": exec_ids(&folder),
+            "HostConfig": host_config::host_config(&record),
+            "GraphDriver": { "Name": "overlay2", "Data": self.layers(&record, &folder) },
             "Mounts": record.config.mounts.iter().map(mount).collect::<Vec<_>>(),
             "Config": config(&record, &self.image_part(&record)),
-            "NetworkSettings": network(&record),
-        }))
+            "NetworkSettings": network::network(&record),
+        });
+        if sized {
+            let size = self.container_size(&record.id, &record.image_id)?;
+            shown["SizeRw"] = json!(size.written);
+            shown["SizeRootFs"] = json!(size.whole);
+        }
+        Ok(shown)
+    }
+
+    /// The folders of its filesystem.
+    fn layers(&self, record: &Record, folder: &Path) -> Value {
+        let lowers = self.store().map(|store| store.overlay(&record.chain, None).lowers).unwrap_or_default();
+        let lowers: Vec<_> = lowers.iter().map(|lower| lower.display().to_string()).collect();
+        json!({
+            "LowerDir": lowers.join(":"),
+            "UpperDir": folder.join("upper"),
+            "WorkDir": folder.join("work"),
+        })
     }
 
     /// What a container takes over from its image unchanged, and has no record of; nothing when the image is gone.
@@ -64,7 +84,7 @@ impl Engine {
 
 fn state(record: &Record) -> Value {
     let state = &record.state;
-    json!({
+    let mut shown = json!({
         "Status": state.status,
         "Running": state.status.is_alive(),
         "Paused": state.status == ContainerState::Paused,
@@ -76,51 +96,26 @@ fn state(record: &Record) -> Value {
         "Error": state.error,
         "StartedAt": time(state.started),
         "FinishedAt": time(state.finished),
-    })
+    });
+    if let Some(told) = &state.health {
+        shown["Health"] = health(told);
+    }
+    shown
 }
 
-fn host_config(record: &Record) -> Value {
-    let config = &record.config;
-    let bind = |mount: &MountPoint| {
-        let source = mount.volume.clone().unwrap_or_else(|| mount.source.display().to_string());
-        let mode = if mount.readonly { ":ro" } else { "" };
-        format!("{source}:{}{mode}", mount.target)
-    };
-    let binds: Vec<_> = config.mounts.iter().filter(|mount| !mount.anonymous).map(bind).collect();
-    let hosts: Vec<_> = config.add_hosts.iter().map(|(name, at)| format!("{name}:{at}")).collect();
+fn health(health: &Health) -> Value {
+    let probes = health.log.iter().map(|probe| {
+        json!({
+            "Start": time(Some(probe.start)),
+            "End": time(Some(probe.end)),
+            "ExitCode": probe.exit_code,
+            "Output": probe.output,
+        })
+    });
     json!({
-        "Binds": binds,
-        "LogConfig": { "Type": "json-file", "Config": { "max-size": "10m", "max-file": "3" } },
-        "NetworkMode": network_name(config.network),
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
-        "AutoRemove": config.remove,
-        "ExtraHosts": hosts,
-        "Privileged": config.privileged,
-        "ReadonlyRootfs": config.readonly,
-        "Memory": config.resources.memory.unwrap_or(0),
-        "NanoCpus": config.resources.cpus_millis.unwrap_or(0) * 1_000_000,
-        "PidsLimit": config.resources.pids_limit,
-        "CapAdd": null,
-        "CapDrop": null,
-        "CgroupParent": "",
-        "CpuShares": 0,
-        "Devices": [],
-        "Dns": [],
-        "DnsOptions": [],
-        "DnsSearch": [],
-        "Init": false,
-        "IpcMode": "private",
-        "Links": null,
-        "MemorySwap": 0,
-        "OomKillDisable": false,
-        "PidMode": "",
-        "PortBindings": {},
-        "PublishAllPorts": false,
-        "SecurityOpt": null,
-        "ShmSize": 64 << 20,
-        "UTSMode": "",
-        "Ulimits": [],
-        "VolumesFrom": null,
+        "Status": health.status,
+        "FailingStreak": health.failing_streak,
+        "Log": probes.collect::<Vec<_>>(),
     })
 }
 
@@ -128,27 +123,61 @@ fn config(record: &Record, image: &Value) -> Value {
     let config = &record.config;
     let command = config.args.get(config.entrypoint.len()..).unwrap_or_default();
     let entrypoint = (!config.entrypoint.is_empty()).then_some(&config.entrypoint);
-    json!({
+    let ports: Map<_, _> = config.exposed.iter().map(|port| (port.clone(), json!({}))).collect();
+    let mut shown = json!({
         "Hostname": config.hostname,
-        "Domainname": "",
+        "Domainname": config.isolation.domainname.clone().unwrap_or_default(),
         "User": config.user,
-        "AttachStdin": config.interactive,
+        "AttachStdin": config.stdin_once,
         "AttachStdout": true,
         "AttachStderr": true,
         "Tty": config.tty,
         "OpenStdin": config.interactive,
-        "StdinOnce": config.interactive,
+        "StdinOnce": config.stdin_once,
         "Env": config.env,
         "Cmd": command,
         "Image": record.image,
+        "Volumes": image["Volumes"],
         "WorkingDir": config.cwd,
         "Entrypoint": entrypoint,
-        "ExposedPorts": image["ExposedPorts"],
-        "Volumes": image["Volumes"],
         "OnBuild": image["OnBuild"],
         "Labels": config.labels,
         "StopSignal": signal_name(config.stop_signal),
+    });
+    shown["ExposedPorts"] = if ports.is_empty() { Value::Null } else { ports.into() };
+    if let Some(seconds) = config.stop_timeout {
+        shown["StopTimeout"] = seconds.into();
+    }
+    if let Some(check) = &config.health {
+        shown["Healthcheck"] = healthcheck(check);
+    }
+    shown
+}
+
+fn healthcheck(check: &HealthCheck) -> Value {
+    json!({
+        "Test": check.test,
+        "Interval": check.interval,
+        "Timeout": check.timeout,
+        "StartPeriod": check.start_period,
+        "StartInterval": check.start_interval,
+        "Retries": check.retries,
     })
+}
+
+/// The path of a file of the container, if it has that one.
+fn existing(folder: &Path, name: &str) -> String {
+    let path = folder.join(name);
+    if path.exists() { path.display().to_string() } else { String::new() }
+}
+
+/// The programs that run in it beside its own.
+fn exec_ids(folder: &Path) -> Value {
+    let entries = std::fs::read_dir(folder.join("execs")).into_iter().flatten().filter_map(Result::ok);
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut ids: Vec<String> = names.filter(|name| name.len() == 64).collect();
+    ids.sort();
+    if ids.is_empty() { Value::Null } else { ids.into() }
 }
 
 fn mount(mount: &MountPoint) -> Value {
@@ -172,32 +201,6 @@ fn mount(mount: &MountPoint) -> Value {
             "RW": !mount.readonly,
             "Propagation": "rprivate",
         }),
-    }
-}
-
-fn network(record: &Record) -> Value {
-    let place = record.state.address.as_ref();
-    let (address, prefix) = place.and_then(|place| place.address.split_once('/')).unwrap_or(("", "0"));
-    let prefix: u8 = prefix.parse().unwrap_or(0);
-    let endpoint = json!({
-        "IPAddress": address,
-        "IPPrefixLen": prefix,
-        "Gateway": place.map_or("", |place| &place.gateway),
-        "MacAddress": place.map_or("", |place| &place.mac),
-    });
-    let mut settings = endpoint.clone();
-    settings["Bridge"] = json!(place.map_or("", |place| &place.bridge));
-    settings["Ports"] = json!({});
-    settings["Networks"] = json!({ network_name(record.config.network): endpoint });
-    settings
-}
-
-/// Docker's name of a network.
-pub(super) fn network_name(network: NetworkMode) -> &'static str {
-    match network {
-        NetworkMode::Bridge => "bridge",
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
     }
 }
 

@@ -1,0 +1,60 @@
+//! `NetworkSettings`: the container's place in its network, while it runs.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::NetworkMode;
+use crate::container::Record;
+
+/// Shows it in docker's shape.
+pub(super) fn network(record: &Record) -> Value {
+    let place = record.state.address.as_ref();
+    let (address, prefix) = place.and_then(|place| place.address.split_once('/')).unwrap_or(("", "0"));
+    let prefix: u8 = prefix.parse().unwrap_or(0);
+    let gateway = place.map_or("", |place| &place.gateway);
+    let mac = place.map_or("", |place| &place.mac);
+    // Ports are named while it runs, published or not.
+    let ports: Map<_, _> = match record.state.status.is_alive() {
+        true => record.config.exposed.iter().map(|port| (port.clone(), Value::Null)).collect(),
+        false => Map::new(),
+    };
+    json!({
+        "Bridge": place.map_or("", |place| &place.bridge),
+        "SandboxID": "",
+        "SandboxKey": "",
+        "Ports": ports,
+        "EndpointID": "",
+        "Gateway": gateway,
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": address,
+        "IPPrefixLen": prefix,
+        "IPv6Gateway": "",
+        "MacAddress": mac,
+        "Networks": { network_name(record.config.network): {
+            "IPAMConfig": null,
+            "Links": null,
+            "Aliases": null,
+            "MacAddress": mac,
+            "DriverOpts": null,
+            "GwPriority": 0,
+            "NetworkID": "",
+            "EndpointID": "",
+            "Gateway": gateway,
+            "IPAddress": address,
+            "IPPrefixLen": prefix,
+            "IPv6Gateway": "",
+            "GlobalIPv6Address": "",
+            "GlobalIPv6PrefixLen": 0,
+            "DNSNames": null,
+        } },
+    })
+}
+
+/// Docker's name of a network.
+pub(in crate::engine) fn network_name(network: NetworkMode) -> &'static str {
+    match network {
+        NetworkMode::Bridge => "bridge",
+        NetworkMode::None => "none",
+        NetworkMode::Host => "host",
+    }
+}
