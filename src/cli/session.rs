@@ -11,6 +11,9 @@ use super::{exit, failure, tell};
 use crate::api::{Failure, FailureKind};
 use crate::engine::Engine;
 
+/// Containers that a command works on at the same time.
+const AT_ONCE: usize = 50;
+
 /// The environment, the global flags and, once it is needed, the engine.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -64,6 +67,30 @@ impl Session {
                 }
                 Err(other) => return Err(other),
             }
+        }
+        Ok(code)
+    }
+
+    /// As [`Self::each`], for work that waits: some of it at the same time. Its lines are printed in the order of
+    /// the names.
+    pub(crate) fn all_at_once(
+        &self,
+        names: &[String],
+        work: impl Fn(&str) -> Result<String, Error> + Sync,
+    ) -> Result<i32, Error> {
+        if let [name] = names {
+            return self.each(std::slice::from_ref(name), |name| print_line(&work(name)?));
+        }
+        let mut code = exit::SUCCESS;
+        for names in names.chunks(AT_ONCE) {
+            code = code.max(std::thread::scope(|scope| {
+                let work = &work;
+                let started: Vec<_> = names.iter().map(|name| scope.spawn(move || work(name))).collect();
+                let mut results = started
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+                self.each(names, |_| print_line(&results.next().unwrap_or_else(|| Ok(String::new()))?))
+            })?);
         }
         Ok(code)
     }

@@ -29,7 +29,7 @@ const FORWARDED: [i32; 9] = [
 /// What ends this process, and not a further one in a container: taken in only while that has the terminal, which
 /// has to be given back first.
 const OWN: [i32; 5] = [libc::SIGWINCH, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
-/// Ctrl-P Ctrl-Q leaves a terminal's container running.
+/// Ctrl-P Ctrl-Q, which leaves a terminal's container running.
 const DETACH: [u8; 2] = [16, 17];
 
 /// How an attachment ended.
@@ -49,7 +49,6 @@ pub struct Attachment {
     socket: OwnedFd,
     name: String,
     tty: bool,
-    taken: &'static [i32],
     /// Whether the program's signals are this process's too.
     forwards: bool,
 }
@@ -57,12 +56,12 @@ pub struct Attachment {
 impl Attachment {
     /// A client of a container.
     pub(super) fn new(socket: OwnedFd, record: &Record) -> Self {
-        Self { socket, name: record.name.clone(), tty: record.config.tty, taken: &FORWARDED, forwards: true }
+        Self { socket, name: record.name.clone(), tty: record.config.tty, forwards: true }
     }
 
     /// A client of a further process, whose signals stay with the caller.
     pub(super) fn of_exec(socket: OwnedFd, name: String, tty: bool) -> Self {
-        Self { socket, name, tty, taken: if tty { &OWN } else { &OWN[..1] }, forwards: false }
+        Self { socket, name, tty, forwards: false }
     }
 
     /// Waits for the end of the program, showing nothing. `None`: the monitor was already leaving, or is lost.
@@ -79,15 +78,22 @@ impl Attachment {
     /// Passes the caller's standard streams and signals on until the program ends or the user detaches.
     pub fn stream(self, streams: Streams) -> Result<Ended> {
         let name = self.name;
-        let signals = Signals::take(self.taken).at("watch signals for", &name)?;
+        let forwards = self.forwards && !streams.keeps_signals;
+        let taken = match (forwards, self.tty) {
+            (true, _) => &FORWARDED[..],
+            (false, true) => &OWN,
+            // The window's size alone.
+            (false, false) => &OWN[..1],
+        };
+        let signals = Signals::take(taken).at("watch signals for", &name)?;
         let mut session = Session {
             socket: self.socket,
             signals,
             tty: self.tty,
-            forwards: self.forwards,
+            forwards,
             reads_stdin: streams.stdin,
             unsent: None,
-            keys: Vec::new(),
+            keys: Keys::new(streams.detach_keys.unwrap_or_else(|| DETACH.to_vec())),
         };
         match session.run() {
             // Nobody reads what the program writes: `kiln run x | head -1`.
@@ -99,7 +105,7 @@ impl Attachment {
 
 impl Containers {
     /// Connects to the monitor of a running container.
-    pub fn attach(&self, record: &Record, streams: Streams) -> Result<Attachment> {
+    pub fn attach(&self, record: &Record, streams: &Streams) -> Result<Attachment> {
         let size = streams.size.filter(|_| record.config.tty).unwrap_or_default();
         let socket = self.reach(record, streams.wants(record), size)?;
         Ok(Attachment::new(socket, record))
@@ -116,7 +122,7 @@ impl Containers {
 
     /// Waits for the end of a container; one that doesn't run gives its last code at once.
     pub fn wait(&self, record: &Record) -> Result<i32> {
-        if let Ok(attachment) = self.attach(record, Streams::default()) {
+        if let Ok(attachment) = self.attach(record, &Streams::default()) {
             let _ = Packet::Wait(Condition::NotRunning).send(&attachment.socket);
             if let Some(code) = attachment.wait() {
                 return Ok(code);
@@ -155,8 +161,7 @@ struct Session {
     /// A packet that the monitor had no room for. While there is one, no input is read, but outputs go on:
     /// the monitor may be waiting for us to take them.
     unsent: Option<Vec<u8>>,
-    /// What was held back as the beginning of the keys to detach.
-    keys: Vec<u8>,
+    keys: Keys,
 }
 
 impl Session {
@@ -274,25 +279,39 @@ impl Session {
             return Ok(false);
         }
         bytes.truncate(length);
-        if self.tty && self.detaches(&mut bytes) {
-            return Ok(true);
-        }
+        let detaches = self.tty && self.keys.detach(&mut bytes);
         if !bytes.is_empty() {
             self.send(&Packet::Stdin(bytes))?;
         }
-        Ok(false)
+        Ok(detaches)
+    }
+}
+
+/// Finds the keys to detach in what is typed.
+struct Keys {
+    wanted: Vec<u8>,
+    /// What was held back as their beginning.
+    held: Vec<u8>,
+}
+
+impl Keys {
+    fn new(wanted: Vec<u8>) -> Self {
+        Self { wanted, held: Vec::new() }
     }
 
-    /// Holds back what may be the beginning of the keys; they come one at a time, as they are typed.
-    fn detaches(&mut self, bytes: &mut Vec<u8>) -> bool {
-        let mut all = std::mem::take(&mut self.keys);
+    /// Leaves what is for the program. What may be the beginning of the keys is held back: they come one at a
+    /// time, as they are typed. `true` when they are complete.
+    fn detach(&mut self, bytes: &mut Vec<u8>) -> bool {
+        let mut all = std::mem::take(&mut self.held);
         all.append(bytes);
-        if all.ends_with(&DETACH) {
+        if !self.wanted.is_empty() && all.ends_with(&self.wanted) {
+            all.truncate(all.len() - self.wanted.len());
+            *bytes = all;
             return true;
         }
-        if all.ends_with(&DETACH[..1]) {
-            self.keys.extend(all.pop());
-        }
+        let beginnings = (1..self.wanted.len()).rev().map(|length| &self.wanted[..length]);
+        let held = beginnings.into_iter().find(|beginning| all.ends_with(beginning)).map_or(0, <[u8]>::len);
+        self.held = all.split_off(all.len() - held);
         *bytes = all;
         false
     }
@@ -327,4 +346,41 @@ pub(super) fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Types one piece after the other; gives what the program gets, and whether it was left.
+    fn typed(keys: &[u8], pieces: &[&str]) -> (String, bool) {
+        let mut keys = Keys::new(keys.to_vec());
+        let mut got = String::new();
+        for piece in pieces {
+            let mut bytes = piece.as_bytes().to_vec();
+            let detaches = keys.detach(&mut bytes);
+            got += std::str::from_utf8(&bytes).unwrap();
+            if detaches {
+                return (got, true);
+            }
+        }
+        (got, false)
+    }
+
+    #[test]
+    fn the_keys_to_detach_are_held_back_until_they_are_something_else() {
+        let cases: [(&[u8], &[&str], &str, bool); 8] = [
+            (&DETACH, &["ls\r", "\x10", "\x11"], "ls\r", true),
+            (&DETACH, &["ls\x10\x11"], "ls", true),
+            (&DETACH, &["\x10", "x"], "\x10x", false),
+            (&DETACH, &["\x10", "\x10", "\x11"], "\x10", true),
+            (b"aab", &["a", "a", "a", "b"], "a", true),
+            (b"q", &["a", "q"], "a", true),
+            (b"ab", &["a"], "", false),
+            (b"", &["\x10\x11"], "\x10\x11", false),
+        ];
+        for (keys, pieces, got, left) in cases {
+            assert_eq!(typed(keys, pieces), (got.to_owned(), left), "{pieces:?}");
+        }
+    }
 }

@@ -118,10 +118,13 @@ impl Containers {
         make().inspect_err(|_| drop(std::fs::remove_dir_all(&folder)))
     }
 
-    /// Checks that nobody has `name`; a name whose container is gone was left by a killed kiln.
-    fn free_name<'a>(&self, name: &'a str) -> Result<&'a str> {
+    /// Checks that nobody has `name`; a name whose container is gone was left by a killed kiln. The caller has
+    /// the names locked.
+    pub(super) fn free_name<'a>(&self, name: &'a str) -> Result<&'a str> {
         let Some(id) = self.id_of_name(name) else { return Ok(name) };
-        if Record::exists(&self.folder(&id)) {
+        let folder = self.folder(&id);
+        // A rename that was cut short left a name that isn't the record's.
+        if Record::exists(&folder) && Record::read(&folder).map_or(true, |record| record.name == name) {
             return Err(Error::NameTaken { name: name.to_owned(), id });
         }
         let path = self.name_path(name);

@@ -30,7 +30,7 @@ struct ExecTask {
 
 impl Containers {
     /// Starts a further process; returns once its program runs.
-    pub fn exec(&self, record: &Record, request: &ExecRequest, streams: Streams) -> Result<Attachment> {
+    pub fn exec(&self, record: &Record, request: &ExecRequest, streams: &Streams) -> Result<Attachment> {
         let name = record.name.clone();
         let Some(target) = record.state.process.clone() else { return Err(Error::NotRunning { name }) };
         let task = ExecTask {

@@ -48,7 +48,7 @@ pub(super) struct MonitorTask {
 }
 
 /// How a start takes part in the container's streams.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Streams {
     /// Show the program's outputs.
     pub outputs: bool,
@@ -56,6 +56,10 @@ pub struct Streams {
     pub stdin: bool,
     /// The terminal's rows and columns.
     pub size: Option<(u16, u16)>,
+    /// What leaves a terminal's program running when it is typed; `None` is ctrl-p ctrl-q.
+    pub detach_keys: Option<Vec<u8>>,
+    /// The caller's signals are not the program's.
+    pub keeps_signals: bool,
 }
 
 impl Streams {
@@ -79,7 +83,7 @@ impl Containers {
         store: &Store,
         record: &Record,
         lock: Option<OwnedFd>,
-        streams: Streams,
+        streams: &Streams,
     ) -> Result<Attachment> {
         let running = || Error::Running { verb: "start", name: record.name.clone() };
         let lock = match lock {

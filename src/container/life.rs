@@ -12,7 +12,7 @@ use rustix::net::RecvFlags;
 use super::error::{At, Error, Result};
 use super::record::Record;
 use super::wire::{self, Packet, Wants};
-use super::{Containers, log};
+use super::{Containers, Streams, log, names};
 use crate::api::LogsRequest;
 
 /// How long a killed program may take to be gone.
@@ -50,6 +50,59 @@ impl Containers {
                 Ok(())
             }
             Ok(Answer::Silent) => self.kill_without_monitor(record, libc::SIGKILL),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stops a container as [`Self::stop`] does, and starts it again; one that doesn't run is only started.
+    pub fn restart(
+        &self,
+        store: &Store,
+        record: &Record,
+        signal: Option<i32>,
+        patience: Option<u64>,
+    ) -> Result<()> {
+        let request = Packet::Restart(signal.unwrap_or(record.config.stop_signal), seconds(patience));
+        if record.state.status.is_alive() {
+            match self.ask(record, "restart", &request, patience.map(answer_time)) {
+                Ok(Answer::Done) => return Ok(()),
+                Ok(Answer::Silent) => self.kill_without_monitor(record, libc::SIGKILL)?,
+                // It was just ending.
+                Ok(Answer::Gone) | Err(Error::NotRunning { .. }) => self.recorded(record)?,
+                Err(error) => return Err(error),
+            }
+        }
+        self.start(store, record, None, &Streams::default()).map(drop)
+    }
+
+    /// Gives a container another name.
+    pub fn rename(&self, record: &Record, name: &str) -> Result<()> {
+        if !names::is_name(name) {
+            return Err(Error::Name { name: name.to_owned() });
+        }
+        {
+            let _names = self.lock_names()?;
+            let folder = self.folder(&record.id);
+            let mut record = Record::read(&folder)?;
+            if record.name == name {
+                let message = format!("container {name} has this name already");
+                return Err(Error::Invalid { message });
+            }
+            self.free_name(name)?;
+            let (old, new) = (self.name_path(&record.name), self.name_path(name));
+            // A name that is no record's own is free: whatever a kill here leaves can be taken by the next one.
+            std::os::unix::fs::symlink(&record.id, &new).at("create", &new)?;
+            name.clone_into(&mut record.name);
+            record.write_config(&folder)?;
+            std::fs::remove_file(&old).at("remove", &old)?;
+        }
+        self.tell_update(record)
+    }
+
+    /// Tells the monitor of a container, if there is one, that its `config.json` has changed.
+    pub(super) fn tell_update(&self, record: &Record) -> Result<()> {
+        match self.ask(record, "update", &Packet::Update, Some(KILL_WAIT)) {
+            Ok(_) | Err(Error::NotRunning { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -79,5 +79,11 @@ pub(super) fn exit_code(ended: Ended) -> i32 {
 
 /// How the caller's streams take part.
 pub(super) fn streams(stdio: Stdio) -> Streams {
-    Streams { outputs: stdio.attach, stdin: stdio.stdin, size: stdio.size }
+    Streams {
+        outputs: stdio.attach,
+        stdin: stdio.stdin,
+        size: stdio.size,
+        detach_keys: stdio.detach_keys,
+        keeps_signals: stdio.keeps_signals,
+    }
 }

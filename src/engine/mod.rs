@@ -5,6 +5,7 @@
 //! gives an [`api::Failure`](crate::api::Failure) when it can't do what it was asked.
 
 mod assemble;
+mod attach;
 mod base;
 mod build;
 mod cache;
@@ -38,6 +39,8 @@ mod prune;
 mod ps;
 mod pull;
 mod push;
+mod rename;
+mod restart;
 mod rm;
 mod rmi;
 mod run;

@@ -9,14 +9,18 @@ impl Engine {
     /// Starts a container again; attached, it gives the exit code. One that runs stays as it is.
     pub fn start(&self, container: &str, stdio: Stdio) -> Result<Option<i32>, Failure> {
         let record = self.container(container)?;
+        if record.state.status.is_alive() && !stdio.attach {
+            return Ok(None);
+        }
         let containers = self.containers();
+        let attaches = stdio.attach;
         let streams = streams(stdio);
         let attachment = match record.state.status {
-            state if state.is_alive() => containers.attach(&record, streams),
-            _ => containers.start(self.store()?, &record, None, streams),
+            state if state.is_alive() => containers.attach(&record, &streams),
+            _ => containers.start(self.store()?, &record, None, &streams),
         };
         let attachment = attachment.map_err(failure)?;
-        if !stdio.attach {
+        if !attaches {
             return Ok(None);
         }
         attachment.stream(streams).map(|ended| Some(exit_code(ended))).map_err(failure)

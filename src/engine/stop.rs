@@ -1,6 +1,7 @@
 //! `kiln stop`.
 
 use crate::api::{Failure, FailureKind};
+use crate::container::Record;
 use crate::sys::signals;
 
 use super::Engine;
@@ -14,9 +15,14 @@ impl Engine {
     pub fn stop(&self, container: &str, seconds: Option<i64>, signal: Option<&str>) -> Result<(), Failure> {
         let signal = signal.map(parse_signal).transpose()?;
         let record = self.container(container)?;
-        let seconds = seconds.unwrap_or(PATIENCE);
-        self.containers().stop(&record, signal, u64::try_from(seconds).ok()).map_err(failure)
+        let patience = patience(seconds, &record);
+        self.containers().stop(&record, signal, patience).map_err(failure)
     }
+}
+
+/// How long a program may take to stop: the caller's wish, the container's, or docker's; none is for ever.
+pub(super) fn patience(seconds: Option<i64>, record: &Record) -> Option<u64> {
+    u64::try_from(seconds.or(record.config.stop_timeout).unwrap_or(PATIENCE)).ok()
 }
 
 /// Reads a signal's name or number.

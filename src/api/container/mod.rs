@@ -98,7 +98,7 @@ pub struct CreateRequest {
 }
 
 /// How the caller's terminal or pipes take part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stdio {
     /// Forward the caller's standard input.
     pub stdin: bool,
@@ -106,6 +106,21 @@ pub struct Stdio {
     pub attach: bool,
     /// The caller's terminal size, `(rows, columns)`.
     pub size: Option<(u16, u16)>,
+    /// What leaves a terminal's program running when it is typed; `None` is ctrl-p ctrl-q.
+    pub detach_keys: Option<Vec<u8>>,
+    /// Keep the caller's signals from the program.
+    pub keeps_signals: bool,
+}
+
+/// What streams a container's program has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerStreams {
+    /// Where the container is in its life.
+    pub state: ContainerState,
+    /// One terminal for all.
+    pub tty: bool,
+    /// Standard input is open.
+    pub interactive: bool,
 }
 
 /// `kiln exec`.

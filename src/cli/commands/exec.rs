@@ -10,7 +10,7 @@ use crate::cli::session::Invocation;
 use crate::cli::stdio;
 
 /// Flags of docker that are still to come.
-pub(crate) const NOT_YET: &[&str] = &["--detach-keys"];
+pub(crate) const NOT_YET: &[&str] = &[];
 
 /// `kiln exec`
 #[derive(Debug, Default, clap::Args)]
@@ -18,6 +18,8 @@ pub(crate) struct Exec {
     /// Run in the background
     #[arg(long, short)]
     detach: bool,
+    #[command(flatten)]
+    detaching: stdio::Detaching,
     /// Set an environment variable (KEY=VALUE, or KEY to take the caller's)
     #[arg(long, short, value_name = "KEY=VALUE")]
     env: Vec<String>,
@@ -67,10 +69,11 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         detach: flags.detach,
         privileged: flags.privileged,
     };
-    let attached = stdio::attach(request.tty, request.interactive, !flags.detach)?;
+    let attached =
+        stdio::attach(request.tty, request.interactive, !flags.detach)?.detaching(&flags.detaching)?;
     let engine = session.root_engine()?;
     let _raw = attached.raw_mode()?;
-    Ok(engine.exec(&request, attached.stdio)?)
+    Ok(engine.exec(&request, attached.stdio.clone())?)
 }
 
 fn missing(what: &str) -> Error {

@@ -2,7 +2,7 @@
 
 use crate::cli::error::Error;
 use crate::cli::flags;
-use crate::cli::session::{Invocation, print_line};
+use crate::cli::session::Invocation;
 
 /// `kiln kill`
 #[derive(Debug, Default, clap::Args)]
@@ -19,8 +19,8 @@ pub(crate) struct Kill {
 pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Kill = flags::parse(invocation)?;
     let engine = invocation.session.root_engine()?;
-    invocation.session.each(&flags.containers, |name| {
+    invocation.session.all_at_once(&flags.containers, |name| {
         engine.kill(name, &flags.signal)?;
-        print_line(name)
+        Ok(name.to_owned())
     })
 }

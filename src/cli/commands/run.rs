@@ -14,6 +14,10 @@ pub(crate) struct Run {
     #[arg(long, short)]
     detach: bool,
     #[command(flatten)]
+    detaching: stdio::Detaching,
+    #[command(flatten)]
+    signals: stdio::SignalProxy,
+    #[command(flatten)]
     options: create::Options,
     /// The image, and the program with its arguments
     #[arg(value_name = "IMAGE", trailing_var_arg = true)]
@@ -26,16 +30,19 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let session = invocation.session;
     let options = &flags.options;
     let request = create::request(options, &flags.rest, &session.environment, &invocation.name)?;
-    create::refuse_known_id(options.cidfile())?;
-    let attached = stdio::attach(request.tty, request.interactive, !flags.detach)?;
+    let mut id_file = options.cidfile().map(create::IdFile::make).transpose()?;
+    let attached = stdio::attach(request.tty, request.interactive, !flags.detach)?
+        .detaching(&flags.detaching)?
+        .signals(&flags.signals);
     let engine = session.root_engine()?;
     let shown = Shown::transfers(options.quiet());
     let raw = attached.raw_mode()?;
-    let result = engine.run(&request, attached.stdio, flags.detach, &shown.events);
+    // It says which container runs while that runs.
+    let mut created = |id: &str| id_file.as_mut().map_or(Ok(()), |file| file.write(id));
+    let result = engine.run(&request, attached.stdio.clone(), flags.detach, &shown.events, &mut created);
     drop(raw);
     shown.finish();
     let outcome = result?;
-    create::write_id(options.cidfile(), &outcome.id)?;
     if flags.detach {
         print_line(&outcome.id)?;
     }

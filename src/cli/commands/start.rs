@@ -6,7 +6,7 @@ use crate::cli::session::{Invocation, print_line};
 use crate::cli::{exit, flags, stdio};
 
 /// Flags of docker that are still to come.
-pub(crate) const NOT_YET: &[&str] = &["--checkpoint", "--checkpoint-dir", "--detach-keys"];
+pub(crate) const NOT_YET: &[&str] = &["--checkpoint", "--checkpoint-dir"];
 
 /// `kiln start`
 #[derive(Debug, Default, clap::Args)]
@@ -14,6 +14,8 @@ pub(crate) struct Start {
     /// Show the program's output, and return its exit code
     #[arg(long, short)]
     attach: bool,
+    #[command(flatten)]
+    detaching: stdio::Detaching,
     /// Forward standard input too
     #[arg(long, short)]
     interactive: bool,
@@ -36,9 +38,9 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let [container] = flags.containers.as_slice() else {
         return Err(Error::usage("only one container can be attached to"));
     };
-    let value = engine.inspect_container(container, false)?;
-    let tty = value.pointer("/Config/Tty").and_then(serde_json::Value::as_bool).unwrap_or(false);
-    let attached = stdio::attach(tty, flags.interactive, true)?;
+    let streams = engine.streams_of(container)?;
+    let interactive = flags.interactive && streams.interactive;
+    let attached = stdio::attach(streams.tty, interactive, true)?.detaching(&flags.detaching)?;
     let _raw = attached.raw_mode()?;
-    Ok(engine.start(container, attached.stdio)?.unwrap_or(exit::SUCCESS))
+    Ok(engine.start(container, attached.stdio.clone())?.unwrap_or(exit::SUCCESS))
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::error::Error;
 use crate::cli::flags;
-use crate::cli::session::{Invocation, print_line};
+use crate::cli::session::Invocation;
 
 /// `kiln stop`
 #[derive(Debug, Default, clap::Args)]
@@ -10,8 +10,8 @@ pub(crate) struct Stop {
     /// Signal to send first
     #[arg(long, short, value_name = "SIGNAL")]
     signal: Option<String>,
-    /// Seconds to wait before killing it (default 10; -1: for ever)
-    #[arg(long, short, visible_alias = "time", value_name = "SECONDS")]
+    /// Seconds to wait before killing it (default 10, or the container's own; -1: for ever)
+    #[arg(long, short, visible_alias = "time", value_name = "SECONDS", allow_negative_numbers = true)]
     timeout: Option<i64>,
     /// The containers
     #[arg(value_name = "CONTAINER", required = true)]
@@ -22,8 +22,8 @@ pub(crate) struct Stop {
 pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Stop = flags::parse(invocation)?;
     let engine = invocation.session.root_engine()?;
-    invocation.session.each(&flags.containers, |name| {
+    invocation.session.all_at_once(&flags.containers, |name| {
         engine.stop(name, flags.timeout, flags.signal.as_deref())?;
-        print_line(name)
+        Ok(name.to_owned())
     })
 }

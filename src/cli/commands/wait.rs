@@ -2,7 +2,7 @@
 
 use crate::cli::error::Error;
 use crate::cli::flags;
-use crate::cli::session::{Invocation, print_line};
+use crate::cli::session::Invocation;
 
 /// `kiln wait`
 #[derive(Debug, Default, clap::Args)]
@@ -16,5 +16,5 @@ pub(crate) struct Wait {
 pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Wait = flags::parse(invocation)?;
     let engine = invocation.session.engine()?;
-    invocation.session.each(&flags.containers, |name| print_line(&engine.wait(name)?.to_string()))
+    invocation.session.all_at_once(&flags.containers, |name| Ok(engine.wait(name)?.to_string()))
 }

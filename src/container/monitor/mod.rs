@@ -8,6 +8,7 @@
 //! At the last end the order is: record, exit code to the clients, then the slow part (mount, cgroup, layer).
 //! With `--rm` the record and the name are gone before the exit code is told.
 
+mod changes;
 mod clients;
 mod health;
 mod oom;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use kiln_cache::Store;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use self::changes::Changes;
 pub(super) use self::clients::Clients;
 use self::restart::Delay;
 pub(super) use self::serve::{Duties, Hands, Running, serve};
@@ -92,6 +94,14 @@ impl Keeper {
         }
     }
 
+    /// Reads what a command has changed.
+    fn reload(&mut self) -> io::Result<()> {
+        let now = Record::read(&self.folder).map_err(io::Error::other)?;
+        let state = std::mem::take(&mut self.record.state);
+        self.record = Record { state, ..now };
+        Ok(())
+    }
+
     /// Notes that the program runs.
     fn running(&mut self, process: &dyn Running) -> io::Result<()> {
         let state = &mut self.record.state;
@@ -147,6 +157,11 @@ struct Monitor {
     _address: Option<OwnedFd>,
 }
 
+/// What is done beside a program.
+fn duties() -> Duties<Keeper> {
+    vec![Box::new(Stopping::default()), Box::new(Changes)]
+}
+
 type Run = (Box<dyn Running>, Streams);
 
 impl Monitor {
@@ -161,7 +176,7 @@ impl Monitor {
         self.running(&*process)?;
         let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
         loop {
-            let mut duties: Duties<Keeper> = vec![Box::new(Stopping::default())];
+            let mut duties = duties();
             self.attend(Some(&*process), &mut streams, &mut duties)?;
             let code = process.wait()?;
             streams.drain(&mut self.clients);
@@ -226,7 +241,8 @@ impl Monitor {
     /// Waits, and starts the program; `None` when that isn't wanted any more, or failed.
     fn start_again(&mut self, mut streams: Streams, delay: Duration) -> io::Result<Option<Run>> {
         if let Some(until) = Instant::now().checked_add(delay).filter(|_| !delay.is_zero()) {
-            let mut duties: Duties<Keeper> = vec![Box::new(Stopping::default()), Box::new(Delay { until })];
+            let mut duties = duties();
+            duties.push(Box::new(Delay { until }));
             self.attend(None, &mut streams, &mut duties)?;
         }
         self.log = streams.into_log();

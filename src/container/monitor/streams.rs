@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::termios::tcgetwinsize;
 
 use super::clients::Clients;
 use crate::container::log::{Sink, Stream};
@@ -189,10 +190,13 @@ impl Streams {
         }
     }
 
-    /// Tells the terminal its size.
+    /// Tells the terminal its size, and the program that there is something to draw.
     pub(super) fn resize(&self, rows: u16, columns: u16) {
-        if let (true, Some(master)) = (self.is_terminal, &self.input) {
-            let _ = resize(master, rows, columns);
+        let (true, Some(master)) = (self.is_terminal, &self.input) else { return };
+        // The kernel tells a program of changes only; who comes anew with the same size wants to see it too.
+        if tcgetwinsize(master).is_ok_and(|size| (size.ws_row, size.ws_col) == (rows, columns)) {
+            let _ = resize(master, rows.saturating_add(1), columns);
         }
+        let _ = resize(master, rows, columns);
     }
 }

@@ -6,7 +6,6 @@ use crate::cli::error::Error;
 /// Flags of docker that are still to come.
 #[rustfmt::skip]
 pub(super) const NOT_YET: &[&str] = &[
-    "--detach-keys", // of `run` alone, as --sig-proxy
     "--health-cmd",
     "--health-interval",
     "--health-retries",
@@ -15,8 +14,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "--health-timeout",
     "--no-healthcheck",
     "--restart",
-    "--sig-proxy",
-    "--stop-timeout",
 ];
 
 /// How a container goes on living, and ends.
@@ -28,6 +25,9 @@ pub(crate) struct Life {
     /// Signal that stops the container
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
+    /// Seconds that `stop` waits before it kills (-1: for ever)
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    stop_timeout: Option<i64>,
 }
 
 impl Life {
@@ -36,6 +36,7 @@ impl Life {
     pub(super) fn fill(&self, request: &mut CreateRequest) -> Result<(), Error> {
         request.remove = self.rm;
         request.stop_signal.clone_from(&self.stop_signal);
+        request.stop_timeout = self.stop_timeout;
         Ok(())
     }
 }

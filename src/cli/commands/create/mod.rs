@@ -9,10 +9,12 @@ mod places;
 
 pub(super) use base::from_files;
 
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use super::pairs;
-use crate::api::CreateRequest;
+use crate::api::{CreateRequest, Failure, FailureKind};
 use crate::cli::error::Error;
 use crate::cli::progress::Shown;
 use crate::cli::session::{Invocation, print_line};
@@ -65,13 +67,15 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let create: Create = flags::parse(invocation)?;
     let session = invocation.session;
     let request = request(&create.options, &create.rest, &session.environment, &invocation.name)?;
-    refuse_known_id(create.options.cidfile())?;
+    let mut id_file = create.options.cidfile().map(IdFile::make).transpose()?;
     let engine = session.root_engine()?;
     let shown = Shown::transfers(create.options.quiet());
     let result = engine.create(&request, &shown.events);
     shown.finish();
     let id = result?;
-    write_id(create.options.cidfile(), &id)?;
+    if let Some(file) = &mut id_file {
+        file.write(&id)?;
+    }
     print_line(&id)?;
     Ok(exit::SUCCESS)
 }
@@ -99,22 +103,43 @@ pub(crate) fn request(
     Ok(request)
 }
 
-/// An id of another container must not be overwritten.
-pub(super) fn refuse_known_id(path: Option<&Path>) -> Result<(), Error> {
-    match path {
-        Some(path) if path.exists() => {
-            Err(Error::usage(format!("the id file `{}` already exists", path.display()))
-                .hint("remove it, or name another one"))
-        }
-        _ => Ok(()),
+/// The file of `--cidfile`; gone again when no id was written to it.
+#[derive(Debug)]
+pub(super) struct IdFile<'a> {
+    path: &'a Path,
+    file: File,
+    is_written: bool,
+}
+
+impl<'a> IdFile<'a> {
+    /// Makes the file; an id of another container must not be overwritten.
+    pub(super) fn make(path: &'a Path) -> Result<Self, Error> {
+        let file = File::create_new(path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => {
+                Error::usage(format!("the id file `{}` already exists", path.display()))
+                    .hint("remove it, or name another one")
+            }
+            _ => Error::usage(format!("cannot write `{}`: {error}", path.display())),
+        })?;
+        Ok(Self { path, file, is_written: false })
+    }
+
+    /// Writes the id.
+    pub(super) fn write(&mut self, id: &str) -> Result<(), Failure> {
+        self.file.write_all(id.as_bytes()).map_err(|error| {
+            Failure::new(FailureKind::System, format!("cannot write `{}`: {error}", self.path.display()))
+        })?;
+        self.is_written = true;
+        Ok(())
     }
 }
 
-/// Writes `--cidfile`.
-pub(super) fn write_id(path: Option<&Path>, id: &str) -> Result<(), Error> {
-    let Some(path) = path else { return Ok(()) };
-    std::fs::write(path, id)
-        .map_err(|error| Error::usage(format!("cannot write `{}`: {error}", path.display())))
+impl Drop for IdFile<'_> {
+    fn drop(&mut self) {
+        if !self.is_written {
+            let _ = std::fs::remove_file(self.path);
+        }
+    }
 }
 
 #[cfg(test)]
