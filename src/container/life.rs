@@ -65,14 +65,19 @@ impl Containers {
         let request = Packet::Restart(signal.unwrap_or(record.config.stop_signal), seconds(patience));
         if record.state.status.is_alive() {
             match self.ask(record, "restart", &request, patience.map(answer_time)) {
-                Ok(Answer::Done) => return Ok(()),
+                Ok(Answer::Done) => {
+                    self.tell(record, "restart", &[]);
+                    return Ok(());
+                }
                 Ok(Answer::Silent) => self.kill_without_monitor(record, libc::SIGKILL)?,
                 // It was just ending.
                 Ok(Answer::Gone) | Err(Error::NotRunning { .. }) => self.recorded(record)?,
                 Err(error) => return Err(error),
             }
         }
-        self.start(store, record, None, &Streams::default()).map(drop)
+        self.start(store, record, None, &Streams::default())?;
+        self.tell(record, "restart", &[]);
+        Ok(())
     }
 
     /// Gives a container another name.
@@ -80,7 +85,7 @@ impl Containers {
         if !names::is_name(name) {
             return Err(Error::Name { name: name.to_owned() });
         }
-        {
+        let renamed = {
             let _names = self.lock_names()?;
             let folder = self.folder(&record.id);
             let mut record = Record::read(&folder)?;
@@ -95,8 +100,10 @@ impl Containers {
             name.clone_into(&mut record.name);
             record.write_config(&folder)?;
             std::fs::remove_file(&old).at("remove", &old)?;
-        }
-        self.tell_update(record)
+            record
+        };
+        self.tell(&renamed, "rename", &[("oldName", format!("/{}", record.name))]);
+        self.tell_update(&renamed)
     }
 
     /// Tells the monitor of a container, if there is one, that its `config.json` has changed.

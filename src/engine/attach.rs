@@ -1,6 +1,7 @@
 //! `kiln attach`.
 
 use crate::api::{ContainerStreams, Failure, Stdio};
+use crate::container::Ended;
 
 use super::Engine;
 use super::containers::{exit_code, failure, streams};
@@ -10,8 +11,14 @@ impl Engine {
     pub fn attach(&self, container: &str, stdio: Stdio) -> Result<i32, Failure> {
         let record = self.container(container)?;
         let streams = streams(stdio);
-        let attachment = self.containers().attach(&record, &streams).map_err(failure)?;
-        attachment.stream(streams).map(exit_code).map_err(failure)
+        let containers = self.containers();
+        let attachment = containers.attach(&record, &streams).map_err(failure)?;
+        containers.tell(&record, "attach", &[]);
+        let ended = attachment.stream(streams).map_err(failure)?;
+        if ended == Ended::Detached {
+            containers.tell(&record, "detach", &[]);
+        }
+        Ok(exit_code(ended))
     }
 
     /// Tells what there is to be joined.

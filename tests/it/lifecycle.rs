@@ -1,10 +1,12 @@
 //! The verbs of a container's life.
 
+use std::time::{Duration, Instant};
+
 use crate::support::binary::Kiln;
 use crate::support::needs_root;
 
 /// Ends at SIGTERM, which a first process without a handler would not hear.
-const POLITE: &str = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
+const POLITE: &str = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done";
 /// Hears nothing but SIGKILL.
 const STUBBORN: &str = "trap '' TERM; echo up; while :; do sleep 0.05; done";
 
@@ -17,6 +19,15 @@ fn run(kiln: &Kiln, options: &[&str], script: &str) -> String {
     kiln.ok(&words).trim().to_owned()
 }
 
+/// Waits until the program has said so many times that it is up: a signal before that finds no handler.
+fn up(kiln: &Kiln, container: &str, times: usize) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while kiln.ok(&["logs", container]).matches("up\n").count() < times {
+        assert!(Instant::now() < end, "{container} is not up");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 fn inspect(kiln: &Kiln, container: &str, format: &str) -> String {
     kiln.ok(&["inspect", "--format", format, container]).trim().to_owned()
 }
@@ -27,9 +38,11 @@ fn a_restart_gives_the_same_container_a_new_process() {
     let id = run(&kiln, &["--name", "box"], &format!("echo started >> /starts; {POLITE}"));
     let format = "{{.State.Pid}} {{.State.StartedAt}}";
     let before = inspect(&kiln, &id, format);
+    up(&kiln, "box", 1);
     assert_eq!(kiln.ok(&["restart", "box"]), "box\n");
     assert_ne!(inspect(&kiln, &id, format), before);
     assert_eq!(inspect(&kiln, &id, "{{.State.Status}} {{.RestartCount}}"), "running 0");
+    up(&kiln, "box", 2);
     assert_eq!(kiln.ok(&["exec", "box", "cat", "/starts"]), "started\nstarted\n", "its files are its own");
     kiln.ok(&["stop", "box"]);
     kiln.ok(&["restart", "-t", "0", "box"]);
@@ -43,11 +56,14 @@ fn a_restart_keeps_the_address_and_what_is_removed_at_its_end() {
     let Some(kiln) = kiln("a_restart_keeps_the_address_and_what_is_removed_at_its_end") else { return };
     let script = format!("ip addr show eth0 | grep -o 'inet [0-9.]*'; {POLITE}");
     let id = kiln.ok(&["run", "-d", "--rm", "--name", "box", "busybox", "sh", "-c", &script]);
-    kiln.ok(&["restart", "box"]);
-    kiln.ok(&["restart", "box"]);
+    for times in 1..3 {
+        up(&kiln, "box", times);
+        kiln.ok(&["restart", "box"]);
+    }
+    up(&kiln, "box", 3);
     assert_eq!(inspect(&kiln, id.trim(), "{{.State.Status}}"), "running");
     let logs = kiln.ok(&["logs", "box"]);
-    let lines: Vec<_> = logs.lines().collect();
+    let lines: Vec<_> = logs.lines().filter(|line| *line != "up").collect();
     assert!(lines.len() == 3 && lines.iter().all(|line| *line == lines[0]), "{logs}");
     kiln.ok(&["stop", "box"]);
     assert_eq!(kiln.ok(&["ps", "-aq"]), "");
@@ -59,7 +75,7 @@ fn a_restart_that_fails_says_why() {
     let folder = kiln.scratch().join("data");
     std::fs::create_dir(&folder).unwrap();
     let volume = format!("{}:/data", folder.display());
-    let id = run(&kiln, &["-v", &volume], POLITE);
+    let id = run(&kiln, &["-v", &volume, "--stop-timeout", "0"], POLITE);
     std::fs::remove_dir(&folder).unwrap();
     let ran = kiln.run(&["restart", &id]);
     assert_eq!(ran.code, 1, "{ran}");
@@ -83,6 +99,7 @@ fn a_renamed_container_is_found_by_its_new_name_alone() {
         assert_eq!(kiln.run(&["rename", &id, bad]).code, 1, "{bad}");
     }
     kiln.ok(&["create", "--name", "old", "busybox", "true"]);
+    up(&kiln, "new", 1);
     kiln.ok(&["stop", "new"]);
     kiln.ok(&["create", "--name", "new", "busybox", "true"]);
     assert_eq!(kiln.ok(&["ps", "-a", "--format", "{{.Names}}"]), "new\nold\nother\n");
@@ -98,6 +115,7 @@ fn the_time_to_stop_is_the_containers_unless_the_command_says_more() {
     kiln.ok(&["stop", "-t", "0", &id]);
     assert_eq!(inspect(&kiln, &id, "{{.State.ExitCode}}"), "137");
     let id = run(&kiln, &[], POLITE);
+    up(&kiln, &id, 1);
     kiln.ok(&["stop", "-t", "-1", "-s", "TERM", &id]);
     assert_eq!(inspect(&kiln, &id, "{{.State.ExitCode}}"), "0");
 }
@@ -111,11 +129,12 @@ fn several_containers_answer_a_line_each_in_the_order_of_their_names() {
         run(&kiln, &["--name", name], script);
     }
     assert_eq!(kiln.ok(&["wait", "three"]), "3\n");
+    up(&kiln, "two", 1);
     let ran = kiln.run(&["stop", "-t", "1", "one", "nope", "two", "three"]);
     assert_eq!((ran.code, ran.out.as_str()), (1, "one\ntwo\nthree\n"), "{ran}");
     assert!(ran.error.contains("no such container: nope"), "{ran}");
     assert_eq!(kiln.ok(&["wait", "one", "two", "three"]), "137\n0\n3\n");
-    assert_eq!(kiln.ok(&["restart", "two", "one"]), "two\none\n");
+    assert_eq!(kiln.ok(&["restart", "-t", "0", "two", "one"]), "two\none\n");
     assert_eq!(kiln.ok(&["kill", "one", "two"]), "one\ntwo\n");
     let ran = kiln.run(&["kill", "one", "two"]);
     assert!(ran.code == 1 && ran.error.matches("is not running").count() == 2, "{ran}");
