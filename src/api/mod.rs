@@ -28,9 +28,9 @@ pub use cache::{
 pub use check::{BrokenRule, CheckReport, Finding, Formatted, Place};
 pub use container::{
     ChangeKind, CommitRequest, ContainerInfo, ContainerSize, ContainerState, ContainerStats,
-    ContainerStreams, CreateRequest, DeviceValue, ExecRequest, Health, HealthCheck, HealthProbe,
-    HealthRequest, HealthStatus, Isolation, LogConfig, LogsRequest, PathChange, PublishedPort, Resources,
-    RestartPolicy, RunOutcome, Stdio, Ulimit, VolumeRequest,
+    ContainerStreams, Copied, CopyOptions, CreateRequest, DeviceValue, ExecRequest, Health, HealthCheck,
+    HealthProbe, HealthRequest, HealthStatus, Isolation, LogConfig, LogsRequest, PathChange, PublishedPort,
+    Resources, RestartPolicy, RunOutcome, Stdio, Ulimit, VolumeRequest,
 };
 pub use engine_event::{EngineEvent, EventsRequest};
 pub use event::{Event, Events, StepId, StepOutcome, Stream};

@@ -33,6 +33,7 @@ mod diff;
 mod error;
 mod events;
 mod exec;
+mod files;
 mod launch;
 mod life;
 mod log;

@@ -14,6 +14,7 @@ mod check;
 mod commit;
 mod containers;
 mod contexts;
+mod cp;
 mod create;
 mod diff;
 mod dockerfile;

@@ -224,7 +224,8 @@ fn tmpfs(mount: &Mount) -> Result<OwnedFd, StartError> {
         .at("mount", || format!("cannot make a filesystem in memory for `{target}`"))
 }
 
-fn kind_of(file: &OwnedFd) -> Result<Kind, Errno> {
+/// Whether a bind's source is a folder.
+pub(super) fn kind_of(file: &OwnedFd) -> Result<Kind, Errno> {
     let stat = rustix::fs::fstat(file)?;
     Ok(Kind::of(FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
 }

@@ -45,16 +45,16 @@ pub(super) fn mount(spec: &Spec, stubs: &mut Stubs) -> Result<OwnedFd, StartErro
     if !devices {
         attrs |= MountAttrFlags::MOUNT_ATTR_NODEV;
     }
-    if mounts.lowers.len() == 1 && mounts.upper.is_none() {
-        return bind(&mounts.lowers[0], devices);
-    }
-    if spec.remove_stubs && mounts.upper.is_some() {
+    if spec.remove_stubs {
         // Without it, on kernels before 6.15, mount points are made in the upper folder and removed at the end.
         if let Ok(stubs) = stubs.layer(spec)
             && let Ok(mount) = overlay(mounts, spec.volatile, Some(stubs), attrs)
         {
             return Ok(mount);
         }
+    }
+    if mounts.lowers.len() == 1 && mounts.upper.is_none() {
+        return bind(&mounts.lowers[0], devices);
     }
     overlay(mounts, spec.volatile, None, attrs)
 }

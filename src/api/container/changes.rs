@@ -45,3 +45,21 @@ pub struct CommitRequest {
     /// Dockerfile instructions that change how containers of it run.
     pub changes: Vec<String>,
 }
+
+/// The flags of `kiln cp`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CopyOptions {
+    /// Keeps owners; coming out of a container also what gives rights by them: set-id bits, capabilities, devices.
+    pub archive: bool,
+    /// Follows a symbolic link that is the source.
+    pub follow: bool,
+}
+
+/// What `kiln cp` did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Bytes of the archive that the copy went through.
+    pub bytes: u64,
+    /// What wasn't copied, and why.
+    pub left_out: Vec<String>,
+}

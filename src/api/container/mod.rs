@@ -8,7 +8,7 @@ mod log;
 mod restart;
 mod stats;
 
-pub use changes::{ChangeKind, CommitRequest, PathChange};
+pub use changes::{ChangeKind, CommitRequest, Copied, CopyOptions, PathChange};
 pub use health::{Health, HealthCheck, HealthProbe, HealthRequest, HealthStatus};
 pub use isolation::{Isolation, Ulimit};
 pub use limits::{DeviceValue, Resources};

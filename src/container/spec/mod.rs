@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_cache::Mounts;
 
+pub(super) use self::places::binds;
 pub(super) use self::rights::{rights, rlimits};
 use super::error::Result;
 use super::record::{Config, Record};

@@ -34,6 +34,13 @@ pub(super) fn check(config: &Config) -> Result<()> {
     config.isolation.devices.iter().try_for_each(|device| parse_device(device).map(drop))
 }
 
+/// Returns the volumes and binds, shallow ones first: what a container has also while it doesn't run.
+pub(in crate::container) fn binds(config: &Config) -> Vec<Mount> {
+    let mut binds: Vec<_> = config.mounts.iter().map(bind).collect();
+    binds.sort_by_key(|mount| Path::new(mount.target()).components().count());
+    binds
+}
+
 fn bind(mount: &MountPoint) -> Mount {
     Mount::Bind { source: mount.source.clone(), target: mount.target.clone(), readonly: mount.readonly }
 }

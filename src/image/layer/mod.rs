@@ -21,6 +21,8 @@ pub use times::Times;
 pub(super) use unpack::clean;
 pub use unpack::{Unpacked, Whiteouts, unpack, unpack_with};
 pub use walk::{Node, flatten, visit, visit_live};
+pub(crate) use walk::{Xattrs, is_gone, kept_xattrs};
+pub(crate) use write::{Header, TarWriter};
 
 #[cfg(test)]
 mod tests;

@@ -258,11 +258,14 @@ fn list(
     Ok(names)
 }
 
+/// Names and values.
+pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A file's extended attributes that a layer keeps.
 #[derive(Debug, Default)]
 pub(super) struct Attributes {
     /// `security.capability` and `user.*`, sorted.
-    pub(super) kept: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) kept: Xattrs,
     /// It is a folder that hides what is below.
     pub(super) opaque: bool,
 }
@@ -297,8 +300,13 @@ pub(super) fn xattrs(file: BorrowedFd<'_>) -> Result<Attributes, Errno> {
     Ok(attributes)
 }
 
+/// Returns the extended attributes that are a part of the file.
+pub(crate) fn kept_xattrs(file: BorrowedFd<'_>) -> Result<Xattrs, Errno> {
+    xattrs(file).map(|attributes| attributes.kept)
+}
+
 /// Whether a name that was there a moment ago is another thing now.
-pub(super) fn is_gone(error: Errno) -> bool {
+pub(crate) fn is_gone(error: Errno) -> bool {
     matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE | Errno::NXIO)
 }
 

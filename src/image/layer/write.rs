@@ -13,7 +13,7 @@ const OCTAL_11: u64 = (1 << 33) - 1;
 const OCTAL_7: u64 = (1 << 21) - 1;
 
 /// What a header says.
-pub(super) struct Header<'a> {
+pub(crate) struct Header<'a> {
     /// The type flag: `0` a file, `1` a hard link, `2` a symlink, `3` and `4` devices, `5` a folder, `6` a FIFO.
     pub(crate) kind: u8,
     pub(crate) path: &'a [u8],
@@ -33,7 +33,7 @@ pub(super) struct Header<'a> {
 }
 
 /// Writes a tar, header by header.
-pub(super) struct TarWriter<'a>(pub(crate) &'a mut dyn Write);
+pub(crate) struct TarWriter<'a>(pub(crate) &'a mut dyn Write);
 
 impl TarWriter<'_> {
     /// Writes the header of an entry; its content follows.
