@@ -59,6 +59,7 @@ impl Containers {
         }
         let id = names::random_id().at("read", "/dev/urandom")?;
         let mut config = config(&id, image.config, request)?;
+        self.resolve_modes(&mut config, request.hostname.is_some())?;
         spec::check(&config)?;
         std::fs::create_dir_all(self.folder.join("names")).at("create", &self.folder)?;
         config.mounts = self.mounts(store, image, request)?;

@@ -97,19 +97,25 @@ impl Containers {
             NetworkMode::None | NetworkMode::Host => None,
         };
         let place = endpoint.as_ref().map(|endpoint| (endpoint.address.addr(), endpoint.gateway));
+        let shared = self.shared_network(&record.config)?;
+        let donor = shared.as_ref().map(|(_, target)| target);
         let lowers = store.overlay(&record.chain, None).lowers;
         let tty = record.config.tty.then(|| streams.size.unwrap_or((24, 80)));
         let mut task = MonitorTask {
             root: self.root.clone(),
-            spec: spec::spec(&record, &self.folder(&record.id), lowers, tty, place)?,
+            spec: Spec {
+                namespaces: self.namespaces(&record.config)?,
+                ..spec::spec(&record, &self.folder(&record.id), lowers, tty, place, donor)?
+            },
             wants: streams.wants(&record),
             state: State { wanted: Wanted::Up, restarts: 0, ..record.state.clone() },
             record,
-            has_namespace: endpoint.is_some(),
+            has_namespace: endpoint.is_some() || shared.is_some(),
             address: place.map(|(address, _)| address),
         };
         task.state.address = endpoint.as_ref().map(|endpoint| self.address(endpoint));
         let mut fds = vec![lock];
+        fds.extend(shared.map(|(namespace, _)| namespace));
         if let Some(endpoint) = endpoint {
             let (namespace, holder) = endpoint.hand_over();
             fds.push(namespace);

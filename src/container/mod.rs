@@ -41,6 +41,7 @@ mod monitor;
 mod names;
 mod record;
 mod settle;
+mod sharing;
 mod spec;
 mod sweep;
 mod wire;

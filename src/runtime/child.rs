@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{DumpableBehavior, Signal};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
@@ -26,10 +26,10 @@ use super::error::{At, StartError};
 use super::inroot::{Kind, Made, Root};
 use super::mounts::{Mounter, attach};
 use super::program::Program;
-use super::spec::{Net, Spec};
+use super::spec::{Net, Ns, Spec};
 use super::stage::Stage;
 use super::user::{self, User};
-use super::{pty, rlimits, wire};
+use super::{init, pty, rlimits, wire};
 use crate::sys;
 
 /// What the child tells its parent.
@@ -59,12 +59,19 @@ const GO_FDS: usize = 5;
 pub(super) struct Ready {
     pub(super) program: Program,
     pub(super) seal: Seal,
+    /// A first process stays before it.
+    pub(super) init: bool,
 }
 
 impl Ready {
     /// Becomes the program; returns only the reason why it could not.
     pub(super) fn run(self) -> StartError {
         let paths = self.program.find();
+        if self.init
+            && let Err(error) = init::stay(&self.seal)
+        {
+            return error;
+        }
         match credentials::seal(&self.seal) {
             Ok(()) => self.program.run(paths),
             Err(error) => error,
@@ -81,6 +88,8 @@ pub(super) struct Plan<'a> {
     /// None means a pty.
     pub(super) stdio: Option<[BorrowedFd<'a>; 3]>,
     pub(super) netns: Option<BorrowedFd<'a>>,
+    /// The process whose IPC is shared.
+    pub(super) ipc: Option<BorrowedFd<'a>>,
     /// The cgroup to join.
     pub(super) cgroup: &'a Cgroup,
     pub(super) channel: BorrowedFd<'a>,
@@ -114,7 +123,12 @@ pub(super) fn end_with(channel: BorrowedFd<'_>, work: impl FnOnce() -> StartErro
 fn prepare(plan: &Plan<'_>) -> Result<Ready, StartError> {
     leave_parent_behind(&keep_list(plan))?;
     join_namespaces(plan.spec, plan.netns, &plan.cgroup.tasks)?;
-    finish(plan, Stage::set_up(plan.spec, plan.cgroup)?)
+    if let Some(ipc) = plan.ipc {
+        let ipc_only = ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION;
+        move_into_thread_name_spaces(ipc, ipc_only)
+            .at("ipc", || "cannot enter the container's IPC namespace")?;
+    }
+    finish(plan, Stage::set_up(plan.spec, plan.cgroup, plan.ipc)?)
 }
 
 fn prepare_ahead(
@@ -127,7 +141,7 @@ fn prepare_ahead(
         leave_parent_behind(&keep)?;
         die_with_parent()?;
         join_namespaces(spec, netns, &[])?;
-        Stage::set_up(spec, &Cgroup::default())
+        Stage::set_up(spec, &Cgroup::default(), None)
     };
     let stage = set_up().map_err(|error| StartError { stage: AHEAD.to_owned(), ..error })?;
     let fail = || "cannot hear what is to be started";
@@ -146,6 +160,7 @@ fn prepare_ahead(
         sources,
         stdio: Some([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]),
         netns: None,
+        ipc: None,
         cgroup: &Cgroup::default(),
         channel,
     };
@@ -200,14 +215,14 @@ fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Ready, StartError> {
     drop(fds);
     drop(master);
     close_all_but(plan.channel)?;
-    Ok(Ready { program, seal })
+    Ok(Ready { program, seal, init: spec.init })
 }
 
 fn keep_list(plan: &Plan<'_>) -> Vec<i32> {
     let mut keep = vec![plan.channel.as_raw_fd(), plan.rootfs.as_raw_fd()];
     keep.extend(plan.sources.iter().map(AsRawFd::as_raw_fd));
     keep.extend(plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd));
-    keep.extend(plan.netns.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(plan.netns.iter().chain(&plan.ipc).map(AsRawFd::as_raw_fd));
     keep.extend(plan.cgroup.tasks.iter().map(AsRawFd::as_raw_fd));
     keep
 }
@@ -243,16 +258,19 @@ fn join_namespaces(spec: &Spec, netns: Option<BorrowedFd<'_>>, tasks: &[OwnedFd]
     for tasks in tasks {
         rustix::io::write(tasks, b"0").at("cgroup", || "cannot join the cgroup")?;
     }
-    sys::process::unshare_namespaces(UnshareFlags::NEWCGROUP)
-        .at("cgroup", || "cannot make a cgroup namespace")?;
+    if spec.namespaces.cgroup == Ns::Own {
+        sys::process::unshare_namespaces(UnshareFlags::NEWCGROUP)
+            .at("cgroup", || "cannot make a cgroup namespace")?;
+    }
     match (spec.network, netns) {
-        (Net::Namespace, Some(netns)) => {
+        (Net::Namespace | Net::Shared, Some(netns)) => {
             rustix::thread::move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))
                 .at("network", || "cannot enter the network namespace")?;
         }
         (Net::Namespace, None) => {
             sys::netns::loopback_up().at("network", || "cannot bring the loopback up")?;
         }
+        (Net::Shared, None) => return Err(StartError::new("network", "there is no network to share")),
         (Net::Host, _) => {}
     }
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)

@@ -177,7 +177,7 @@ fn prepare(plan: &Join<'_>) -> Result<Ready, StartError> {
     drop(fds);
     drop((master, root));
     child::close_all_but(plan.channel)?;
-    Ok(Ready { program, seal })
+    Ok(Ready { program, seal, init: false })
 }
 
 /// Opens a terminal in the container's own devpts; whatever the container put in its place is refused.

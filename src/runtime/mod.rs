@@ -16,6 +16,7 @@ mod credentials;
 mod error;
 mod exec;
 mod explain;
+mod init;
 mod inroot;
 mod launcher;
 mod leftovers;
@@ -46,7 +47,8 @@ pub use rootfs::view;
 pub use sealed::sealed_program;
 pub use seccomp::{BadProfile, compile_profile};
 pub use spec::{
-    Capabilities, CgroupPlace, ExecSpec, Filter, Limits, Mount, Net, Rights, Rlimit, Spec, Target,
+    Capabilities, CgroupPlace, ExecSpec, Filter, Limits, Mount, Namespaces, Net, Ns, Rights, Rlimit, Spec,
+    Target,
 };
 pub use stage::{masked_paths, readonly_paths};
 pub use tree::Tree;

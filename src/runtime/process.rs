@@ -6,13 +6,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kiln_cache::Mounts;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
+use rustix::thread::{
+    LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
+};
 
 use super::cgroup::Cgroup;
 use super::child::{self, AHEAD, Go, Message, Plan};
 use super::error::{At, Exit, StartError};
 use super::inroot::Made;
 use super::rootfs::Stubs;
-use super::spec::{Net, Spec, Target};
+use super::spec::{Net, Ns, Spec, Target};
 use super::{rootfs, seccomp, wire};
 use crate::sys;
 use crate::sys::clone::{Cloned, clone_process};
@@ -52,6 +55,8 @@ pub struct Process {
     mounts: Mounts,
     made: Vec<Made>,
     remove_stubs: bool,
+    /// Its processes don't end with the first one.
+    shares_pids: bool,
     exit: Option<Exit>,
 }
 
@@ -87,12 +92,15 @@ impl Starting {
         }
         let mount = rootfs::mount(spec, stubs)?;
         let sources = rootfs::mount_sources(spec)?;
+        let ipc = match &spec.namespaces.ipc {
+            Ns::Of(target) => Some(target.open()?),
+            Ns::Own | Ns::Host => None,
+        };
         let mut cgroup = Cgroup::create(&spec.id, spec.cgroup, &spec.limits)?;
         let (channel, far) = wire::pair().at("start", || "cannot make a socket pair")?;
         // Compiled before the clone, it is compiled once.
         seccomp::default_program();
-        let result = clone_process(namespaces(spec, netns.is_some()), cgroup.v2.as_ref().map(AsFd::as_fd));
-        let cloned = match result.at("clone", || "cannot make a process") {
+        let cloned = match clone_in(spec, netns.is_some(), &cgroup) {
             Ok(cloned) => cloned,
             Err(error) => {
                 cgroup.remove();
@@ -110,6 +118,7 @@ impl Starting {
                     Stdio::Pty => None,
                 },
                 netns: netns.as_ref().map(AsFd::as_fd),
+                ipc: ipc.as_ref().map(AsFd::as_fd),
                 cgroup: &cgroup,
                 channel: far.as_fd(),
             }),
@@ -126,6 +135,7 @@ impl Starting {
             mounts: spec.rootfs.clone(),
             made: Vec::new(),
             remove_stubs: spec.remove_stubs,
+            shares_pids: spec.namespaces.pid != Ns::Own,
             exit: None,
         };
         Ok(Starting { process, channel, ready: false, stage: "start" })
@@ -184,6 +194,7 @@ impl Starting {
             mounts: Mounts { lowers: Vec::new(), upper: None, work: None },
             made: Vec::new(),
             remove_stubs: false,
+            shares_pids: false,
             exit: None,
         };
         Starting { process, channel, ready: false, stage: "start" }
@@ -219,8 +230,36 @@ impl Starting {
     }
 }
 
+/// Clones the child, in the pid namespace of another tree when it shares that.
+fn clone_in(spec: &Spec, has_netns: bool, cgroup: &Cgroup) -> Result<Cloned, StartError> {
+    let cgroup_folder = cgroup.v2.as_ref().map(AsFd::as_fd);
+    let clone =
+        || clone_process(namespaces(spec, has_netns), cgroup_folder).at("clone", || "cannot make a process");
+    if spec.namespaces.pid != Ns::Own && cgroup.folders().is_empty() {
+        let text =
+            "without a cgroup its processes could not be ended together: it needs a pid namespace of its own";
+        return Err(StartError::new("cgroup", text));
+    }
+    let Ns::Of(target) = &spec.namespaces.pid else { return clone() };
+    let fail = || "cannot enter the container's pid namespace";
+    let own = File::open("/proc/self/ns/pid").at("pid", fail)?;
+    let pids = Some(LinkNameSpaceType::ProcessID);
+    move_into_thread_name_spaces(target.open()?.as_fd(), ThreadNameSpaceType::PROCESS_ID).at("pid", fail)?;
+    let cloned = clone()?;
+    if let Cloned::Parent { .. } = &cloned {
+        // What else this process starts is its own again.
+        move_into_link_name_space(own.as_fd(), pids).at("pid", fail)?;
+    }
+    Ok(cloned)
+}
+
 fn namespaces(spec: &Spec, has_netns: bool) -> u64 {
-    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let own = |namespace: &Ns, flag| if *namespace == Ns::Own { flag } else { 0 };
+    let wanted = &spec.namespaces;
+    let mut flags = libc::CLONE_NEWNS
+        | own(&wanted.pid, libc::CLONE_NEWPID)
+        | own(&wanted.ipc, libc::CLONE_NEWIPC)
+        | own(&wanted.uts, libc::CLONE_NEWUTS);
     if spec.network == Net::Namespace && !has_netns {
         flags |= libc::CLONE_NEWNET;
     }
@@ -294,11 +333,20 @@ impl Process {
     pub(super) fn end(&mut self) -> io::Result<Ended> {
         let exit = self.wait()?;
         let oom_killed = self.oom_killed();
+        self.end_others();
         self.cgroup.remove();
         if !self.made.is_empty() {
             self.clean();
         }
         Ok(Ended { exit, oom_killed })
+    }
+
+    /// Kills what the first process left running, where the kernel doesn't.
+    fn end_others(&self) {
+        if self.shares_pids {
+            // The removal of the cgroup waits for them.
+            let _ = self.cgroup.kill();
+        }
     }
 
     fn clean(&mut self) {
@@ -318,6 +366,7 @@ impl Drop for Process {
         if self.exit.is_none() {
             // It may have ended by itself; either way the wait returns.
             let _ = self.kill(libc::SIGKILL);
+            self.end_others();
             let _ = self.wait();
         }
         self.clean();

@@ -22,11 +22,14 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
+use rustix::thread::{
+    LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
+};
 
 use super::cgroup::{Cgroup, View, mount_view};
 use super::error::{At, StartError};
 use super::mounts::{attach, clone_tree, new_filesystem};
-use super::spec::{CgroupPlace, Net, Spec};
+use super::spec::{CgroupPlace, Net, Ns, Spec};
 use super::{pty, rootfs};
 use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, set_attributes};
 
@@ -95,7 +98,12 @@ pub(super) struct Stage {
 impl Stage {
     /// Puts it together in this process's own copy of the machine's tree, and takes that away. Of `spec` it reads
     /// what [`Spec::has_stage_of`] compares, and a folder to attach it at.
-    pub(super) fn set_up(spec: &Spec, cgroup: &Cgroup) -> Result<Stage, StartError> {
+    /// `ipc` is the process whose `/dev/shm` is shared.
+    pub(super) fn set_up(
+        spec: &Spec,
+        cgroup: &Cgroup,
+        ipc: Option<BorrowedFd<'_>>,
+    ) -> Result<Stage, StartError> {
         let fail = || "cannot make a filesystem for the start";
         let top = new_filesystem("tmpfs", &[("mode", "0700")], NODEV | NOSUID).at("mount", fail)?;
         let place = rootfs::attach_point(&spec.rootfs);
@@ -104,7 +112,7 @@ impl Stage {
         attach(&top, &place).at("mount", fail)?;
         let setting = Setting { spec, top: top.as_fd(), empty: folder_in(&top, "empty").at("mount", fail)? };
         let (proc, sys) = (setting.mount_proc()?, setting.mount_sys(cgroup)?);
-        let (dev, pty) = setting.mount_dev()?;
+        let (dev, pty) = setting.mount_dev(ipc)?;
         setting.set_oom_score(proc.as_fd())?;
         if spec.network == Net::Namespace {
             for (path, value) in SYSCTLS {
@@ -166,6 +174,23 @@ impl Setting<'_> {
         }
     }
 
+    /// The tree that becomes `/dev/shm`.
+    fn shm(&self, ipc: Option<BorrowedFd<'_>>) -> Result<OwnedFd, StartError> {
+        let fail = || "cannot make `/dev/shm`";
+        let attributes = NOSUID | NODEV | NOEXEC;
+        let tree = match (&self.spec.namespaces.ipc, ipc) {
+            (Ns::Of(_), Some(container)) => shm_of(container)?,
+            (Ns::Host, _) => clone_tree(CWD, Path::new("/dev/shm"), false).at("mount", fail)?,
+            _ => {
+                let size = if self.spec.shm_bytes == 0 { SHM_BYTES } else { self.spec.shm_bytes };
+                let options = [("mode", "1777"), ("size", &size.to_string())];
+                return new_filesystem("tmpfs", &options, attributes).at("mount", fail);
+            }
+        };
+        set_attributes(tree.as_fd(), attributes, false).at("mount", fail)?;
+        Ok(tree)
+    }
+
     /// Tells whether nothing is hidden or protected.
     fn is_open(&self) -> bool {
         self.spec.privileged || self.spec.unmasked
@@ -212,7 +237,7 @@ impl Setting<'_> {
     }
 
     /// Makes a `/dev` of its own: an empty filesystem that opens no devices, with the six usual nodes bound in.
-    fn mount_dev(&self) -> Result<(OwnedFd, Option<OwnedFd>), StartError> {
+    fn mount_dev(&self, ipc: Option<BorrowedFd<'_>>) -> Result<(OwnedFd, Option<OwnedFd>), StartError> {
         let fail = || "cannot make `/dev`";
         let nodev = if self.spec.privileged { 0 } else { NODEV };
         let dev = new_filesystem("tmpfs", &[("mode", "0755"), ("size", "65536k")], NOSUID | NOEXEC | nodev)
@@ -229,8 +254,12 @@ impl Setting<'_> {
         if self.spec.privileged {
             host_devices(dev.as_fd());
         }
-        let size = if self.spec.shm_bytes == 0 { SHM_BYTES } else { self.spec.shm_bytes };
-        folder_mount(&dev, "shm", "tmpfs", &[("mode", "1777"), ("size", &size.to_string())], NOEXEC)?;
+        if !self.spec.namespaces.no_shm {
+            let shm = self.shm(ipc)?;
+            folder_in(&dev, "shm")
+                .and_then(|place| attach(&shm, &place))
+                .at("mount", || "cannot make `/dev/shm`")?;
+        }
         folder_mount(&dev, "mqueue", "mqueue", &[], NOEXEC)?;
         let options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
         let devpts = folder_mount(&dev, "pts", "devpts", &options, NOEXEC)?;
@@ -241,6 +270,19 @@ impl Setting<'_> {
         bind_node(dev.as_fd(), "console", slave.as_fd()).at("pty", || "cannot make `/dev/console`")?;
         Ok((dev, Some(master)))
     }
+}
+
+/// Opens the `/dev/shm` of another container, from inside of its mounts.
+fn shm_of(container: BorrowedFd<'_>) -> Result<OwnedFd, StartError> {
+    let fail = || "cannot share the container's `/dev/shm`";
+    let own = std::fs::File::open("/proc/self/ns/mnt").at("ipc", fail)?;
+    move_into_thread_name_spaces(container, ThreadNameSpaceType::MOUNT).at("ipc", fail)?;
+    // Whatever the container has put there, a link leads to nothing but its own files.
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let found = rustix::fs::openat2(CWD, "/dev/shm", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
+    let tree = found.and_then(|shm| clone_tree(&shm, Path::new(""), false));
+    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Mount)).at("ipc", fail)?;
+    tree.at("ipc", fail)
 }
 
 fn folder_mount(

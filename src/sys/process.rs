@@ -49,6 +49,44 @@ pub fn reset_signals() -> io::Result<()> {
     checked(result).map(drop)
 }
 
+/// Blocks every signal that can be, for [`next_signal`].
+pub fn block_signals() -> io::Result<()> {
+    let all = u64::MAX;
+    // SAFETY: `all` is a signal set of the eight bytes announced; the old set isn't asked for.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const all,
+            std::ptr::null_mut::<u64>(),
+            8usize,
+        )
+    };
+    checked(result).map(drop)
+}
+
+/// Waits for a blocked signal and takes it.
+pub fn next_signal() -> io::Result<i32> {
+    let all = u64::MAX;
+    // SAFETY: `all` is a signal set of the eight bytes announced; neither information nor a timeout is given.
+    let signal = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigtimedwait,
+            &raw const all,
+            std::ptr::null_mut::<libc::siginfo_t>(),
+            std::ptr::null::<libc::timespec>(),
+            8usize,
+        )
+    };
+    checked(signal).map(|signal| signal as i32)
+}
+
+/// Sends a signal by number, real-time ones included, to a child that this process alone reaps.
+pub fn signal_child(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    checked(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+}
+
 /// Joins a new, empty session keyring; `ENOSYS` where the kernel has no keyrings.
 pub fn new_session_keyring() -> io::Result<()> {
     // SAFETY: takes a number and a null name, touches no memory.

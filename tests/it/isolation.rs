@@ -12,12 +12,13 @@ fn says(kiln: &Kiln, flags: &[&str], script: &str) -> String {
 /// Runs `true` with `flags`, which must be refused with a text that has all of `parts`.
 fn refused(kiln: &Kiln, flags: &[&str], parts: &[&str]) {
     let words = [&["run", "--rm"], flags, &["busybox", "true"]].concat();
+    let before = kiln.ok(&["ps", "-aq"]);
     let ran = kiln.run(&words);
     assert_eq!(ran.code, 125, "{flags:?}: {}{}", ran.out, ran.error);
     for part in parts {
         assert!(ran.error.contains(part), "{flags:?}: {part} is not in {}", ran.error);
     }
-    assert_eq!(kiln.ok(&["ps", "-aq"]), "", "{flags:?} left a container");
+    assert_eq!(kiln.ok(&["ps", "-aq"]), before, "{flags:?} left a container");
 }
 
 const CAPS: &str = "grep -E 'CapEff|CapBnd' /proc/self/status | cut -f 2";
@@ -246,4 +247,138 @@ fn devices_of_the_machine_are_given() {
     refused(&kiln, &["--device", "/dev/zero:r"], &["--device", "not supported yet"]);
     refused(&kiln, &["--device", "/dev/none"], &["/dev/none"]);
     refused(&kiln, &["--device", "/etc/passwd:/dev/x"], &["/etc/passwd", "no device"]);
+}
+
+/// Starts `sleep` in a container `name` without a network.
+fn sleeper(kiln: &Kiln, name: &str, flags: &[&str]) {
+    kiln.ok(
+        &[&["run", "-d", "--name", name, "--network", "none"], flags, &["busybox", "sleep", "1000"]].concat()
+    );
+}
+
+#[test]
+fn an_init_passes_signals_on_and_reaps() {
+    if !needs_root("isolation::an_init_passes_signals_on_and_reaps") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    // The program isn't the first process, and its code is the container's.
+    let shown =
+        kiln.run(&["run", "--rm", "--init", "--network", "none", "busybox", "sh", "-c", "echo $$; exit 7"]);
+    assert_eq!((shown.code, shown.out.as_str()), (7, "2\n"), "{}", shown.error);
+    let killed =
+        kiln.run(&["run", "--rm", "--init", "--network", "none", "busybox", "sh", "-c", "kill -9 $$"]);
+    assert_eq!(killed.code, 137);
+    let orphan = "(sleep 0.1 &) ; sleep 0.5; cat /proc/[0-9]*/stat | grep -c ') Z'; true";
+    assert_eq!(says(&kiln, &["--init"], orphan), "0");
+    // A shell as pid 1 without a handler ignores SIGTERM; behind an init it ends by it.
+    let trap = ["busybox", "sh", "-c", "trap 'echo got; exit 5' USR1; while true; do sleep 0.1; done"];
+    kiln.ok(&[&["run", "-d", "--name", "cc", "--init", "--network", "none"][..], &trap].concat());
+    kiln.ok(&["kill", "-s", "USR1", "cc"]);
+    assert_eq!(kiln.ok(&["wait", "cc"]), "5\n");
+    assert_eq!(kiln.ok(&["logs", "cc"]), "got\n");
+    sleeper(&kiln, "dd", &["--init"]);
+    kiln.ok(&["stop", "-t", "50", "dd"]);
+    assert_eq!(kiln.ok(&["inspect", "-f", "{{.State.ExitCode}}", "dd"]).trim(), "143");
+    // Why a program can't be run is told all the same.
+    let missing = kiln.run(&["run", "--rm", "--init", "--network", "none", "busybox", "/none"]);
+    assert_eq!(missing.code, 127, "{}", missing.error);
+    assert!(missing.error.contains("/none"), "{}", missing.error);
+}
+
+#[test]
+fn processes_of_the_host_or_of_another_container_are_seen_and_none_is_left() {
+    if !needs_root("isolation::processes_of_the_host_or_of_another_container_are_seen_and_none_is_left") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let own = std::fs::read_link("/proc/self/ns/pid").unwrap().display().to_string();
+    assert_eq!(says(&kiln, &["--pid", "host"], "readlink /proc/self/ns/pid"), own);
+    assert_ne!(says(&kiln, &[], "readlink /proc/self/ns/pid"), own);
+    // What the first process leaves running ends with it, though no namespace sees to that.
+    let left = "sleep 98765 & exec sleep 0.2";
+    says(&kiln, &["--pid", "host"], left);
+    sleeper(&kiln, "first", &[]);
+    let seen = says(&kiln, &["--pid", "container:first"], "cat /proc/1/cmdline | tr '\\0' ' '");
+    assert_eq!(seen, "sleep 1000");
+    says(&kiln, &["--pid", "container:first"], left);
+    let seen = kiln.ok(&["exec", "first", "sh", "-c", "cat /proc/[0-9]*/cmdline"]);
+    assert!(!seen.contains("98765"), "{seen}");
+    let running = std::process::Command::new("pgrep").args(["-fx", "sleep 98765"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&running.stdout), "");
+    // A name is found when the container is made: it may be another's later.
+    let made = kiln.ok(&["create", "--pid", "container:first", "busybox", "true"]);
+    kiln.ok(&["stop", "-t", "0", "first"]);
+    let started = kiln.run(&["start", made.trim()]);
+    assert!(started.code != 0 && started.error.contains("not running"), "{}", started.error);
+    kiln.ok(&["rm", made.trim(), "first"]);
+    refused(&kiln, &["--pid", "container:none"], &["none"]);
+    refused(&kiln, &["--pid", "mine"], &["mine", "--pid"]);
+}
+
+#[test]
+fn ipc_and_names_are_shared_on_request() {
+    if !needs_root("isolation::ipc_and_names_are_shared_on_request") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let ns = |name: &str| std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap().display().to_string();
+    assert_eq!(says(&kiln, &["--ipc", "host"], "readlink /proc/self/ns/ipc"), ns("ipc"));
+    assert_eq!(says(&kiln, &["--uts", "host"], "readlink /proc/self/ns/uts"), ns("uts"));
+    assert_eq!(says(&kiln, &["--cgroupns", "host"], "readlink /proc/self/ns/cgroup"), ns("cgroup"));
+    assert_ne!(says(&kiln, &["--cgroupns", "private"], "readlink /proc/self/ns/cgroup"), ns("cgroup"));
+    assert_eq!(says(&kiln, &["--ipc", "none"], "ls /dev/shm 2>/dev/null || echo none"), "none");
+    sleeper(&kiln, "open", &["--ipc", "shareable"]);
+    sleeper(&kiln, "shut", &[]);
+    kiln.ok(&["exec", "open", "sh", "-c", "echo shared > /dev/shm/file"]);
+    let script = "readlink /proc/self/ns/ipc; cat /dev/shm/file; echo back > /dev/shm/other";
+    let shown = says(&kiln, &["--ipc", "container:open"], script);
+    assert_eq!(
+        shown,
+        kiln.ok(&["exec", "open", "sh", "-c", "readlink /proc/self/ns/ipc; cat /dev/shm/file"]).trim()
+    );
+    assert_eq!(kiln.ok(&["exec", "open", "cat", "/dev/shm/other"]), "back\n");
+    refused(&kiln, &["--uts", "host", "-h", "me"], &["--hostname", "--uts host"]);
+    refused(&kiln, &["--ipc", "none", "--shm-size", "1m"], &["--shm-size"]);
+    refused(&kiln, &["--uts", "container:open"], &["--uts", "private, host"]);
+    let shut = kiln.run(&["run", "--rm", "--ipc", "container:shut", "busybox", "true"]);
+    assert!(shut.code == 125 && shut.error.contains("shareable"), "{}", shut.error);
+    kiln.ok(&["rm", "-f", "open", "shut"]);
+}
+
+#[test]
+fn a_network_is_shared_with_another_container() {
+    if !needs_root("isolation::a_network_is_shared_with_another_container") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    kiln.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "donor",
+        "-h",
+        "giver",
+        "--add-host",
+        "db:10.9.8.7",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
+    let script = "readlink /proc/self/ns/net; cat /etc/hosts /etc/resolv.conf; hostname; echo $HOSTNAME";
+    let words = ["run", "--rm", "--network", "container:donor", "busybox", "sh", "-c", script];
+    let expected = kiln.ok(&["exec", "donor", "sh", "-c", script]);
+    assert_eq!(kiln.ok(&words), expected);
+    assert!(expected.contains("10.9.8.7\tdb") && expected.ends_with("giver\ngiver\n"), "{expected}");
+    // The donor keeps its address when the guest ends, and the guest the namespace when the donor does.
+    assert!(kiln.ok(&["exec", "donor", "ip", "-o", "address"]).contains("eth0"));
+    kiln.ok(&["run", "-d", "--name", "guest", "--network", "container:donor", "busybox", "sleep", "1000"]);
+    kiln.ok(&["rm", "-f", "donor"]);
+    assert!(kiln.ok(&["exec", "guest", "ip", "-o", "address"]).contains("lo"));
+    kiln.ok(&["rm", "-f", "guest"]);
+    refused(&kiln, &["--network", "container:none"], &["none"]);
+    sleeper(&kiln, "donor", &[]);
+    let conflict = kiln.run(&["run", "--rm", "--network", "container:donor", "-h", "me", "busybox", "true"]);
+    assert!(conflict.code == 125 && conflict.error.contains("--hostname"), "{}", conflict.error);
+    kiln.ok(&["rm", "-f", "donor"]);
 }

@@ -37,6 +37,8 @@ pub struct Isolation {
     pub tmpfs: Vec<(String, String)>,
     /// `--shm-size`, bytes.
     pub shm_bytes: Option<u64>,
+    /// `--network container:NAME`.
+    pub network: Option<String>,
     /// `--pid`.
     pub pid: Option<String>,
     /// `--ipc`.

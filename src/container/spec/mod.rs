@@ -10,12 +10,12 @@ use kiln_cache::Mounts;
 
 pub(super) use self::places::binds;
 pub(super) use self::rights::{rights, rlimits};
-use super::error::Result;
+use super::error::{Error, Result};
 use super::record::{Config, Record};
 use crate::api::NetworkMode;
 use crate::network::{host_resolv_conf, hosts_file, resolv_conf};
 use crate::redacted::Redacted;
-use crate::runtime::{CgroupPlace, Limits, Mount, Net, Spec};
+use crate::runtime::{CgroupPlace, Limits, Mount, Net, Spec, Target, Tree};
 
 /// Returns what the runtime starts for `record`, whose image's snapshots are at `lowers`, the uppermost first.
 pub(super) fn spec(
@@ -24,6 +24,7 @@ pub(super) fn spec(
     lowers: Vec<PathBuf>,
     tty: Option<(u16, u16)>,
     place: Option<(Ipv4Addr, Ipv4Addr)>,
+    donor: Option<&Target>,
 ) -> Result<Spec> {
     let config = &record.config;
     let options = rights::options(config)?;
@@ -40,7 +41,7 @@ pub(super) fn spec(
         hostname: config.hostname.clone(),
         domainname: config.isolation.domainname.clone().unwrap_or_default(),
         groups: config.isolation.group_add.clone(),
-        mounts: places::mounts(config, files(record, place))?,
+        mounts: places::mounts(config, files(record, place, donor)?)?,
         shm_bytes: config.isolation.shm_bytes.unwrap_or(0),
         rights: rights(config, false)?,
         rlimits: rlimits(config),
@@ -52,8 +53,10 @@ pub(super) fn spec(
         tty,
         network: match config.network {
             NetworkMode::Host => Net::Host,
+            _ if donor.is_some() => Net::Shared,
             NetworkMode::Bridge | NetworkMode::None => Net::Namespace,
         },
+        init: config.isolation.init,
         cgroup: CgroupPlace::Own,
         limits: Limits {
             memory: config.resources.memory,
@@ -76,9 +79,41 @@ pub(super) fn check(config: &Config) -> Result<()> {
     places::check(config)
 }
 
+/// The files that tell of name and network.
+const FILES: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+/// The most that is taken over of one.
+const FILE_BYTES: u64 = 1 << 20;
+
 /// The files that tell a container about its name and network, unless the user mounts own ones there.
-fn files(record: &Record, place: Option<(Ipv4Addr, Ipv4Addr)>) -> Vec<Mount> {
+fn files(record: &Record, place: Option<(Ipv4Addr, Ipv4Addr)>, donor: Option<&Target>) -> Result<Vec<Mount>> {
     let config = &record.config;
+    let texts = match donor {
+        Some(donor) => texts_of(donor)?,
+        None => texts(config, place),
+    };
+    let files = FILES.into_iter().zip(texts);
+    let files = files.filter(|(target, _)| config.mounts.iter().all(|mount| mount.target != *target));
+    Ok(files
+        .map(|(target, text)| Mount::File {
+            target: target.to_owned(),
+            content: Redacted::new(text),
+            mode: 0o644,
+            owner: (0, 0),
+            readonly: config.readonly,
+        })
+        .collect())
+}
+
+/// What the files say in the container whose network is shared.
+fn texts_of(donor: &Target) -> Result<[String; 3]> {
+    let tree = Tree::of_running(donor).map_err(|error| Error::Invalid { message: error.to_string() })?;
+    Ok(FILES.map(|path| {
+        let bytes = tree.read(path, FILE_BYTES).ok().flatten().unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }))
+}
+
+fn texts(config: &Config, place: Option<(Ipv4Addr, Ipv4Addr)>) -> [String; 3] {
     let (address, gateway) = place.unzip();
     let on_host = config.network == NetworkMode::Host;
     let hostname = match config.hostname.as_str() {
@@ -98,15 +133,5 @@ fn files(record: &Record, place: Option<(Ipv4Addr, Ipv4Addr)>) -> Vec<Mount> {
     };
     let host = host_resolv_conf();
     let resolv = if on_host { host } else { resolv_conf(&host) };
-    [("/etc/hosts", hosts), ("/etc/hostname", format!("{hostname}\n")), ("/etc/resolv.conf", resolv)]
-        .into_iter()
-        .filter(|(target, _)| config.mounts.iter().all(|mount| mount.target != *target))
-        .map(|(target, text)| Mount::File {
-            target: target.to_owned(),
-            content: Redacted::new(text),
-            mode: 0o644,
-            owner: (0, 0),
-            readonly: config.readonly,
-        })
-        .collect()
+    [hosts, format!("{hostname}\n"), resolv]
 }

@@ -1,8 +1,9 @@
 //! What a container may do: capabilities, the system call filter, and the other words of `--security-opt`.
 
-use crate::api::{Isolation, NetworkMode, Ulimit};
+use crate::api::{Isolation, Ulimit};
 use crate::container::error::{Error, Result};
 use crate::container::record::Config;
+use crate::container::sharing::shares_network;
 use crate::runtime::{Capabilities, Filter, Rights, Rlimit, compile_profile};
 
 /// What `--security-opt` says.
@@ -95,9 +96,8 @@ pub(super) fn check_sysctls(config: &Config) -> Result<()> {
         let is_ipc = name.strip_prefix("kernel.").is_some_and(|rest| IPC.contains(&rest))
             || name.starts_with("fs.mqueue.");
         let is_network = name.starts_with("net.");
-        if is_network && config.network == NetworkMode::Host {
-            let text =
-                format!("`--sysctl {name}` would change the host's network, which `--network host` shares");
+        if is_network && shares_network(config) {
+            let text = format!("`--sysctl {name}` would change a network that isn't the container's own");
             return Err(invalid(text));
         }
         if !is_ipc && !is_network {

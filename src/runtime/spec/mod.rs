@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::limits::{CgroupPlace, Limits};
 pub use self::mounts::Mount;
-pub use self::namespaces::{Net, Target};
+pub use self::namespaces::{Namespaces, Net, Ns, Target};
 pub use self::rights::{Capabilities, Filter, Rights, Rlimit};
 use crate::redacted::Redacted;
 
@@ -63,8 +63,12 @@ pub struct Spec {
     pub writable_cgroups: bool,
     /// Rows and columns of the terminal that a pty is made with.
     pub tty: Option<(u16, u16)>,
+    /// Puts a process of kiln's before the program that passes signals on and reaps.
+    pub init: bool,
     /// The network that the process sees.
     pub network: Net,
+    /// The other namespaces.
+    pub namespaces: Namespaces,
     /// Whether there is a cgroup without limits.
     pub cgroup: CgroupPlace,
     /// Resource limits.
@@ -83,6 +87,7 @@ impl Spec {
             && self.limits == other.limits
             && self.sysctls == other.sysctls
             && self.oom_score_adj == other.oom_score_adj
+            && self.namespaces == other.namespaces
     }
 }
 

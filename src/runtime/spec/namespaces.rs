@@ -10,8 +10,38 @@ pub enum Net {
     /// The namespace given at the start; a new one in which only loopback is up when none is given.
     #[default]
     Namespace,
+    /// The namespace given at the start, which belongs to another process tree.
+    Shared,
     /// The caller's own.
     Host,
+}
+
+/// One namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ns {
+    /// A new one.
+    #[default]
+    Own,
+    /// The caller's.
+    Host,
+    /// That of another process tree.
+    Of(Target),
+}
+
+/// The namespaces besides mounts and network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Namespaces {
+    /// Processes. In one that isn't its own, the tree is killed by its cgroup.
+    pub pid: Ns,
+    /// System V IPC and message queues, and `/dev/shm` with them.
+    pub ipc: Ns,
+    /// Leaves `/dev/shm` out.
+    pub no_shm: bool,
+    /// Host and domain name; [`Ns::Of`] is not possible here.
+    pub uts: Ns,
+    /// What is shown as the top of the cgroups; [`Ns::Of`] is not possible here.
+    pub cgroup: Ns,
 }
 
 /// Names the first process of a running container so that a reused pid is noticed.

@@ -7,16 +7,11 @@ use crate::cli::units;
 /// Flags of docker that are still to come.
 #[rustfmt::skip]
 pub(super) const NOT_YET: &[&str] = &[
-    "--cgroupns",
     "--device-cgroup-rule",
     "--gpus",
-    "--init",
-    "--ipc",
     "--isolation",
-    "--pid",
     "--runtime",
     "--userns",
-    "--uts",
 ];
 
 /// What a container may do and see.
@@ -28,6 +23,9 @@ pub(crate) struct Isolation {
     /// Take a capability away (CHOWN, or ALL)
     #[arg(long, value_name = "NAME")]
     cap_drop: Vec<String>,
+    /// Top of the cgroups: private or host
+    #[arg(long, value_name = "MODE")]
+    cgroupns: Option<String>,
     /// Give the container a device of the machine (PATH[:TARGET])
     #[arg(long, value_name = "PATH")]
     device: Vec<String>,
@@ -37,9 +35,18 @@ pub(crate) struct Isolation {
     /// Put the program into a further group
     #[arg(long, value_name = "GROUP")]
     group_add: Vec<String>,
+    /// Put a process before the program that passes signals on and reaps
+    #[arg(long)]
+    init: bool,
+    /// IPC: private, shareable, none, host or container:NAME
+    #[arg(long, value_name = "MODE")]
+    ipc: Option<String>,
     /// How eagerly the kernel kills it when memory is short (-1000 to 1000)
     #[arg(long, value_name = "NUMBER")]
     oom_score_adj: Option<i32>,
+    /// Processes: private, host or container:NAME
+    #[arg(long, value_name = "MODE")]
+    pid: Option<String>,
     /// Give the container every privilege
     #[arg(long)]
     privileged: bool,
@@ -58,6 +65,9 @@ pub(crate) struct Isolation {
     /// Set a resource limit (nofile=1024:2048; -1: none)
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     ulimit: Vec<String>,
+    /// Host name and domain name: private or host
+    #[arg(long, value_name = "MODE")]
+    uts: Option<String>,
 }
 
 impl Isolation {
@@ -77,6 +87,13 @@ impl Isolation {
         isolation.shm_bytes = self.shm_size.as_deref().map(shm_size).transpose()?;
         isolation.sysctls = self.sysctl.iter().map(|text| sysctl(text)).collect::<Result<_, _>>()?;
         isolation.ulimits = self.ulimit.iter().map(|text| ulimit(text)).collect::<Result<_, _>>()?;
+        isolation.init = self.init;
+        // Docker's empty word is its default.
+        let mode = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        isolation.cgroupns = mode(&self.cgroupns);
+        isolation.ipc = mode(&self.ipc);
+        isolation.pid = mode(&self.pid);
+        isolation.uts = mode(&self.uts);
         Ok(())
     }
 }

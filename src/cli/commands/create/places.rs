@@ -31,7 +31,7 @@ pub(crate) struct Places {
     /// Add an entry to /etc/hosts (NAME:ADDRESS)
     #[arg(long, value_name = "HOST")]
     add_host: Vec<String>,
-    /// Network: bridge, none or host
+    /// Network: bridge, none, host or container:NAME
     #[arg(
         long,
         visible_alias = "net",
@@ -54,6 +54,8 @@ impl Places {
         request.volumes = self.volume.iter().map(|text| volume(text)).collect::<Result<_, _>>()?;
         request.isolation.tmpfs = self.tmpfs.iter().map(|text| tmpfs(text)).collect();
         request.network = network(&self.network)?;
+        let is_shared = self.network.starts_with("container:");
+        request.isolation.network = is_shared.then(|| self.network.clone());
         request.add_hosts = self.add_host.iter().map(|text| pairs::host(text)).collect::<Result<_, _>>()?;
         Ok(())
     }
@@ -66,8 +68,9 @@ fn tmpfs(text: &str) -> (String, String) {
 }
 
 fn network(text: &str) -> Result<NetworkMode, Error> {
+    // Whose network it is says another field.
     if text.starts_with("container:") {
-        return Err(Error::usage("`--network container:…` is not supported yet"));
+        return Ok(NetworkMode::None);
     }
     pairs::network(text)
 }
