@@ -127,6 +127,16 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Its writable layer is mounted elsewhere.
+    #[error("cannot {verb} container {name}: its files are mounted at `{}`", path.display())]
+    Mounted {
+        /// The verb.
+        verb: &'static str,
+        /// The container.
+        name: String,
+        /// Where.
+        path: PathBuf,
+    },
     /// The files of a container can't be read or written.
     #[error("cannot {action} the container's files: {source}")]
     Layer {

@@ -90,6 +90,7 @@ impl Containers {
             Some(lock) => lock,
             None => self.take(record)?.ok_or_else(running)?,
         };
+        self.refuse_mounted("start", record)?;
         // Read again under the lock: its last run may have ended just now.
         let record = Record::read(&self.folder(&record.id))?;
         let endpoint = match record.config.network {

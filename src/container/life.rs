@@ -198,6 +198,8 @@ impl Containers {
         // It may have been renamed since `record` was read.
         let name =
             Record::read(&self.folder(&record.id)).map_or_else(|_| record.name.clone(), |now| now.name);
+        // What somebody still has open there goes with its last user.
+        let _ = self.unmount(&record.id, true);
         let removed = trash.join(&record.id);
         std::fs::rename(self.folder(&record.id), &removed).at("remove", self.folder(&record.id))?;
         if self.id_of_name(&name).as_deref() == Some(&record.id) {

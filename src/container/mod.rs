@@ -38,6 +38,7 @@ mod launch;
 mod life;
 mod log;
 mod monitor;
+mod mount;
 mod names;
 mod record;
 mod settle;

@@ -26,7 +26,10 @@ pub(super) fn failure(error: Error) -> Failure {
             FailureKind::Invalid
         }
         Error::Volume(crate::volume::Error::Name { .. }) => FailureKind::Invalid,
-        Error::NameTaken { .. } | Error::NotRunning { .. } | Error::Running { .. } => FailureKind::Conflict,
+        Error::Mounted { .. }
+        | Error::NameTaken { .. }
+        | Error::NotRunning { .. }
+        | Error::Running { .. } => FailureKind::Conflict,
         Error::Start { source, .. } | Error::Exec { source, .. } => match source.kind {
             StartErrorKind::NotFound => FailureKind::CommandNotFound,
             StartErrorKind::NotExecutable => FailureKind::CommandNotExecutable,
@@ -63,6 +66,7 @@ fn hint(error: &Error) -> Option<String> {
         }
         Error::Name { .. } => Some("it begins with a letter or a digit".to_owned()),
         Error::NoCommand => Some("the image has none: name it after the image".to_owned()),
+        Error::Mounted { name, .. } => Some(format!("unmount them with `kiln unmount {name}`")),
         Error::NotRunning { name } => Some(format!("start it with `kiln start {name}`")),
         _ => None,
     }

@@ -22,8 +22,9 @@ pub(super) fn of_machine(engine: &Engine, store: &Store, pins: &[String]) -> Res
         problems.push(Problem { damage: false, kind, name, problem, remedy: REMEDY.to_owned() });
     };
     for owner in forsaken_pins(engine, pins)? {
-        let id = owner.trim_start_matches("container:").chars().take(12).collect();
-        tell("container", id, "is gone, and the store still keeps its layers");
+        let (kind, id) = owner.split_once(':').unwrap_or_default();
+        let kind = if kind == "mount" { "mount" } else { "container" };
+        tell(kind, id.chars().take(12).collect(), "is gone, and the store still keeps its layers");
     }
     for (id, problem) in engine.containers().damaged().map_err(failure)? {
         let folder = engine.containers().folder(&id);
@@ -61,9 +62,13 @@ pub(super) fn remove(engine: &Engine, store: &Store) -> Result<(), Failure> {
 fn forsaken_pins(engine: &Engine, pins: &[String]) -> Result<Vec<String>, Failure> {
     let mut forsaken = Vec::new();
     for owner in pins {
-        if let Some(id) = owner.strip_prefix("container:")
-            && !engine.containers().knows(id).map_err(failure)?
-        {
+        let is_forsaken = match owner.split_once(':') {
+            Some(("container", id)) => !engine.containers().knows(id).map_err(failure)?,
+            // Mounts of images end with the machine's run.
+            Some(("mount", id)) => !engine.containers().is_mounted(id),
+            _ => false,
+        };
+        if is_forsaken {
             forsaken.push(owner.clone());
         }
     }

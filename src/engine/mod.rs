@@ -33,6 +33,7 @@ mod kill;
 mod leftovers;
 mod load;
 mod logs;
+mod mount;
 mod outfile;
 mod outline;
 mod port;

@@ -51,4 +51,4 @@ pub use spec::{
     Target,
 };
 pub use stage::{masked_paths, readonly_paths};
-pub use tree::Tree;
+pub use tree::{Tree, is_mount};

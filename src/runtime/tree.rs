@@ -5,16 +5,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use kiln_cache::Mounts;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, statx};
 use rustix::mount::{MountPropagationFlags, mount_change};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
 
 use super::error::{At, StartError};
 use super::inroot::Root;
-use super::mounts::{attach, kind_of};
+use super::mounts::{attach, clone_tree, kind_of};
 use super::rootfs::{self, Stubs};
 use super::spec::{Mount, Spec, Target};
-use crate::sys::mount::{RDONLY, set_attributes};
+use crate::sys::mount::{RDONLY, make_private, set_attributes};
 use crate::sys::process::unshare_namespaces;
 
 /// A merged tree. Every path is resolved inside it, by the kernel; symbolic links can't lead out of it, and those of
@@ -43,6 +43,31 @@ impl Tree {
             0 => Ok(Tree { root, _namespace: None }),
             _ => Err(StartError::new("root", "the container is not running")),
         }
+    }
+
+    /// The root filesystem of a running container, without what is mounted in it, as a mount of its own.
+    pub fn clone_of_running(target: &Target) -> Result<Tree, StartError> {
+        let process = target.open()?;
+        let fail = || "cannot enter the container's mount namespace";
+        let clone = || {
+            // Only a thread that shares its root folder with no other may go elsewhere.
+            unshare_namespaces(UnshareFlags::FS).at("mount", fail)?;
+            let mounts = ThreadNameSpaceType::MOUNT;
+            move_into_thread_name_spaces(process.as_fd(), mounts).at("mount", fail)?;
+            clone_tree(CWD, Path::new("/"), false).at("mount", || "cannot clone the container's root")
+        };
+        let joined = std::thread::scope(|scope| scope.spawn(clone).join());
+        let root = joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        make_private(root.as_fd()).at("mount", || "cannot set the mount apart")?;
+        Ok(Tree { root, _namespace: None })
+    }
+
+    /// Attaches the tree, which nobody has attached before, to a folder for all to see.
+    pub fn attach_at(&self, folder: &Path) -> Result<(), StartError> {
+        let fail = || format!("cannot mount at `{}`", folder.display());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let place = rustix::fs::open(folder, flags, Mode::empty()).at("mount", fail)?;
+        attach(&self.root, place).at("mount", fail)
     }
 
     /// The tree of layers that no container runs on, as a mount that ends with this.
@@ -97,6 +122,12 @@ impl AsFd for Tree {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
+}
+
+/// Tells whether something is mounted at `path`.
+pub fn is_mount(path: &Path) -> bool {
+    let asked = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+    asked.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Does `work` in a mount namespace that a thread makes and leaves behind.

@@ -136,3 +136,58 @@ fn a_running_container_is_committed_while_it_writes() {
     let cat = ["run", "--rm", "--network", "none", "--entrypoint", "cat", "round:14", "/kept"];
     assert_eq!(kiln.ok(&cat), "kept");
 }
+
+fn mounts(kiln: &Kiln) -> usize {
+    let all = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    all.lines().filter(|line| line.contains(kiln.root.path().join("mounts").to_str().unwrap())).count()
+}
+
+#[test]
+fn the_files_of_a_container_are_mounted_until_it_goes() {
+    let Some(kiln) = kiln("the_files_of_a_container_are_mounted_until_it_goes") else { return };
+    let run = ["run", "-d", "--name", "box", "--network", "none", "--entrypoint", "sh", "busybox", "-c"];
+    kiln.ok(&[&run[..], &["echo here > /new; sleep 999"]].concat());
+    kiln.ok(&["exec", "box", "sh", "-c", "until [ -e /new ]; do sleep 0.02; done"]);
+    let path = kiln.ok(&["mount", "box"]);
+    let file = |name: &str| std::path::Path::new(&path).join(name);
+    assert_eq!(std::fs::read_to_string(file("new")).unwrap(), "here\n");
+    std::fs::write(file("put"), "from outside").unwrap();
+    assert_eq!(kiln.ok(&["exec", "box", "cat", "/put"]), "from outside");
+    assert_eq!(kiln.ok(&["mount", "box"]), path, "once is enough");
+    let id = kiln.ok(&["ps", "-q"]);
+    assert_eq!(kiln.ok(&["mount"]), format!("{id} {path}"));
+    kiln.ok(&["kill", "box"]);
+    kiln.ok(&["wait", "box"]);
+    let refused = kiln.run(&["start", "box"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("its files are mounted at"));
+    assert_eq!(kiln.ok(&["unmount", "box"]), "box");
+    assert_eq!((kiln.run(&["unmount", "box"]).status.code(), mounts(&kiln)), (Some(1), 0));
+    // A stopped one can be written to, and its next start sees it.
+    kiln.ok(&["mount", "box"]);
+    std::fs::write(file("stopped"), "too").unwrap();
+    assert!(kiln.ok(&["diff", "box"]).contains("A /stopped"));
+    kiln.ok(&["unmount", "--all"]);
+    kiln.ok(&["start", "box"]);
+    assert_eq!(kiln.ok(&["exec", "box", "cat", "/stopped"]), "too");
+    kiln.ok(&["container", "mount", "box"]);
+    assert_eq!(mounts(&kiln), 1);
+    kiln.ok(&["rm", "-f", "box"]);
+    assert_eq!((mounts(&kiln), kiln.ok(&["mount"])), (0, String::new()), "nothing stays mounted");
+}
+
+#[test]
+fn an_image_is_mounted_read_only_and_kept_meanwhile() {
+    let Some(kiln) = kiln("an_image_is_mounted_read_only_and_kept_meanwhile") else { return };
+    let path = kiln.ok(&["mount", "busybox"]);
+    let file = std::path::Path::new(&path).join("data/sub/file");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "from the image\n");
+    assert_eq!(std::fs::write(&file, "x").unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    kiln.run(&["rmi", "-f", "busybox"]);
+    kiln.ok(&["image", "prune", "-f", "-a"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "from the image\n");
+    kiln.ok(&["unmount", "-a"]);
+    assert_eq!(mounts(&kiln), 0);
+    assert_eq!(kiln.run(&["mount", "nobody"]).status.code(), Some(1));
+    assert_eq!(kiln.run(&["image", "mount", "nobody"]).status.code(), Some(1));
+}

@@ -166,6 +166,7 @@ impl Containers {
             Access::Write => {
                 let busy = || Error::Running { verb: "write to", name: record.name.clone() };
                 let lock = self.take(record)?.ok_or_else(busy)?;
+                self.refuse_mounted("write to", record)?;
                 let (upper, work) = (Some(folder.join("upper")), Some(folder.join("work")));
                 (Mounts { lowers, upper, work }, Some(lock))
             }
