@@ -143,7 +143,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     command!(Other, "load", "Load an image from a tar archive or standard input", "[OPTIONS]",
         c::load::Load, c::load::run, not_yet: &["--platform"]),
     command!(Other, "logs", "Fetch the logs of a container", "[OPTIONS] CONTAINER",
-        c::logs::Logs, c::logs::run, not_yet: c::logs::NOT_YET),
+        c::logs::Logs, c::logs::run),
     c::mount::ENTRY,
     c::pause::ENTRY,
     c::port::ENTRY,

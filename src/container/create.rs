@@ -9,7 +9,7 @@ use kiln_cache::{SnapshotId, Store};
 
 use super::error::{At, Error, Result};
 use super::record::{Config, MountPoint, Record, State, VERSION};
-use super::{Containers, names, now, spec, try_lock};
+use super::{Containers, log, names, now, spec, try_lock};
 use crate::api::{CreateRequest, NetworkMode};
 use crate::oci::RunConfig;
 use crate::runtime;
@@ -58,6 +58,7 @@ impl Containers {
             return Err(Error::Name { name: name.to_owned() });
         }
         let id = names::random_id().at("read", "/dev/urandom")?;
+        log::check(&request.log).map_err(|message| Error::Invalid { message })?;
         let mut config = config(&id, image.config, request)?;
         self.resolve_modes(&mut config, request.hostname.is_some())?;
         spec::check(&config)?;

@@ -227,19 +227,23 @@ impl Containers {
         out: &mut dyn Write,
         err: &mut dyn Write,
     ) -> Result<()> {
-        let path = log::path(&self.folder(&record.id), &record.id);
+        let folder = self.folder(&record.id);
         let wanted = log::Wanted {
             tail: request.tail,
             since: request.since,
             until: request.until,
             timestamps: request.timestamps,
+            details: request.details,
             follow: request.follow,
         };
         let mut is_running = || self.load(&record.id).is_ok_and(|now| now.state.status.is_alive());
-        match log::read(&path, &wanted, &mut is_running, out, err) {
+        match log::read(&folder, record, &wanted, &mut is_running, out, err) {
             // Nobody reads any further: `kiln logs x | head -1`.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.at("read", &path),
+            Ok(false) => Err(Error::Invalid {
+                message: format!("the log driver `{}` keeps nothing to read", record.config.log.driver),
+            }),
+            result => result.map(drop).at("read the log in", &folder),
         }
     }
 }

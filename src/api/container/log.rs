@@ -28,6 +28,8 @@ pub struct LogsRequest {
     pub follow: bool,
     /// `-t`.
     pub timestamps: bool,
+    /// `--details`.
+    pub details: bool,
     /// `--tail`; `None` means all.
     pub tail: Option<usize>,
     /// `--since`, unix nanoseconds.

@@ -7,12 +7,12 @@ use crate::cli::error::Error;
 use crate::cli::session::Invocation;
 use crate::cli::{exit, flags, time};
 
-/// Flags of docker that are still to come.
-pub(crate) const NOT_YET: &[&str] = &["--details"];
-
 /// `kiln logs`
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Logs {
+    /// Show also the attributes of each line, which --log-opt chose
+    #[arg(long)]
+    details: bool,
     /// Go on with what comes
     #[arg(long, short)]
     follow: bool,
@@ -41,6 +41,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         container: flags.container.clone(),
         follow: flags.follow,
         timestamps: flags.timestamps,
+        details: flags.details,
         tail: tail(&flags.tail)?,
         since: moment("--since", flags.since.as_deref(), now)?,
         until: moment("--until", flags.until.as_deref(), now)?,

@@ -1,25 +1,42 @@
-//! A container's output, kept as docker's json-file driver keeps it.
+//! A container's output, as its log driver keeps it.
 //!
 //! ```text
-//! <container>/<id>-json.log       the newest lines; at 10 MB it becomes …
-//! <container>/<id>-json.log.1     … this one, and that …
-//! <container>/<id>-json.log.2     … this one, which is dropped then
+//! <container>/<id>-json.log       json-file: the newest entries; at max-size (10 MB) it becomes …
+//! <container>/<id>-json.log.1     … this one, or .1.gz, and so on; the last of max-file (3) is dropped
+//! <container>/<id>-local.log      local: the same in binary form (20 MB, 5 files, compressed)
 //! ```
 //!
-//! One JSON object a line: `{"log":"text\n","stream":"stdout","time":"2006-01-02T15:04:05.999999999Z"}`. A line of
-//! the program that is longer than 16 KiB is cut into several objects, all but its last without the newline.
+//! 1. `Lines` makes entries of the program's bytes: a line each; one that is longer than 16 KiB is cut into
+//!    several, all but its last without the newline.
+//! 2. An `Output` keeps them: a `Writer` in files, a `Journal` in the machine's journal with a copy in files.
+//! 3. `read` shows them, and follows over rotations.
 
+mod base64;
+mod entry;
+mod journald;
+mod lines;
 mod reader;
+mod settings;
 mod writer;
 
-pub(super) use reader::{Wanted, read};
+pub(super) use reader::Wanted;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use self::entry::Form;
+use self::journald::Journal;
+use self::lines::Lines;
+use self::reader::Place;
+use self::settings::{Driver, Settings};
 use self::writer::Writer;
+use super::record::Record;
+use crate::api::LogConfig;
+
+/// The first argument of the process that compresses an old file.
+pub const COMPRESS_DOOR: &str = "_compress";
 
 /// Which output a line came from, as it is spelled in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,24 +44,6 @@ use self::writer::Writer;
 pub(super) enum Stream {
     Stdout,
     Stderr,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry<'a> {
-    log: std::borrow::Cow<'a, str>,
-    stream: Stream,
-    time: std::borrow::Cow<'a, str>,
-}
-
-/// How many files there are.
-const FILES: usize = 3;
-
-/// The path of the file that is `age` rotations old.
-fn file(base: &Path, age: usize) -> PathBuf {
-    match age {
-        0 => base.to_owned(),
-        _ => base.with_added_extension(age.to_string()),
-    }
 }
 
 /// Where a container's output goes.
@@ -55,12 +54,62 @@ pub(super) trait Sink: std::fmt::Debug {
     fn finish(&mut self) -> io::Result<()>;
 }
 
-/// Returns the log of container `id`, whose folder is `folder`, to be gone on with.
-pub(super) fn open(folder: &Path, id: &str) -> Box<dyn Sink> {
-    Box::new(Writer::new(&path(folder, id)))
+/// Checks the flags; gives what is wrong with them.
+pub(super) fn check(config: &LogConfig) -> Result<(), String> {
+    let settings = Settings::parse(config)?;
+    match settings.driver {
+        Driver::Journald if !Path::new(journald::SOCKET).exists() => Err(format!(
+            "the log driver `journald` needs systemd's journal, and `{}` is missing",
+            journald::SOCKET
+        )),
+        _ => Ok(()),
+    }
 }
 
-/// Returns the path of the newest log file of container `id`, whose folder is `folder`.
-pub fn path(folder: &Path, id: &str) -> PathBuf {
-    folder.join(format!("{id}-json.log"))
+/// Returns the log of `record`, whose folder is `folder`, to be gone on with; `None` when it keeps none.
+pub(super) fn open(folder: &Path, record: &Record) -> io::Result<Option<Box<dyn Sink>>> {
+    let settings = Settings::parse(&record.config.log).map_err(io::Error::other)?;
+    let Some((base, form)) = place(folder, &record.id, settings.driver) else { return Ok(None) };
+    let writer = Writer::new(&base, form, &settings, settings.attributes(record));
+    Ok(Some(Box::new(match settings.driver {
+        Driver::Journald => {
+            Lines::new(Box::new(Journal::new(Path::new(journald::SOCKET), record, &settings, writer)?))
+        }
+        _ => Lines::new(Box::new(writer)),
+    })))
+}
+
+/// Shows the wanted entries of a log; `Ok(false)` when its driver keeps none.
+pub(super) fn read(
+    folder: &Path,
+    record: &Record,
+    wanted: &Wanted,
+    is_running: &mut dyn FnMut() -> bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<bool> {
+    let settings = Settings::parse(&record.config.log).map_err(io::Error::other)?;
+    let Some((base, form)) = place(folder, &record.id, settings.driver) else { return Ok(false) };
+    reader::read(&Place { base: &base, files: settings.files, form }, wanted, is_running, out, err)?;
+    Ok(true)
+}
+
+/// Returns the path of the newest log file of a container; none when its driver has none.
+pub fn path(folder: &Path, record: &Record) -> Option<PathBuf> {
+    let settings = Settings::parse(&record.config.log).ok()?;
+    place(folder, &record.id, settings.driver).map(|(base, _)| base)
+}
+
+/// The door `_compress`: gives the process's exit code.
+pub fn compress_main(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> i32 {
+    let done = arguments.next().map(|base| writer::compress(Path::new(&base)));
+    i32::from(!matches!(done, Some(Ok(()))))
+}
+
+fn place(folder: &Path, id: &str, driver: Driver) -> Option<(PathBuf, Form)> {
+    match driver {
+        Driver::JsonFile => Some((folder.join(format!("{id}-json.log")), Form::Json)),
+        Driver::Local | Driver::Journald => Some((folder.join(format!("{id}-local.log")), Form::Sized)),
+        Driver::None => None,
+    }
 }

@@ -1,17 +1,15 @@
 //! The reader's side of a log.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify;
+use super::Stream;
+use super::entry::{Entry, Form};
+use crate::rotated::{Reader, Watch};
 
-use super::{Entry, FILES, Stream, file};
-
-/// Which lines are wanted, and how.
+/// Which entries are wanted, and how.
 #[derive(Debug, Clone, Default)]
 pub(in crate::container) struct Wanted {
     /// Only so many of the last ones.
@@ -22,241 +20,226 @@ pub(in crate::container) struct Wanted {
     pub(in crate::container) until: Option<i64>,
     /// Each with its time.
     pub(in crate::container) timestamps: bool,
+    /// Each with its attributes.
+    pub(in crate::container) details: bool,
     /// Also those that are still to come.
     pub(in crate::container) follow: bool,
 }
 
-/// Writes the wanted lines of the log at `base` to `out` and `err`; a missing log has none.
+/// Changes that the watch can't see, such as the end of a killed monitor, are found this much later.
+const WAIT: Duration = Duration::from_millis(200);
+
+/// Where a log is, and in which form.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub(super) base: &'a Path,
+    pub(super) files: usize,
+    pub(super) form: Form,
+}
+
+/// Writes the wanted entries of the log at `place` to `out` and `err`; a missing log has none.
 ///
-/// When lines to come are wanted, it ends once `is_running` says no and all was written.
-pub(in crate::container) fn read(
-    base: &Path,
+/// When entries to come are wanted, it ends once `is_running` says no and all was written.
+pub(super) fn read(
+    place: &Place<'_>,
     wanted: &Wanted,
     is_running: &mut dyn FnMut() -> bool,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<()> {
-    // Watched before the first read, so that no line falls in between.
-    let watch = wanted.follow.then(|| Watch::new(base)).transpose()?;
-    let mut newest = Tail::default();
-    let mut last = VecDeque::new();
-    for age in (0..FILES).rev() {
-        let mut tail = Tail::open(&file(base, age))?;
-        while let Some(line) = tail.line()? {
-            let Some(shown) = show(&line, wanted) else { continue };
-            match wanted.tail {
-                None => print(&shown, out, err)?,
-                Some(limit) => {
-                    last.push_back(shown);
-                    if last.len() > limit {
+    // Watched before the first read, so that no entry falls in between.
+    let watch = match (wanted.follow, place.base.parent()) {
+        (true, Some(folder)) => Some(Watch::new(folder)?),
+        _ => None,
+    };
+    let framing = place.form.framing();
+    let mut reader = match wanted.tail {
+        // What comes after the wanted end counts for nothing: all has to be looked at.
+        Some(count) if wanted.until.is_none() => Reader::last(place.base, place.files, framing, count)?,
+        _ => Reader::oldest(place.base, place.files, framing)?,
+    };
+    let mut shown = Shown { wanted, out, err, open: [false; 2] };
+    match wanted.tail.filter(|_| wanted.until.is_some()) {
+        Some(count) => {
+            let mut last: VecDeque<Vec<u8>> = VecDeque::new();
+            while let Some(record) = reader.next_record()? {
+                if place.form.decode(record).is_some_and(|entry| wanted.has(&entry)) {
+                    last.push_back(record.to_vec());
+                    if last.len() > count {
                         last.pop_front();
                     }
                 }
             }
+            for record in &last {
+                shown.show(place.form, record)?;
+            }
         }
-        newest = tail;
+        None => drop(shown.rest(place.form, &mut reader)?),
     }
-    for shown in last {
-        print(&shown, out, err)?;
-    }
-    out.flush()?;
-    err.flush()?;
-    match watch {
-        Some(watch) => follow(base, &watch, newest, wanted, is_running, out, err),
-        None => Ok(()),
-    }
-}
-
-fn follow(
-    base: &Path,
-    watch: &Watch,
-    mut newest: Tail,
-    wanted: &Wanted,
-    is_running: &mut dyn FnMut() -> bool,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<()> {
+    shown.flush()?;
+    let Some(watch) = watch else { return Ok(()) };
     loop {
         // Asked before reading: what is written until the end is then surely read.
         let running = is_running();
-        let mut written = false;
-        while let Some(line) = newest.line()? {
-            if let Some(shown) = show(&line, wanted) {
-                print(&shown, out, err)?;
-                written = true;
-            }
+        if shown.rest(place.form, &mut reader)? {
+            shown.flush()?;
         }
-        if newest.was_rotated(base) {
-            newest = Tail::open(base)?;
-            continue;
-        }
-        if written {
-            out.flush()?;
-            err.flush()?;
-        }
-        let past =
-            wanted.until.is_some_and(|until| jiff::Timestamp::now().as_nanosecond() > i128::from(until));
+        let past = wanted.until.is_some_and(|until| crate::container::now() > until);
         if !running || past {
             return Ok(());
         }
-        watch.wait()?;
+        watch.wait(WAIT)?;
     }
 }
 
-/// A file that is read up to its last whole line, again and again.
-#[derive(Default)]
-struct Tail {
-    file: Option<BufReader<File>>,
-    inode: u64,
-    open_line: Vec<u8>,
+impl Wanted {
+    fn has(&self, entry: &Entry<'_>) -> bool {
+        self.since.is_none_or(|since| entry.time >= since)
+            && self.until.is_none_or(|until| entry.time <= until)
+    }
 }
 
-impl Tail {
-    fn open(path: &Path) -> io::Result<Self> {
-        match File::open(path) {
-            Ok(file) => {
-                let inode = file.metadata()?.ino();
-                Ok(Self { file: Some(BufReader::new(file)), inode, open_line: Vec::new() })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(error),
+struct Shown<'a> {
+    wanted: &'a Wanted,
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+    /// The last entry of the stream had no newline: the next one goes on with its line.
+    open: [bool; 2],
+}
+
+impl Shown<'_> {
+    /// Shows all that is there; tells whether that was anything.
+    fn rest(&mut self, form: Form, reader: &mut Reader) -> io::Result<bool> {
+        let mut any = false;
+        while let Some(record) = reader.next_record()? {
+            any |= self.show(form, record)?;
         }
+        Ok(any)
     }
 
-    fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let Some(file) = &mut self.file else { return Ok(None) };
-        file.read_until(b'\n', &mut self.open_line)?;
-        Ok(self.open_line.ends_with(b"\n").then(|| std::mem::take(&mut self.open_line)))
-    }
-
-    fn was_rotated(&self, path: &Path) -> bool {
-        std::fs::metadata(path).is_ok_and(|now| now.ino() != self.inode)
-    }
-}
-
-struct Shown {
-    stream: Stream,
-    text: String,
-}
-
-/// Gives the line as it is printed, if it is wanted. A line that can't be read is skipped, as docker does.
-fn show(line: &[u8], wanted: &Wanted) -> Option<Shown> {
-    let entry: Entry<'_> = serde_json::from_slice(line).ok()?;
-    if wanted.since.is_some() || wanted.until.is_some() {
-        let time: jiff::Timestamp = entry.time.parse().ok()?;
-        let time = time.as_nanosecond();
-        let early = wanted.since.is_some_and(|since| time < i128::from(since));
-        let late = wanted.until.is_some_and(|until| time > i128::from(until));
-        if early || late {
-            return None;
-        }
-    }
-    let text = match wanted.timestamps {
-        true => format!("{} {}", entry.time, entry.log),
-        false => entry.log.into_owned(),
-    };
-    Some(Shown { stream: entry.stream, text })
-}
-
-fn print(shown: &Shown, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
-    match shown.stream {
+    /// Shows an entry, if it is wanted. One that can't be read is skipped, as docker does.
+    fn show(&mut self, form: Form, record: &[u8]) -> io::Result<bool> {
+        let Some(entry) = form.decode(record).filter(|entry| self.wanted.has(entry)) else {
+            return Ok(false);
+        };
         // Writers may be buffered, and both may be the same terminal.
-        Stream::Stdout => err.flush().and_then(|()| out.write_all(shown.text.as_bytes())),
-        Stream::Stderr => out.flush().and_then(|()| err.write_all(shown.text.as_bytes())),
-    }
-}
-
-/// Waits for changes in the folder of a log.
-struct Watch(std::os::fd::OwnedFd);
-
-/// Changes that the watch can't see, such as the end of a killed monitor, are found this much later.
-const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
-
-impl Watch {
-    fn new(base: &Path) -> io::Result<Self> {
-        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-        let watch = inotify::init(flags)?;
-        let events =
-            inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
-        if let Some(folder) = base.parent() {
-            inotify::add_watch(&watch, folder, events)?;
+        let (writer, open) = match entry.stream {
+            Stream::Stdout => {
+                self.err.flush()?;
+                (&mut *self.out, &mut self.open[0])
+            }
+            Stream::Stderr => {
+                self.out.flush()?;
+                (&mut *self.err, &mut self.open[1])
+            }
+        };
+        if !*open {
+            if self.wanted.timestamps {
+                let time = jiff::Timestamp::from_nanosecond(entry.time.into()).unwrap_or_default();
+                write!(writer, "{time:.9} ")?;
+            }
+            if self.wanted.details && !entry.attributes.is_empty() {
+                let pairs: Vec<String> =
+                    entry.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                write!(writer, "{} ", pairs.join(","))?;
+            }
         }
-        Ok(Self(watch))
+        writer.write_all(&entry.text)?;
+        *open = !entry.text.ends_with(b"\n");
+        Ok(true)
     }
 
-    fn wait(&self) -> io::Result<()> {
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        match poll(&mut fds, Some(&WAIT)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let mut events = [0; 4096];
-        while rustix::io::read(&self.0, &mut events).is_ok_and(|length| length > 0) {}
-        Ok(())
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()?;
+        self.err.flush()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Sink, Writer};
-    use super::*;
+    use std::collections::BTreeMap;
 
-    fn shown(base: &Path, wanted: &Wanted) -> (String, String) {
+    use super::super::settings::Settings;
+    use super::super::writer::{Output, Writer};
+    use super::*;
+    use crate::api::LogConfig;
+
+    fn writer(base: &Path, form: Form) -> Writer {
+        let settings = Settings::parse(&LogConfig::default()).unwrap();
+        Writer::new(base, form, &settings, BTreeMap::from([("tag".to_owned(), "web".to_owned())]))
+    }
+
+    fn shown(base: &Path, form: Form, wanted: &Wanted) -> (String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        read(base, wanted, &mut || false, &mut out, &mut err).unwrap();
+        read(&Place { base, files: 3, form }, wanted, &mut || false, &mut out, &mut err).unwrap();
         (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
     #[test]
     fn streams_are_apart_and_tail_counts_both() {
-        let folder = tempfile::tempdir().unwrap();
-        let base = folder.path().join("x-json.log");
-        assert_eq!(shown(&base, &Wanted::default()), (String::new(), String::new()), "no log yet");
-        let mut writer = Writer::new(&base);
-        writer.write(Stream::Stdout, b"one\ntwo\n").unwrap();
-        writer.write(Stream::Stderr, b"three\n").unwrap();
-        assert_eq!(shown(&base, &Wanted::default()), ("one\ntwo\n".into(), "three\n".into()));
-        let tail = Wanted { tail: Some(2), ..Wanted::default() };
-        assert_eq!(shown(&base, &tail), ("two\n".into(), "three\n".into()));
-        let none = Wanted { tail: Some(0), ..Wanted::default() };
-        assert_eq!(shown(&base, &none), (String::new(), String::new()));
+        for form in [Form::Json, Form::Sized] {
+            let folder = tempfile::tempdir().unwrap();
+            let base = folder.path().join("x.log");
+            assert_eq!(shown(&base, form, &Wanted::default()), (String::new(), String::new()), "no log yet");
+            let mut writer = writer(&base, form);
+            writer.put(Stream::Stdout, b"one\n").unwrap();
+            writer.put(Stream::Stdout, b"two\n").unwrap();
+            writer.put(Stream::Stderr, b"three\n").unwrap();
+            let all = ("one\ntwo\n".to_owned(), "three\n".to_owned());
+            assert_eq!(shown(&base, form, &Wanted::default()), all);
+            for until in [None, Some(i64::MAX)] {
+                let tail = |count| Wanted { tail: Some(count), until, ..Wanted::default() };
+                assert_eq!(shown(&base, form, &tail(2)), ("two\n".into(), "three\n".into()));
+                assert_eq!(shown(&base, form, &tail(0)), (String::new(), String::new()));
+            }
+            let details = Wanted { tail: Some(1), details: true, ..Wanted::default() };
+            assert_eq!(shown(&base, form, &details).1, "tag=web three\n");
+        }
     }
 
     #[test]
     fn times_bound_and_prefix_lines() {
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path().join("x-json.log");
-        let line =
-            |text, time| format!("{{\"log\":\"{text}\\n\",\"stream\":\"stdout\",\"time\":\"{time}\"}}\n");
-        let text = line("a", "2024-01-01T00:00:00.000000001Z") + &line("b", "2024-01-01T00:00:01.5Z");
+        let line = |text, time| format!("{{\"log\":\"{text}\",\"stream\":\"stdout\",\"time\":\"{time}\"}}\n");
+        let text = line("a\\n", "2024-01-01T00:00:00.000000001Z")
+            + &line("b", "2024-01-01T00:00:01.5Z")
+            + &line("c\\n", "2024-01-01T00:00:02Z");
         std::fs::write(&base, text).unwrap();
         let second = 1_704_067_201_000_000_000;
         let since = Wanted { since: Some(second), timestamps: true, ..Wanted::default() };
-        assert_eq!(shown(&base, &since).0, "2024-01-01T00:00:01.5Z b\n");
+        let expected = "2024-01-01T00:00:01.500000000Z bc\n";
+        assert_eq!(shown(&base, Form::Json, &since).0, expected, "a line has one time");
         let until = Wanted { until: Some(second), ..Wanted::default() };
-        assert_eq!(shown(&base, &until).0, "a\n");
+        assert_eq!(shown(&base, Form::Json, &until).0, "a\n");
     }
 
     #[test]
-    fn following_reads_over_a_rotation_until_the_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let base = folder.path().join("x-json.log");
-        Writer::new(&base).write(Stream::Stdout, b"one\n").unwrap();
-        let mut asked = 0;
-        let mut is_running = || {
-            asked += 1;
-            match asked {
-                1 => Writer::new(&base).write(Stream::Stdout, b"two\n").unwrap(),
-                2 => {
-                    std::fs::rename(&base, base.with_added_extension("1")).unwrap();
-                    Writer::new(&base).write(Stream::Stdout, b"three\n").unwrap();
+    fn following_reads_over_rotations_until_the_end() {
+        for form in [Form::Json, Form::Sized] {
+            let folder = tempfile::tempdir().unwrap();
+            let base = folder.path().join("x.log");
+            let put = |text: &str| writer(&base, form).put(Stream::Stdout, text.as_bytes()).unwrap();
+            put("one\n");
+            let mut asked = 0;
+            let mut is_running = || {
+                asked += 1;
+                match asked {
+                    1 => put("two\n"),
+                    2 => {
+                        crate::rotated::rotate(&base, 3).unwrap();
+                        put("three\n");
+                        crate::rotated::rotate(&base, 3).unwrap();
+                        put("four\n");
+                    }
+                    _ => {}
                 }
-                _ => {}
-            }
-            asked < 3
-        };
-        let (mut out, wanted) = (Vec::new(), Wanted { follow: true, ..Wanted::default() });
-        read(&base, &wanted, &mut is_running, &mut out, &mut Vec::new()).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "one\ntwo\nthree\n");
+                asked < 3
+            };
+            let (mut out, wanted) = (Vec::new(), Wanted { follow: true, ..Wanted::default() });
+            let place = Place { base: &base, files: 3, form };
+            read(&place, &wanted, &mut is_running, &mut out, &mut Vec::new()).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), "one\ntwo\nthree\nfour\n");
+        }
     }
 }

@@ -1,76 +1,60 @@
-//! The monitor's side of a log.
+//! Writing entries to files that are rotated.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
-use super::{Entry, FILES, Sink, Stream, file};
+use super::entry::{Entry, Form};
+use super::settings::Settings;
+use super::{COMPRESS_DOOR, Stream};
+use crate::rotated;
 
-/// When a file is full.
-const FILE_BYTES: u64 = 10 * 1000 * 1000;
-/// Longer lines are cut.
-const LINE_BYTES: usize = 16 * 1024;
+/// Takes entries.
+pub(super) trait Output: std::fmt::Debug {
+    fn put(&mut self, stream: Stream, text: &[u8]) -> io::Result<()>;
+    /// At the end of a run.
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
-/// Writes a container's output line by line.
+/// Writes entries of one form to one file after another.
 #[derive(Debug)]
 pub(super) struct Writer {
     base: PathBuf,
+    form: Form,
+    attributes: BTreeMap<String, String>,
+    limit: Option<u64>,
+    files: usize,
+    compress: bool,
     file: Option<File>,
     written: u64,
-    limit: u64,
-    open_lines: [Vec<u8>; 2],
-}
-
-impl Sink for Writer {
-    /// Whole lines are written, the rest waits for its end.
-    fn write(&mut self, stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let waiting = self.open_lines[index(stream)].len();
-            let room = LINE_BYTES.saturating_sub(waiting).min(bytes.len());
-            let end =
-                bytes[..room].iter().position(|byte| *byte == b'\n').map_or(room, |newline| newline + 1);
-            let (line, rest) = bytes.split_at(end);
-            self.open_lines[index(stream)].extend_from_slice(line);
-            if line.ends_with(b"\n") || self.open_lines[index(stream)].len() >= LINE_BYTES {
-                self.flush(stream)?;
-            }
-            bytes = rest;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> io::Result<()> {
-        self.flush(Stream::Stdout)?;
-        self.flush(Stream::Stderr)
-    }
+    /// What compresses the file before the newest one.
+    compressor: Option<Child>,
 }
 
 impl Writer {
-    /// Returns a writer that goes on in the file at `base`, which is made with the first line.
-    pub(super) fn new(base: &Path) -> Self {
-        Self::with_limit(base, FILE_BYTES)
-    }
-
-    fn with_limit(base: &Path, limit: u64) -> Self {
-        Self { base: base.to_owned(), file: None, written: 0, limit, open_lines: [Vec::new(), Vec::new()] }
-    }
-
-    fn flush(&mut self, stream: Stream) -> io::Result<()> {
-        let line = std::mem::take(&mut self.open_lines[index(stream)]);
-        if line.is_empty() {
-            return Ok(());
+    /// Returns a writer that goes on in the file at `base`, which is made with the first entry.
+    pub(super) fn new(
+        base: &Path,
+        form: Form,
+        settings: &Settings,
+        attributes: BTreeMap<String, String>,
+    ) -> Self {
+        Self {
+            base: base.to_owned(),
+            form,
+            attributes,
+            limit: settings.limit,
+            files: settings.files,
+            compress: settings.compress && settings.files > 1,
+            file: None,
+            written: 0,
+            compressor: None,
         }
-        let log = String::from_utf8_lossy(&line);
-        let time = format!("{:.9}", jiff::Timestamp::now()).into();
-        let mut text = serde_json::to_vec(&Entry { log, stream, time })?;
-        text.push(b'\n');
-        let length = text.len() as u64;
-        if self.written > 0 && self.written + length > self.limit {
-            self.rotate()?;
-        }
-        self.open()?.write_all(&text)?;
-        self.written += length;
-        Ok(())
     }
 
     fn open(&mut self) -> io::Result<&mut File> {
@@ -86,76 +70,95 @@ impl Writer {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        for age in (1..FILES).rev() {
-            match std::fs::rename(file(&self.base, age - 1), file(&self.base, age)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
+        // It must not find its file under another name; it has had a whole file's time.
+        self.await_compressor();
         self.file = None;
+        rotated::rotate(&self.base, self.files)?;
         self.written = 0;
+        if self.compress {
+            // In a process of its own: the program's output doesn't wait for it. Without one the file stays as it is.
+            let mut command = Command::new("/proc/self/exe");
+            command.arg(COMPRESS_DOOR).arg(&self.base).env_clear();
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            self.compressor = command.spawn().ok();
+        }
+        Ok(())
+    }
+
+    fn await_compressor(&mut self) {
+        if let Some(mut compressor) = self.compressor.take() {
+            let _ = compressor.wait();
+        }
+    }
+}
+
+impl Output for Writer {
+    fn put(&mut self, stream: Stream, text: &[u8]) -> io::Result<()> {
+        let time = crate::container::now();
+        let attributes = Cow::Borrowed(&self.attributes);
+        let bytes = self.form.encode(&Entry { stream, time, attributes, text: text.into() });
+        let length = bytes.len() as u64;
+        self.open()?;
+        if self.written > 0 && self.limit.is_some_and(|limit| self.written + length > limit) {
+            self.rotate()?;
+        }
+        // A part of an entry, on a full disk, would spoil the next one too.
+        let before = self.written;
+        let file = self.open()?;
+        if let Err(error) = file.write_all(&bytes) {
+            let _ = file.set_len(before);
+            return Err(error);
+        }
+        self.written += length;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.await_compressor();
         Ok(())
     }
 }
 
-fn index(stream: Stream) -> usize {
-    match stream {
-        Stream::Stdout => 0,
-        Stream::Stderr => 1,
-    }
+/// Compresses the file before the newest one of `base`: the door `_compress`.
+pub(super) fn compress(base: &Path) -> io::Result<()> {
+    let (plain, packed) = (rotated::file(base, 1), rotated::compressed(base, 1));
+    let unfinished = packed.with_added_extension("new");
+    let mut source = File::open(&plain)?;
+    let mut make = || {
+        let target = File::create(&unfinished)?;
+        let mut encoder = flate2::write::GzEncoder::new(target, flate2::Compression::fast());
+        io::copy(&mut source, &mut encoder)?;
+        // By this a reader that had the plain file open knows it again.
+        encoder.finish()?.set_modified(source.metadata()?.modified()?)?;
+        std::fs::rename(&unfinished, &packed)
+    };
+    make().inspect_err(|_| drop(std::fs::remove_file(&unfinished)))?;
+    std::fs::remove_file(&plain)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::Settings;
     use super::*;
-
-    fn lines(path: &Path) -> Vec<(String, Stream)> {
-        let text = std::fs::read_to_string(path).unwrap();
-        let entry = |line: &str| {
-            let entry: Entry<'_> = serde_json::from_str(line).unwrap();
-            (entry.log.into_owned(), entry.stream)
-        };
-        text.lines().map(entry).collect()
-    }
-
-    #[test]
-    fn streams_keep_their_own_lines_and_the_last_may_be_open() {
-        let folder = tempfile::tempdir().unwrap();
-        let base = folder.path().join("x-json.log");
-        let mut writer = Writer::new(&base);
-        writer.write(Stream::Stdout, b"one\ntw").unwrap();
-        writer.write(Stream::Stderr, b"warning\n").unwrap();
-        writer.write(Stream::Stdout, b"o\nthree").unwrap();
-        writer.finish().unwrap();
-        let expected = [
-            ("one\n", Stream::Stdout),
-            ("warning\n", Stream::Stderr),
-            ("two\n", Stream::Stdout),
-            ("three", Stream::Stdout),
-        ];
-        assert_eq!(lines(&base), expected.map(|(text, stream)| (text.to_owned(), stream)));
-    }
-
-    #[test]
-    fn a_long_line_is_cut_and_bytes_that_are_no_text_are_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let base = folder.path().join("x-json.log");
-        let mut writer = Writer::new(&base);
-        writer.write(Stream::Stdout, &[b'x'; LINE_BYTES + 5]).unwrap();
-        writer.write(Stream::Stdout, b"\n\xff\n").unwrap();
-        let lengths: Vec<_> = lines(&base).iter().map(|(text, _)| text.len()).collect();
-        assert_eq!(lengths, [LINE_BYTES, 6, 4]);
-    }
+    use crate::api::LogConfig;
 
     #[test]
     fn full_files_are_rotated_and_the_oldest_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path().join("x-json.log");
-        let mut writer = Writer::with_limit(&base, 300);
+        let options = [("max-size".to_owned(), "300".to_owned())].into();
+        let settings = Settings::parse(&LogConfig { options, ..LogConfig::default() }).unwrap();
+        let mut writer = Writer::new(&base, Form::Json, &settings, BTreeMap::new());
         for number in 0..20 {
-            writer.write(Stream::Stdout, format!("{number}\n").as_bytes()).unwrap();
+            writer.put(Stream::Stdout, format!("{number}\n").as_bytes()).unwrap();
         }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), FILES);
-        assert_eq!(lines(&base).last().unwrap().0, "19\n");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+        let newest = std::fs::read(&base).unwrap();
+        let last = newest.split_inclusive(|byte| *byte == b'\n').next_back().unwrap();
+        assert_eq!(Form::Json.decode(last).unwrap().text, &b"19\n"[..]);
+        compress(&base).unwrap();
+        let files: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(files.contains(&"x-json.log.1.gz".into()) && files.len() == 3, "{files:?}");
     }
 }

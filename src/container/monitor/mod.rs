@@ -196,11 +196,12 @@ impl Monitor {
         let pipes = |error: io::Error| StartError::new("pipe", format!("cannot make pipes: {error}"));
         let record = &self.keeper.record;
         let log = match self.log.take() {
-            Some(log) => log,
-            None => log::open(&self.keeper.folder, &record.id),
+            Some(log) => Some(log),
+            None => log::open(&self.keeper.folder, record)
+                .map_err(|error| StartError::new("log", format!("cannot open the log: {error}")))?,
         };
         let (stdio, mut streams) =
-            Streams::make(record.config.tty, record.config.interactive, Some(log)).map_err(pipes)?;
+            Streams::make(record.config.tty, record.config.interactive, log).map_err(pipes)?;
         let namespace = self.namespace.as_ref().map(OwnedFd::try_clone).transpose().map_err(pipes)?;
         let mut process = runtime::start(&self.task.spec, stdio, namespace)?;
         if let Some(master) = process.take_pty() {

@@ -37,7 +37,7 @@ impl Engine {
             "ResolvConfPath": existing(&folder, "resolv.conf"),
             "HostnamePath": existing(&folder, "hostname"),
             "HostsPath": existing(&folder, "hosts"),
-            "LogPath": log_path(&folder, &record.id),
+            "LogPath": log_path(&folder, &record).unwrap_or_default(),
             "Name": format!("/{}", record.name),
             "RestartCount": record.state.restarts,
             "Driver": "overlay2",

@@ -23,7 +23,7 @@ use crate::cli::{exit, flags};
 
 /// Flags of docker that are still to come.
 pub(crate) const NOT_YET: &[&[&str]] =
-    &[base::NOT_YET, health::NOT_YET, isolation::NOT_YET, limits::NOT_YET, logging::NOT_YET, places::NOT_YET];
+    &[base::NOT_YET, health::NOT_YET, isolation::NOT_YET, limits::NOT_YET, places::NOT_YET];
 
 /// `kiln create`
 #[derive(Debug, Default, clap::Args)]
@@ -46,6 +46,8 @@ pub(crate) struct Options {
     isolation: isolation::Isolation,
     #[command(flatten)]
     limits: limits::Limits,
+    #[command(flatten)]
+    logging: logging::Logging,
     #[command(flatten)]
     places: places::Places,
 }
@@ -99,6 +101,7 @@ pub(crate) fn request(
     options.life.fill(&mut request)?;
     options.isolation.fill(&mut request)?;
     options.limits.fill(&mut request)?;
+    options.logging.fill(&mut request)?;
     options.places.fill(&mut request)?;
     Ok(request)
 }
