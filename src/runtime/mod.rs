@@ -47,8 +47,8 @@ pub use rootfs::view;
 pub use sealed::sealed_program;
 pub use seccomp::{BadProfile, compile_profile};
 pub use spec::{
-    Capabilities, CgroupPlace, ExecSpec, Filter, Limits, Mount, Namespaces, Net, Ns, Rights, Rlimit, Spec,
-    Target,
+    Capabilities, CgroupPlace, DeviceLimit, ExecSpec, Filter, Limits, Mount, Namespaces, Net, Ns, Rights,
+    Rlimit, Spec, Target,
 };
 pub use stage::{masked_paths, readonly_paths};
 pub use tree::{Tree, is_mount};

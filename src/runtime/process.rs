@@ -96,7 +96,7 @@ impl Starting {
             Ns::Of(target) => Some(target.open()?),
             Ns::Own | Ns::Host => None,
         };
-        let mut cgroup = Cgroup::create(&spec.id, spec.cgroup, &spec.limits)?;
+        let mut cgroup = Cgroup::create(&spec.id, &spec.cgroup, &spec.limits)?;
         let (channel, far) = wire::pair().at("start", || "cannot make a socket pair")?;
         // Compiled before the clone, it is compiled once.
         seccomp::default_program();

@@ -208,7 +208,7 @@ impl Setting<'_> {
         let attributes = NOSUID | NODEV | NOEXEC | readonly;
         let sys = new_filesystem("sysfs", &[], attributes).at("mount", || "cannot make `/sys`")?;
         self.attach(&sys, "sys")?;
-        let all = self.spec.privileged && self.spec.cgroup == CgroupPlace::Own;
+        let all = self.spec.privileged && self.spec.cgroup != CgroupPlace::ForLimits;
         let view = if all { View::All } else { View::Own(cgroup) };
         mount_view(sys.as_fd(), view, if self.spec.writable_cgroups { 0 } else { readonly })?;
         if self.is_open() {

@@ -1,5 +1,6 @@
 //! From a container's record to what the runtime starts.
 
+pub(super) mod limits;
 mod places;
 mod rights;
 
@@ -15,7 +16,7 @@ use super::record::{Config, Record};
 use crate::api::NetworkMode;
 use crate::network::{host_resolv_conf, hosts_file, resolv_conf};
 use crate::redacted::Redacted;
-use crate::runtime::{CgroupPlace, Limits, Mount, Net, Spec, Target, Tree};
+use crate::runtime::{Mount, Net, Spec, Target, Tree};
 
 /// Returns what the runtime starts for `record`, whose image's snapshots are at `lowers`, the uppermost first.
 pub(super) fn spec(
@@ -57,16 +58,8 @@ pub(super) fn spec(
             NetworkMode::Bridge | NetworkMode::None => Net::Namespace,
         },
         init: config.isolation.init,
-        cgroup: CgroupPlace::Own,
-        limits: Limits {
-            memory: config.resources.memory,
-            cpus_millis: config.resources.cpus_millis,
-            pids: config
-                .resources
-                .pids_limit
-                .and_then(|limit| u64::try_from(limit).ok())
-                .filter(|limit| *limit > 0),
-        },
+        cgroup: limits::place(&config.resources),
+        limits: limits::limits(&config.resources)?,
         ..Spec::default()
     })
 }
@@ -74,6 +67,7 @@ pub(super) fn spec(
 /// Refuses what [`spec`] would not understand, before there is a container.
 pub(super) fn check(config: &Config) -> Result<()> {
     rights(config, false)?;
+    limits::check(&config.resources)?;
     rights::check_ulimits(config)?;
     rights::check_sysctls(config)?;
     places::check(config)

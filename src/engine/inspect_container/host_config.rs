@@ -57,6 +57,8 @@ fn base(config: &Config) -> Value {
 }
 
 fn limits(limits: &Resources) -> Value {
+    // As much swap as memory.
+    let default_swap = || i64::try_from(limits.memory.unwrap_or(0).saturating_mul(2)).unwrap_or(-1);
     json!({
         "CpuShares": limits.cpu_shares.unwrap_or(0),
         "Memory": limits.memory.unwrap_or(0),
@@ -75,7 +77,7 @@ fn limits(limits: &Resources) -> Value {
         "CpusetCpus": limits.cpuset_cpus.clone().unwrap_or_default(),
         "CpusetMems": limits.cpuset_mems.clone().unwrap_or_default(),
         "MemoryReservation": limits.memory_reservation.unwrap_or(0),
-        "MemorySwap": limits.memory_swap.unwrap_or(0),
+        "MemorySwap": limits.memory_swap.unwrap_or_else(default_swap),
         "MemorySwappiness": limits.memory_swappiness,
         "OomKillDisable": limits.oom_kill_disable,
         "PidsLimit": limits.pids_limit,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::OURS;
+use super::{OURS, v2};
 
 /// A mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(in crate::runtime) fn our_folders() -> Vec<PathBuf> {
     folders.filter(|folder| folder.is_dir()).collect()
 }
 
-/// Finds the one that has `controller`.
+/// Finds the one that has `controller`, by its name in v1.
 pub(super) fn find<'a>(all: &'a [Hierarchy], controller: &str) -> Option<&'a Hierarchy> {
     let has = |hierarchy: &&Hierarchy| {
         (hierarchy.v1.as_ref()).is_some_and(|names| names.iter().any(|name| name == controller))
@@ -52,7 +52,8 @@ pub(super) fn find<'a>(all: &'a [Hierarchy], controller: &str) -> Option<&'a Hie
         all.iter().find(|hierarchy| {
             let controllers = fs::read_to_string(hierarchy.mount_point.join("cgroup.controllers"));
             hierarchy.v1.is_none()
-                && controllers.is_ok_and(|names| names.split_whitespace().any(|name| name == controller))
+                && controllers
+                    .is_ok_and(|names| names.split_whitespace().any(|name| name == v2::name(controller)))
         })
     })
 }

@@ -8,10 +8,13 @@
 //!   time by, and one that counts memory. Where neither can be made, it goes without: a process tree is killed by its
 //!   pid namespace.
 //!
+//! The folder `kiln` may be another one (`--cgroup-parent`).
+//!
 //! The child is cloned into the v2 folder and writes itself to the `tasks` file of each v1 folder: moving a process by
 //! `cgroup.procs` waits for all processors, several milliseconds.
 
 mod hierarchies;
+mod setting;
 mod v1;
 mod v2;
 mod view;
@@ -33,6 +36,8 @@ use super::spec::{CgroupPlace, Limits};
 const OURS: &str = "kiln";
 /// The period that a CPU quota counts in, microseconds; docker's.
 const CPU_PERIOD_US: u64 = 100_000;
+/// The controllers of all limits, by their names in v1.
+const LIMITED: [&str; 5] = ["memory", "cpu", "cpuset", "pids", "blkio"];
 /// What a container is measured by even without limits, where v2 has it.
 const MEASURED: [&str; 4] = ["memory", "cpu", "pids", "io"];
 /// Attempts to remove a folder whose tasks are just ending, and the pause between them.
@@ -44,6 +49,8 @@ const KILL_ROUNDS: u32 = 50;
 /// The cgroup of one process tree.
 #[derive(Debug, Default)]
 pub struct Cgroup {
+    /// Below each hierarchy's top: `kiln/<id>`.
+    name: PathBuf,
     folders: Vec<PathBuf>,
     /// Those of the folders, when they were made here.
     hierarchies: Vec<Hierarchy>,
@@ -55,22 +62,24 @@ pub struct Cgroup {
 
 impl Cgroup {
     /// Makes the folders that `place` and `limits` need and writes the limits.
-    pub(super) fn create(id: &str, place: CgroupPlace, limits: &Limits) -> Result<Cgroup, StartError> {
-        let mut cgroup = Cgroup::default();
-        if limits.is_empty() && place == CgroupPlace::ForLimits {
-            return Ok(cgroup);
+    pub(super) fn create(id: &str, place: &CgroupPlace, limits: &Limits) -> Result<Cgroup, StartError> {
+        if limits.is_empty() && *place == CgroupPlace::ForLimits {
+            return Ok(Cgroup::default());
         }
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if id.is_empty() || id.starts_with('.') || !id.bytes().all(allowed) {
-            return Err(StartError::new("cgroup", format!("`{id}` can't name a cgroup")));
+        Cgroup::create_in(&mounted()?, id, place, limits)
+    }
+
+    fn create_in(
+        all: &[Hierarchy],
+        id: &str,
+        place: &CgroupPlace,
+        limits: &Limits,
+    ) -> Result<Cgroup, StartError> {
+        let mut cgroup = Cgroup { name: name(id, place)?, ..Cgroup::default() };
+        if *place != CgroupPlace::ForLimits {
+            cgroup.join_measured(all);
         }
-        let mountinfo = fs::read_to_string("/proc/self/mountinfo")
-            .at("cgroup", || "cannot read `/proc/self/mountinfo`")?;
-        let all = hierarchies(&mountinfo);
-        if place == CgroupPlace::Own {
-            cgroup.join_measured(&all, id);
-        }
-        match cgroup.join_limited(&all, id, limits) {
+        match cgroup.join_limited(all, limits) {
             Ok(()) => Ok(cgroup),
             Err(error) => {
                 cgroup.remove();
@@ -103,51 +112,57 @@ impl Cgroup {
     }
 
     /// The folders that a container has without limits. What this machine lacks or doesn't let be made is left out.
-    fn join_measured(&mut self, all: &[Hierarchy], id: &str) {
+    fn join_measured(&mut self, all: &[Hierarchy]) {
         if let Some(hierarchy) = find_v2(all) {
             let has =
                 fs::read_to_string(hierarchy.mount_point.join("cgroup.controllers")).unwrap_or_default();
             let enabled = MEASURED.iter().filter(|name| has.split_whitespace().any(|has| has == **name));
-            if self.join(hierarchy, id).is_ok() {
+            if self.join(hierarchy).is_ok() {
                 for controller in enabled {
                     let _ = self.enable(hierarchy, controller);
                 }
             }
         }
         if let Some(hierarchy) = find(all, "memory") {
-            let _ = self.join(hierarchy, id);
+            let _ = self.join(hierarchy);
         }
     }
 
-    fn join_limited(&mut self, all: &[Hierarchy], id: &str, limits: &Limits) -> Result<(), StartError> {
-        for controller in limits.controllers() {
+    fn join_limited(&mut self, all: &[Hierarchy], limits: &Limits) -> Result<(), StartError> {
+        for controller in LIMITED {
+            let settings = v1::settings(controller, limits);
+            let Some(first) = settings.first() else { continue };
             let Some(hierarchy) = find(all, controller) else {
-                let text = format!("this machine has no cgroup controller `{controller}` to limit it by");
+                let flag = first.flag;
+                let text = format!("this machine has no cgroup controller `{controller}` for `{flag}`");
                 return Err(StartError::new("cgroup", text));
             };
-            let folder = self.join(hierarchy, id)?;
-            if hierarchy.v1.is_some() {
-                v1::limit(controller, &folder, limits)?;
-            } else {
-                self.enable(hierarchy, controller)?;
-                v2::limit(controller, &folder, limits)?;
+            let folder = self.join(hierarchy)?;
+            if hierarchy.v1.is_none() {
+                self.enable(hierarchy, v2::name(controller))?;
+                setting::write(&folder, &v2::settings(controller, limits))?;
+                continue;
             }
+            if controller == "cpuset" {
+                for level in levels(&hierarchy.mount_point, &self.name) {
+                    v1::fill_cpuset(&level)?;
+                }
+            }
+            setting::write(&folder, &settings)?;
         }
         Ok(())
     }
 
     /// Makes the folder in a hierarchy, once for each.
-    fn join(&mut self, hierarchy: &Hierarchy, id: &str) -> Result<PathBuf, StartError> {
-        let ours = hierarchy.mount_point.join(OURS);
-        let folder = ours.join(id);
+    fn join(&mut self, hierarchy: &Hierarchy) -> Result<PathBuf, StartError> {
+        let folder = hierarchy.mount_point.join(&self.name);
         if self.folders.contains(&folder) {
             return Ok(folder);
         }
         let fail = || format!("cannot make the cgroup `{}`", folder.display());
         match fs::create_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_folder(&ours).at("cgroup", fail)?;
-                make_folder(&folder).at("cgroup", fail)?;
+                fs::create_dir_all(&folder).at("cgroup", fail)?;
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => made.at("cgroup", fail)?,
@@ -163,8 +178,10 @@ impl Cgroup {
     }
 
     fn enable(&self, hierarchy: &Hierarchy, controller: &str) -> Result<(), StartError> {
-        v2::enable(&hierarchy.mount_point, controller)?;
-        v2::enable(&hierarchy.mount_point.join(OURS), controller)
+        for level in levels(&hierarchy.mount_point, &self.name) {
+            v2::enable(&level.parent, controller)?;
+        }
+        Ok(())
     }
 
     /// Returns the folders, for processes that join later.
@@ -189,9 +206,7 @@ impl Cgroup {
 
     /// Returns the processes in it, as this process's `/proc` numbers them.
     pub fn pids(&self) -> Vec<i32> {
-        let Some(file) = self.file("cgroup.procs") else { return Vec::new() };
-        let text = fs::read_to_string(file).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
+        self.file("cgroup.procs").map(|file| pids_in(&file)).unwrap_or_default()
     }
 
     /// Kills all that is in it.
@@ -242,11 +257,44 @@ fn remove_tree(folder: &Path) -> io::Result<()> {
     fs::remove_dir(folder)
 }
 
-fn make_folder(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        result => result,
+/// A folder on the way from a hierarchy's top to a cgroup, and the one above it.
+struct Level {
+    parent: PathBuf,
+    folder: PathBuf,
+}
+
+/// The folders that lead to `name`, the uppermost first.
+fn levels(top: &Path, name: &Path) -> Vec<Level> {
+    let mut parent = top.to_owned();
+    let level = |part: std::path::Component<'_>| {
+        let folder = parent.join(part);
+        Level { parent: std::mem::replace(&mut parent, folder.clone()), folder }
+    };
+    name.components().map(level).collect()
+}
+
+/// Where a cgroup is below each hierarchy's top.
+fn name(id: &str, place: &CgroupPlace) -> Result<PathBuf, StartError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if id.is_empty() || id.starts_with('.') || !id.bytes().all(allowed) {
+        return Err(StartError::new("cgroup", format!("`{id}` can't name a cgroup")));
     }
+    let CgroupPlace::Below(parent) = place else { return Ok(Path::new(OURS).join(id)) };
+    let parent = Path::new(parent.trim_matches('/'));
+    if parent.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+        return Err(StartError::new("cgroup", format!("`{}` can't be a cgroup", parent.display())));
+    }
+    Ok(parent.join(id))
+}
+
+fn mounted() -> Result<Vec<Hierarchy>, StartError> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo");
+    Ok(hierarchies(&mountinfo.at("cgroup", || "cannot read `/proc/self/mountinfo`")?))
+}
+
+fn pids_in(file: &Path) -> Vec<i32> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
 fn open_tasks(folder: &Path) -> io::Result<OwnedFd> {
@@ -266,15 +314,65 @@ fn write(file: &Path, value: &str) -> Result<(), StartError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::spec::DeviceLimit;
 
     #[test]
     fn a_name_that_leads_elsewhere_is_refused() {
         let limits = Limits { pids: Some(5), ..Limits::default() };
         for id in ["", "..", "a/b", ".x"] {
-            let error = Cgroup::create(id, CgroupPlace::ForLimits, &limits).unwrap_err();
+            let error = Cgroup::create(id, &CgroupPlace::ForLimits, &limits).unwrap_err();
             assert!(error.message.contains("can't name a cgroup"), "{id}");
-            assert!(Cgroup::create(id, CgroupPlace::Own, &Limits::default()).is_err(), "{id}");
+            assert!(Cgroup::create(id, &CgroupPlace::Own, &Limits::default()).is_err(), "{id}");
         }
-        assert!(Cgroup::create("..", CgroupPlace::ForLimits, &Limits::default()).is_ok());
+        assert!(Cgroup::create("..", &CgroupPlace::ForLimits, &Limits::default()).is_ok());
+        assert!(name("x", &CgroupPlace::Below("/a/../b".into())).is_err());
+        assert_eq!(name("x", &CgroupPlace::Below("/a/b/".into())).unwrap(), Path::new("a/b/x"));
+    }
+
+    /// A folder that looks as a hierarchy of v2 to who doesn't ask the kernel.
+    fn unified(controllers: &str, files: &[&str]) -> (tempfile::TempDir, Vec<Hierarchy>) {
+        let top = tempfile::tempdir().unwrap();
+        fs::write(top.path().join("cgroup.controllers"), controllers).unwrap();
+        fs::create_dir_all(top.path().join("kiln/box")).unwrap();
+        for file in files {
+            fs::write(top.path().join("kiln/box").join(file), "").unwrap();
+        }
+        let all = vec![Hierarchy { mount_point: top.path().to_owned(), v1: None }];
+        (top, all)
+    }
+
+    #[test]
+    fn limits_on_a_machine_with_v2_alone() {
+        let (top, all) =
+            unified("cpuset cpu io memory pids", &["memory.max", "cpu.max", "pids.max", "io.max"]);
+        let device = DeviceLimit { device: "8:0".into(), value: 1 << 20 };
+        let limits = Limits {
+            memory: Some(64 << 20),
+            memory_swap: Some(128 << 20),
+            memory_swap_is_default: true,
+            cpu_quota: Some(50_000),
+            pids: Some(7),
+            read_bps: vec![device],
+            ..Limits::default()
+        };
+        let cgroup = Cgroup::create_in(&all, "box", &CgroupPlace::Own, &limits).unwrap();
+        let read = |file: &str| fs::read_to_string(top.path().join(file)).unwrap();
+        assert_eq!(cgroup.folders(), [top.path().join("kiln/box")]);
+        assert_eq!(read("kiln/box/memory.max"), "67108864");
+        assert_eq!(read("kiln/box/cpu.max"), "50000 100000");
+        assert_eq!(read("kiln/box/pids.max"), "7");
+        assert_eq!(read("kiln/box/io.max"), "8:0 rbps=1048576");
+        // The last of those that were written one by one: a real one adds them up.
+        assert_eq!(
+            (read("cgroup.subtree_control"), read("kiln/cgroup.subtree_control")),
+            ("+io".into(), "+io".into())
+        );
+        let limits = Limits { memory_swappiness: Some(5), ..Limits::default() };
+        let error = Cgroup::create_in(&all, "box", &CgroupPlace::Own, &limits).unwrap_err();
+        assert!(error.message.contains("`--memory-swappiness` is not possible here"), "{}", error.message);
+        let all = unified("memory", &[]).1;
+        let limits = Limits { cpu_shares: Some(5), ..Limits::default() };
+        let error = Cgroup::create_in(&all, "box", &CgroupPlace::Own, &limits).unwrap_err();
+        assert!(error.message.contains("no cgroup controller `cpu` for `--cpu-shares`"), "{}", error.message);
     }
 }

@@ -3,40 +3,75 @@
 use serde::{Deserialize, Serialize};
 
 /// Whether a process tree has a cgroup of its own.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CgroupPlace {
     /// Only where a limit needs one.
     #[default]
     ForLimits,
     /// Always, to be measured, frozen and killed by.
     Own,
+    /// Always, in this folder below each hierarchy's top instead of kiln's.
+    Below(String),
 }
 
-/// Resource limits; `None` is no limit.
+/// A limit of one block device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceLimit {
+    /// Its number, `major:minor`.
+    pub device: String,
+    /// A weight, bytes per second, or operations per second.
+    pub value: u64,
+}
+
+/// Resource limits as the kernel counts them; `None` and empty are no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
     /// Bytes of memory, page cache included.
     pub memory: Option<u64>,
-    /// Thousandths of a CPU.
-    pub cpus_millis: Option<u64>,
-    /// Tasks.
-    pub pids: Option<u64>,
+    /// Bytes of memory and swap together; -1 is as much as there is.
+    pub memory_swap: Option<i64>,
+    /// `memory_swap` was not asked for: it may be left out where swap isn't counted.
+    pub memory_swap_is_default: bool,
+    /// Bytes of memory that it is brought back to when the machine has little.
+    pub memory_reservation: Option<u64>,
+    /// How readily its memory is swapped, 0 to 100.
+    pub memory_swappiness: Option<u64>,
+    /// Its processes wait for memory instead of being killed.
+    pub oom_kill_disable: bool,
+    /// Its share of the processors beside others', 2 to 262144.
+    pub cpu_shares: Option<u64>,
+    /// Microseconds that `cpu_quota` is for.
+    pub cpu_period: Option<u64>,
+    /// Microseconds of processor time in each period; -1 is no limit.
+    pub cpu_quota: Option<i64>,
+    /// Microseconds that `cpu_rt_runtime` is for.
+    pub cpu_rt_period: Option<u64>,
+    /// Microseconds of each period in which its realtime tasks may run.
+    pub cpu_rt_runtime: Option<i64>,
+    /// The processors it may run on: `0-3,5`.
+    pub cpuset_cpus: Option<String>,
+    /// The memory nodes it may use.
+    pub cpuset_mems: Option<String>,
+    /// Tasks; -1 is no limit.
+    pub pids: Option<i64>,
+    /// Its share of block devices, 10 to 1000.
+    pub blkio_weight: Option<u16>,
+    /// The same for single ones.
+    pub blkio_weight_devices: Vec<DeviceLimit>,
+    /// Bytes per second.
+    pub read_bps: Vec<DeviceLimit>,
+    /// Bytes per second.
+    pub write_bps: Vec<DeviceLimit>,
+    /// Operations per second.
+    pub read_iops: Vec<DeviceLimit>,
+    /// Operations per second.
+    pub write_iops: Vec<DeviceLimit>,
 }
 
 impl Limits {
     /// Tells whether nothing is limited.
     pub fn is_empty(&self) -> bool {
         *self == Limits::default()
-    }
-
-    /// Returns the controllers that these need, as v1 and v2 both name them.
-    pub(in crate::runtime) fn controllers(&self) -> Vec<&'static str> {
-        let all = [
-            ("memory", self.memory.is_some()),
-            ("cpu", self.cpus_millis.is_some()),
-            ("pids", self.pids.is_some()),
-        ];
-        all.iter().filter(|(_, needed)| *needed).map(|(name, _)| *name).collect()
     }
 }

@@ -8,7 +8,7 @@ mod rights;
 use kiln_cache::Mounts;
 use serde::{Deserialize, Serialize};
 
-pub use self::limits::{CgroupPlace, Limits};
+pub use self::limits::{CgroupPlace, DeviceLimit, Limits};
 pub use self::mounts::Mount;
 pub use self::namespaces::{Namespaces, Net, Ns, Target};
 pub use self::rights::{Capabilities, Filter, Rights, Rlimit};
@@ -80,7 +80,7 @@ pub struct Spec {
 impl Spec {
     /// Tells whether both get the same stage: a child that set one up for `other` can go on as this.
     pub(super) fn has_stage_of(&self, other: &Spec) -> bool {
-        let small = |spec: &Spec| (spec.network, spec.cgroup, spec.shm_bytes, spec.tty);
+        let small = |spec: &Spec| (spec.network, spec.cgroup.clone(), spec.shm_bytes, spec.tty);
         let open = |spec: &Spec| (spec.privileged, spec.unmasked, spec.writable_cgroups);
         small(self) == small(other)
             && open(self) == open(other)

@@ -407,7 +407,8 @@ fn limits_hold_and_their_cgroups_go() {
         return;
     }
     let b = Box::new();
-    let limits = Limits { memory: Some(32 << 20), pids: Some(20), cpus_millis: Some(500) };
+    let limits =
+        Limits { memory: Some(32 << 20), pids: Some(20), cpu_quota: Some(50_000), ..Limits::default() };
     let spec = Spec {
         limits: limits.clone(),
         ..b.spec(&["sh", "-c", "cat /proc/self/cgroup; x=a; while true; do x=$x$x; done"])

@@ -156,7 +156,7 @@ mod tests {
         options.base.env = vec!["A=1".into(), "HOME".into(), "NONE".into()];
         options.base.pull = "never".into();
         options.places.network = "none".into();
-        options.limits.pids_limit = Some(-1);
+        options.limits.changeable.pids_limit = Some(-1);
         let environment = Environment::from([("HOME", "/root")]);
         let rest = ["busybox".to_owned(), "sh".to_owned(), "-c".to_owned()];
         let request = request(&options, &rest, &environment, "run").unwrap();
