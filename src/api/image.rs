@@ -54,6 +54,31 @@ pub struct PruneRequest {
     pub cache: bool,
     /// `--all`.
     pub all: bool,
+    /// Which of the containers and images.
+    pub filter: PruneFilter,
+}
+
+/// `--filter` of `kiln prune` and its relatives: all of it must fit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PruneFilter {
+    /// Made before this time, unix nanoseconds.
+    pub until: Option<i64>,
+    /// With these labels; without a value any will do.
+    pub labels: Vec<(String, Option<String>)>,
+    /// Without these labels.
+    pub not_labels: Vec<(String, Option<String>)>,
+}
+
+impl PruneFilter {
+    /// Tells whether what was `created` then (unix nanoseconds) and has `labels` is to go.
+    pub fn takes(&self, created: i64, labels: &std::collections::BTreeMap<String, String>) -> bool {
+        let has = |(key, wanted): &(String, Option<String>)| {
+            labels.get(key).is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
+        };
+        self.until.is_none_or(|until| created < until)
+            && self.labels.iter().all(has)
+            && !self.not_labels.iter().any(has)
+    }
 }
 
 /// What `kiln prune` removed.

@@ -36,7 +36,7 @@ pub use engine_event::{EngineEvent, EventsRequest};
 pub use event::{Event, Events, StepId, StepOutcome, Stream};
 pub(crate) use failure::MAKE_ROOM;
 pub use failure::{Excerpt, Failure, FailureKind};
-pub use image::{HistoryRow, ImageInfo, PruneReport, PruneRequest, Pulled, Pushed, Removed};
+pub use image::{HistoryRow, ImageInfo, PruneFilter, PruneReport, PruneRequest, Pulled, Pushed, Removed};
 pub use log::StepLog;
 pub use outline::{AskedFor, Outline, OutlineArg, Target, Targets};
 pub use reason::{FileAspect, FileChange, LastBuild, LastStep, MissReason, StepEnd, WhyRequest};

@@ -154,3 +154,36 @@ fn a_container_without_published_ports_has_none_to_show() {
     kiln.run(&["container", "port", "nobody"]).fails_with(&["no such container: nobody"]);
     kiln.run(&["port", "web", "80/icmp"]).fails_with(&["80/icmp"]);
 }
+
+#[test]
+fn prune_takes_what_its_filters_name() {
+    if !needs_root("prune_takes_what_its_filters_name") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    for (name, label) in [("web", "tier=front"), ("db", "tier=back"), ("keep", "keep=yes")] {
+        let write = "dd if=/dev/zero of=/file bs=1000 count=5";
+        kiln.ok(&["run", "--network", "none", "--name", name, "-l", label, "busybox", "sh", "-c", write]);
+    }
+    let prune = |filters: &[&str]| {
+        let filters = filters.iter().flat_map(|filter| ["--filter", filter]);
+        let words: Vec<&str> = ["container", "prune", "-f"].into_iter().chain(filters).collect();
+        kiln.ok(&words)
+    };
+    assert_eq!(prune(&["until=1h"]), "Total reclaimed space: 0B\n");
+    let pruned = prune(&["label=tier=back", "label!=keep"]);
+    assert!(pruned.starts_with("Deleted Containers:\n") && pruned.ends_with("space: 5kB\n"), "{pruned}");
+    assert_eq!(names(&kiln, &[]), "keep web");
+    prune(&["label!=keep=yes", "until=0s"]);
+    assert_eq!(names(&kiln, &[]), "keep");
+    kiln.run(&["container", "prune", "-f", "--filter", "colour=red"])
+        .fails_with(&["unknown filter `colour`"]);
+    kiln.run(&["container", "prune", "-f", "--filter", "until=soon"]).fails_with(&["until", "soon"]);
+    kiln.ok(&["image", "prune", "-af", "--filter", "label=none"]);
+    kiln.ok(&["image", "prune", "-af", "--filter", "until=2000-01-01"]);
+    kiln.ok(&["prune", "-af", "--filter", "label=none"]);
+    assert_eq!(kiln.ok(&["images", "-q"]).lines().count(), 1);
+    kiln.ok(&["rm", "keep"]);
+    kiln.ok(&["image", "prune", "-af", "--filter", "until=0s"]);
+    assert_eq!(kiln.ok(&["images", "-q"]), "");
+}

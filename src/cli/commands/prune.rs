@@ -2,16 +2,15 @@
 
 use std::io::{self, BufRead};
 
+use super::logs::moment;
 use super::rmi;
-use crate::api::PruneRequest;
+use crate::api::{PruneFilter, PruneRequest};
 use crate::cli::error::Error;
 use crate::cli::session::{Invocation, print};
-use crate::cli::{exit, flags, tell, text, units};
+use crate::cli::{exit, flags, tell, text, time, units};
 
 /// Flags of docker's `system prune` that are still to come.
-pub(crate) const EVERYTHING_NOT_YET: &[&str] = &["--filter", "--volumes"];
-/// Flags of docker's `container prune` and `image prune` that are still to come.
-pub(crate) const SOME_NOT_YET: &[&str] = &["--filter"];
+pub(crate) const NOT_YET: &[&str] = &["--volumes"];
 
 /// `kiln prune`
 #[derive(Debug, Default, clap::Args)]
@@ -26,6 +25,9 @@ pub(crate) struct Prune {
 /// `kiln container prune`
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct PruneSome {
+    /// Remove only what fits: until=, label=, label!=
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
     /// Don't ask
     #[arg(long, short)]
     force: bool,
@@ -35,9 +37,13 @@ pub(crate) struct PruneSome {
 pub(crate) fn everything(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Prune = flags::parse(invocation)?;
     let images = if flags.all { "all images that no container uses" } else { "all images without a name" };
-    let request = PruneRequest { containers: true, images: true, cache: true, all: flags.all };
-    let what = format!("  - all stopped containers\n  - {images}\n  - unused build cache\n");
-    prune(invocation, &request, &what, flags.some.force)
+    // Records of the cache have neither labels nor a name by which one would choose: `cache prune` has its own filters.
+    let cache = flags.some.filter.is_empty();
+    let request =
+        PruneRequest { containers: true, images: true, cache, all: flags.all, ..Default::default() };
+    let what = format!("  - all stopped containers\n  - {images}\n");
+    let what = if cache { what + "  - unused build cache\n" } else { what };
+    prune(invocation, request, &what, &flags.some)
 }
 
 /// Images.
@@ -46,21 +52,29 @@ pub(crate) fn images(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let request = PruneRequest { images: true, all: flags.all, ..PruneRequest::default() };
     let what =
         if flags.all { "  - all images that no container uses\n" } else { "  - all images without a name\n" };
-    prune(invocation, &request, what, flags.some.force)
+    prune(invocation, request, what, &flags.some)
 }
 
 /// Stopped containers.
 pub(crate) fn containers(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: PruneSome = flags::parse(invocation)?;
     let request = PruneRequest { containers: true, ..PruneRequest::default() };
-    prune(invocation, &request, "  - all stopped containers\n", flags.force)
+    prune(invocation, request, "  - all stopped containers\n", &flags)
 }
 
-fn prune(invocation: &Invocation<'_>, request: &PruneRequest, what: &str, force: bool) -> Result<i32, Error> {
-    if !force && !confirmed(what)? {
+fn prune(
+    invocation: &Invocation<'_>,
+    request: PruneRequest,
+    what: &str,
+    flags: &PruneSome,
+) -> Result<i32, Error> {
+    let request = PruneRequest { filter: filter(&flags.filter, time::now())?, ..request };
+    let filters: String =
+        flags.filter.iter().map(|filter| format!("  - only what fits `{filter}`\n")).collect();
+    if !flags.force && !confirmed(&format!("{what}{filters}"))? {
         return Ok(exit::SUCCESS);
     }
-    let report = invocation.session.engine()?.prune(request)?;
+    let report = invocation.session.engine()?.prune(&request)?;
     let mut out = String::new();
     if !report.containers.is_empty() {
         out += &format!("Deleted Containers:\n{}\n\n", report.containers.join("\n"));
@@ -78,6 +92,29 @@ fn prune(invocation: &Invocation<'_>, request: &PruneRequest, what: &str, force:
     out += &format!("Total reclaimed space: {}\n", units::size(report.bytes, 4));
     print(&out)?;
     Ok(exit::SUCCESS)
+}
+
+/// Reads `--filter`.
+fn filter(texts: &[String], now: i64) -> Result<PruneFilter, Error> {
+    let mut filter = PruneFilter::default();
+    for text in texts {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        let label = || match value.split_once('=') {
+            Some((label, wanted)) => (label.to_owned(), Some(wanted.to_owned())),
+            None => (value.to_owned(), None),
+        };
+        match key {
+            "until" => filter.until = moment("--filter until", Some(value), now)?,
+            "label" => filter.labels.push(label()),
+            "label!" => filter.not_labels.push(label()),
+            _ => {
+                return Err(
+                    Error::usage(format!("unknown filter `{key}`")).hint("it may be until, label or label!")
+                );
+            }
+        }
+    }
+    Ok(filter)
 }
 
 /// Asks the user; no answer is a no.
