@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use kiln_cache::Mounts;
 use rustix::net::RecvFlags;
 use serde::{Deserialize, Serialize};
 
@@ -30,12 +31,20 @@ struct ExecTask {
 
 impl Containers {
     /// Starts a further process; returns once its program runs.
-    pub fn exec(&self, record: &Record, request: &ExecRequest, streams: &Streams) -> Result<Attachment> {
+    ///
+    /// With `tools`, the layers of an image, it sees their files where the container has none.
+    pub fn exec(
+        &self,
+        record: &Record,
+        request: &ExecRequest,
+        tools: Option<Mounts>,
+        streams: &Streams,
+    ) -> Result<Attachment> {
         let name = record.name.clone();
         let Some(target) = record.state.process.clone() else { return Err(Error::NotRunning { name }) };
         let task = ExecTask {
             target,
-            spec: exec_spec(record, request, streams.size)?,
+            spec: ExecSpec { tools, ..exec_spec(record, request, streams.size)? },
             interactive: request.interactive,
             wants: Wants {
                 stdout: streams.outputs,
@@ -76,6 +85,7 @@ fn exec_spec(record: &Record, request: &ExecRequest, size: Option<(u16, u16)>) -
         groups: config.isolation.group_add.clone(),
         rights: spec::rights(config, request.privileged)?,
         rlimits: spec::rlimits(config),
+        ..ExecSpec::default()
     })
 }
 

@@ -10,7 +10,7 @@ impl Engine {
     pub fn exec(&self, request: &ExecRequest, stdio: Stdio) -> Result<i32, Failure> {
         let record = self.container(&request.container)?;
         let streams = if request.detach { Default::default() } else { streams(stdio) };
-        let attachment = self.containers().exec(&record, request, &streams).map_err(failure)?;
+        let attachment = self.containers().exec(&record, request, None, &streams).map_err(failure)?;
         if request.detach {
             return Ok(0);
         }

@@ -16,6 +16,7 @@ mod containers;
 mod contexts;
 mod cp;
 mod create;
+mod debug;
 mod diff;
 mod dockerfile;
 mod events;

@@ -20,6 +20,7 @@ use super::inroot::Root;
 use super::process::{Process, Starting, Stdio, boot_id, start_time};
 use super::program::Program;
 use super::spec::{ExecSpec, Target};
+use super::tools::Tools;
 use super::{pty, rlimits, seccomp, user, wire};
 use crate::sys;
 use crate::sys::clone::{Cloned, clone_process};
@@ -41,6 +42,7 @@ struct Join<'a> {
     spec: &'a ExecSpec,
     container: BorrowedFd<'a>,
     stdio: Option<[BorrowedFd<'a>; 3]>,
+    tools: Option<&'a Tools>,
     tasks: &'a [OwnedFd],
     cgroup: Option<BorrowedFd<'a>>,
     report: BorrowedFd<'a>,
@@ -58,6 +60,7 @@ pub fn exec(target: &Target, spec: &ExecSpec, stdio: Stdio) -> Result<Process, S
     let fail = || "cannot enter the container";
     let mut cgroup = Cgroup::open(&target.cgroup);
     cgroup.open_doors().at("cgroup", fail)?;
+    let tools = spec.tools.as_ref().map(|layers| Tools::open(layers, target)).transpose()?;
     let (report, report_far) = wire::pair().at("exec", fail)?;
     let (channel, channel_far) = wire::pair().at("exec", fail)?;
     seccomp::default_program();
@@ -70,6 +73,7 @@ pub fn exec(target: &Target, spec: &ExecSpec, stdio: Stdio) -> Result<Process, S
                 Stdio::Fds(fds) => Some(fds.each_ref().map(AsFd::as_fd)),
                 Stdio::Pty => None,
             },
+            tools: tools.as_ref(),
             tasks: &cgroup.tasks,
             cgroup: cgroup.v2.as_ref().map(AsFd::as_fd),
             report: report_far.as_fd(),
@@ -130,6 +134,7 @@ fn enter(plan: &Join<'_>) -> Result<Cloned, StartError> {
     let mut keep = vec![plan.container.as_raw_fd(), plan.report.as_raw_fd(), plan.channel.as_raw_fd()];
     keep.extend(plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd));
     keep.extend(plan.tasks.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(plan.tools.iter().map(|tools| tools.files.as_raw_fd()));
     keep.extend(plan.cgroup.iter().map(AsRawFd::as_raw_fd));
     child::leave_parent_behind(&keep)?;
     for tasks in plan.tasks {
@@ -157,8 +162,12 @@ fn prepare(plan: &Join<'_>) -> Result<Ready, StartError> {
     // 0, 1 and 2 are taken since stage 1.
     let mut keep = vec![plan.channel.as_raw_fd()];
     keep.extend(plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd));
+    keep.extend(plan.tools.iter().map(|tools| tools.files.as_raw_fd()));
     sys::fds::close_all_except(3, &keep).at("exec", || "cannot close inherited descriptors")?;
     rustix::process::setsid().at("exec", || "cannot make a session")?;
+    if let Some(tools) = plan.tools {
+        tools.enter()?;
+    }
     let root = open_path("/")?;
     let user = user::look_up(&Root(root.as_fd()), &spec.user, &spec.groups)?;
     child::enter_cwd(&spec.cwd, None)?;

@@ -54,7 +54,7 @@ fn is_young(cgroup: &Path) -> bool {
 }
 
 /// Undoes mountinfo's octal escapes.
-fn unescaped(text: &str) -> PathBuf {
+pub(super) fn unescaped(text: &str) -> PathBuf {
     PathBuf::from(
         text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\"),
     )

@@ -30,6 +30,7 @@ mod sealed;
 mod seccomp;
 mod spec;
 mod stage;
+mod tools;
 mod tree;
 mod user;
 mod wire;
@@ -51,4 +52,5 @@ pub use spec::{
     Rlimit, Spec, Target,
 };
 pub use stage::{masked_paths, readonly_paths};
+pub use tools::PLACE as TOOLS_PLACE;
 pub use tree::{Tree, is_mount};

@@ -111,4 +111,6 @@ pub struct ExecSpec {
     pub rights: Rights,
     /// As [`Spec::rlimits`].
     pub rlimits: Vec<Rlimit>,
+    /// An image's layers, whose files it sees where the container has none.
+    pub tools: Option<Mounts>,
 }
