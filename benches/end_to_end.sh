@@ -52,7 +52,7 @@ wants() { [[ ,$engines, == *,$1,* ]]; }
 # Debian's daemons would start themselves when they are installed: not in this run level.
 install_peers() {
     export RUNLEVEL=1
-    need mkfs.xfs xfsprogs valgrind valgrind strace strace python3 python3 rustc rustc
+    need mkfs.xfs xfsprogs crun crun valgrind valgrind strace strace python3 python3 rustc rustc
     if wants docker || wants docker-legacy; then need dockerd docker.io || true; fi
     if wants buildah; then need buildah buildah runc runc || true; fi
     unset RUNLEVEL

@@ -15,8 +15,9 @@ from engines import ENGINES
 from measure import Failed
 from own import Costs, Project, scaling
 from rows import Files, Gigabyte, NoOp, Runs, Stages, Wide
+from starts import Starts
 
-ROWS = {row.name: row for row in (NoOp, Files, Runs, Stages, Wide, Gigabyte, Project)}
+ROWS = {row.name: row for row in (NoOp, Files, Runs, Stages, Wide, Gigabyte, Project, Starts)}
 # How often memory is looked at in kiln's run apart: many of its builds are over in milliseconds.
 WATCH_SECONDS = 0.002
 ERRORS = (Failed, OSError, subprocess.SubprocessError)
