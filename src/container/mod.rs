@@ -53,7 +53,7 @@ pub use create::{Image, Purpose};
 pub use error::{Error, Result};
 pub use exec::exec_main;
 pub use launch::Streams;
-pub use log::{COMPRESS_DOOR, compress_main, path as log_path};
+pub use log::{COMPRESS_DOOR, PUMP_DOOR, compress_main, path as log_path, pump_main};
 pub use monitor::monitor_main;
 pub use record::{Address, Config, MountPoint, Record, State, Wanted};
 

@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::support::binary::{Kiln, names};
 use crate::support::needs_root;
 
@@ -140,4 +142,47 @@ fn drivers_without_a_log_and_mistakes_say_so() {
         words.iter().for_each(|word| assert!(ran.error.contains(word), "{ran}"));
     }
     assert_eq!(kiln.ok(&["ps", "-aq"]).lines().count(), 1, "nothing was made");
+}
+
+/// The process that writes the log of the only container.
+fn pump(kiln: &Kiln) -> Option<Pid> {
+    let root = kiln.root().to_str().unwrap();
+    let is_pump = |id: &String| {
+        let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        line.contains("\0_pump\0") && line.contains(root)
+    };
+    let id = names(std::path::Path::new("/proc")).into_iter().find(is_pump)?;
+    Pid::from_raw(id.parse().ok()?)
+}
+
+#[test]
+fn a_log_that_hangs_does_not_hold_the_program() {
+    if !needs_root("a_log_that_hangs_does_not_hold_the_program") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    ran(&kiln, &["--log-opt", "mode=non-blocking"], "echo one; echo two >&2");
+    let shown = kiln.run(&["logs", "web"]).ok();
+    assert_eq!(
+        (shown.out.as_str(), shown.error.as_str()),
+        ("one\n", "two\n"),
+        "all is there at the end of the run"
+    );
+    kiln.ok(&["rm", "web"]);
+
+    let words = ["run", "-i", "--network", "none", "--name", "web", "--log-opt", "mode=non-blocking"];
+    let script = "read go; head -c 20000000 /dev/zero; exit 7";
+    let mut command = kiln.command(&[&words[..], &["busybox", "sh", "-c", script]].concat());
+    let mut program = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let writer = loop {
+        if let Some(writer) = pump(&kiln).filter(|_| !kiln.ok(&["ps", "-q"]).is_empty()) {
+            break writer;
+        }
+    };
+    kill_process(writer, Signal::STOP).unwrap();
+    drop(program.stdin.take());
+    assert_eq!(program.wait().unwrap().code(), Some(7), "20 MB went through without the log");
+    kill_process(writer, Signal::CONT).unwrap();
+    kiln.settle();
 }

@@ -104,7 +104,7 @@ impl Settings {
                     settings.compress = value.parse().map_err(|_| bad("it must be true or false"))?;
                 }
                 "mode" if value == "blocking" => settings.buffer = None,
-                "mode" if value == "non-blocking" => return Err(bad("it is not supported yet")),
+                "mode" if value == "non-blocking" => settings.buffer = Some(0),
                 "mode" => return Err(bad("it may be blocking or non-blocking")),
                 "max-buffer-size" => {
                     buffer = Some(size(value).ok_or_else(|| bad("a size is written as 4m"))?)
@@ -229,6 +229,9 @@ mod tests {
             parse("local", &[("max-size", "1.5k"), ("max-file", "2"), ("compress", "false")]).unwrap();
         assert_eq!((small.limit, small.files, small.compress), (Some(1500), 2, false));
         assert_eq!(parse("json-file", &[("max-size", "-1")]).unwrap().limit, None);
+        let fast = parse("json-file", &[("mode", "non-blocking"), ("max-buffer-size", "4m")]).unwrap();
+        assert_eq!(fast.buffer, Some(4_000_000));
+        assert_eq!(parse("json-file", &[("mode", "non-blocking")]).unwrap().buffer, Some(1_000_000));
         assert_eq!(parse("json-file", &[("mode", "blocking")]).unwrap().buffer, None);
     }
 
