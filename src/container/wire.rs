@@ -10,10 +10,10 @@
 //! | `i` `e` | input, its end | `F` | the program could not be started |
 //! | `r` | rows, columns | `1` `2` | output |
 //! | `s` | pass this signal on | `X` | it ended: code, killed for memory |
-//! | `T` | stop: signal, seconds | `Y` | it ended and starts again in so many ms |
-//! | `K` | kill: signal | `V` | its record is gone |
-//! | `R` | restart: seconds, signal | `A` | done |
-//! | `P` `p` | pause, unpause | `E` | refused: why |
+//! | `T` | stop: signal, seconds | `V` | its record is gone |
+//! | `K` | kill: signal | `A` | done |
+//! | `R` | restart: signal, seconds | `E` | refused: why |
+//! | `P` `p` | pause, unpause | | |
 //! | `U` | `config.json` has changed | | |
 //! | `w` | tell me of: not running, the next exit, the removal | | |
 
@@ -102,8 +102,6 @@ pub(super) enum Packet {
     Stderr(Vec<u8>),
     /// Monitor: the program ended; its code, and whether the kernel killed it for memory.
     Exit(i32, bool),
-    /// Monitor: it is started again in so many milliseconds.
-    Restarting(u32),
     /// Monitor: its record is gone.
     Removed,
     /// Monitor: what was asked for is done.
@@ -140,7 +138,6 @@ impl Packet {
             Self::Stdout(bytes) => tagged(b'1', bytes),
             Self::Stderr(bytes) => tagged(b'2', bytes),
             Self::Exit(code, oom) => tagged(b'X', &[&code.to_le_bytes()[..], &[u8::from(*oom)]].concat()),
-            Self::Restarting(delay) => tagged(b'Y', &delay.to_le_bytes()),
             Self::Removed => tagged(b'V', &[]),
             Self::Done => tagged(b'A', &[]),
             Self::Refused(why) => tagged(b'E', why.as_bytes()),
@@ -178,7 +175,6 @@ impl Packet {
             b'1' => Self::Stdout(rest.to_vec()),
             b'2' => Self::Stderr(rest.to_vec()),
             b'X' => Self::Exit(i32::from_le_bytes(rest.get(..4)?.try_into().ok()?), *rest.get(4)? == 1),
-            b'Y' => Self::Restarting(u32::from_le_bytes(rest.try_into().ok()?)),
             b'V' => Self::Removed,
             b'A' => Self::Done,
             b'E' => Self::Refused(String::from_utf8_lossy(rest).into_owned()),
@@ -267,7 +263,6 @@ mod tests {
             Packet::Stdout(vec![255; STREAM_BYTES]),
             Packet::Stderr(Vec::new()),
             Packet::Exit(137, true),
-            Packet::Restarting(100),
             Packet::Removed,
             Packet::Done,
             Packet::Refused("no".into()),

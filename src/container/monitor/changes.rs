@@ -1,7 +1,7 @@
 //! What commands change of a container while it runs.
 
-use super::Keeper;
 use super::clients::ClientId;
+use super::keeper::Keeper;
 use super::serve::{Duty, Hands};
 use crate::container::wire::Packet;
 

@@ -11,6 +11,7 @@
 mod changes;
 mod clients;
 mod health;
+mod keeper;
 mod oom;
 mod restart;
 mod serve;
@@ -27,6 +28,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use self::changes::Changes;
 pub(super) use self::clients::Clients;
+use self::keeper::Keeper;
 use self::restart::Delay;
 pub(super) use self::serve::{Duties, Hands, Running, serve};
 use self::stopping::Stopping;
@@ -55,7 +57,7 @@ pub fn monitor_main() -> i32 {
     let containers = Containers::new(&task.root);
     let record = Record { state: task.state.clone(), ..task.record.clone() };
     let monitor = Monitor {
-        keeper: Keeper { folder: containers.folder(&record.id), containers, record, again: false },
+        keeper: Keeper::new(containers, record),
         clients: Clients::new(socket, task.wants),
         log: None,
         listener: None,
@@ -67,80 +69,6 @@ pub fn monitor_main() -> i32 {
     match monitor.run() {
         Ok(()) => 0,
         Err(_) => FAILED,
-    }
-}
-
-/// Keeps the record of a container whose lock this process has.
-pub(super) struct Keeper {
-    pub(super) containers: Containers,
-    pub(super) folder: PathBuf,
-    pub(super) record: Record,
-    /// The next end is the first half of a restart.
-    pub(super) again: bool,
-}
-
-impl Keeper {
-    /// Writes how the container is.
-    pub(super) fn write(&self) -> io::Result<()> {
-        self.record.write_state(&self.folder).map_err(io::Error::other)
-    }
-
-    /// Notes what the user wants, before it is done: the end that follows is no failure.
-    fn want(&mut self, wanted: Wanted) {
-        if self.record.state.wanted != wanted {
-            self.record.state.wanted = wanted;
-            // On a full disk the wish lives as long as this process.
-            let _ = self.write();
-        }
-    }
-
-    /// Reads what a command has changed.
-    fn reload(&mut self) -> io::Result<()> {
-        let now = Record::read(&self.folder).map_err(io::Error::other)?;
-        let state = std::mem::take(&mut self.record.state);
-        self.record = Record { state, ..now };
-        Ok(())
-    }
-
-    /// Notes that the program runs.
-    fn running(&mut self, process: &dyn Running) -> io::Result<()> {
-        let state = &mut self.record.state;
-        state.status = ContainerState::Running;
-        state.process = Some(process.target()?);
-        state.started = Some(now());
-        state.finished = None;
-        state.exit_code = None;
-        state.error.clear();
-        state.oom_killed = false;
-        state.restart_at = None;
-        self.write()?;
-        self.tell("start", &[]);
-        Ok(())
-    }
-
-    /// Tells the store's events what happened.
-    fn tell(&self, action: &str, details: &[(&str, String)]) {
-        self.containers.tell(&self.record, action, details);
-    }
-
-    /// Notes that it doesn't run any more; it isn't written yet.
-    fn ended(&mut self, code: i32, oom_killed: bool) {
-        let state = &mut self.record.state;
-        state.status = ContainerState::Exited;
-        state.exit_code = Some(code);
-        state.oom_killed = oom_killed;
-        state.finished = Some(now());
-        state.process = None;
-        let seconds = (state.finished.unwrap_or(0) - state.started.unwrap_or(0)) / 1_000_000_000;
-        if oom_killed {
-            self.tell("oom", &[]);
-        }
-        self.tell("die", &[("execDuration", seconds.to_string()), ("exitCode", code.to_string())]);
-    }
-
-    /// Decides whether the program is started again, and after which time.
-    fn next_start(&mut self) -> Option<Duration> {
-        std::mem::take(&mut self.again).then_some(Duration::ZERO)
     }
 }
 

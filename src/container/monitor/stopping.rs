@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use super::Keeper;
 use super::clients::ClientId;
+use super::keeper::Keeper;
 use super::serve::{Duty, Hands};
 use crate::container::record::Wanted;
 use crate::container::wire::Packet;

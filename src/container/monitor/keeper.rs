@@ -1,0 +1,106 @@
+//! The monitor's hold on the record.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::restart::{Backoff, is_wanted_again};
+use super::serve::Running;
+use crate::api::ContainerState;
+use crate::container::record::{Record, Wanted};
+use crate::container::{Containers, now};
+
+/// Keeps the record of a container whose lock this process has.
+pub(super) struct Keeper {
+    pub(super) containers: Containers,
+    pub(super) folder: PathBuf,
+    pub(super) record: Record,
+    /// The next end is the first half of a restart.
+    pub(super) again: bool,
+    backoff: Backoff,
+}
+
+impl Keeper {
+    /// Takes over a record.
+    pub(super) fn new(containers: Containers, record: Record) -> Self {
+        let folder = containers.folder(&record.id);
+        Self { containers, folder, record, again: false, backoff: Backoff::default() }
+    }
+
+    /// Writes how the container is.
+    pub(super) fn write(&self) -> io::Result<()> {
+        self.record.write_state(&self.folder).map_err(io::Error::other)
+    }
+
+    /// Notes what the user wants, before it is done: the end that follows is no failure.
+    pub(super) fn want(&mut self, wanted: Wanted) {
+        if self.record.state.wanted != wanted {
+            self.record.state.wanted = wanted;
+            // On a full disk the wish lives as long as this process.
+            let _ = self.write();
+        }
+    }
+
+    /// Reads what a command has changed.
+    pub(super) fn reload(&mut self) -> io::Result<()> {
+        let now = Record::read(&self.folder).map_err(io::Error::other)?;
+        let state = std::mem::take(&mut self.record.state);
+        self.record = Record { state, ..now };
+        Ok(())
+    }
+
+    /// Notes that the program runs.
+    pub(super) fn running(&mut self, process: &dyn Running) -> io::Result<()> {
+        let state = &mut self.record.state;
+        state.status = ContainerState::Running;
+        state.process = Some(process.target()?);
+        state.started = Some(now());
+        state.finished = None;
+        state.exit_code = None;
+        state.error.clear();
+        state.oom_killed = false;
+        state.restart_at = None;
+        self.write()?;
+        self.tell("start", &[]);
+        Ok(())
+    }
+
+    /// Tells the store's events what happened.
+    pub(super) fn tell(&self, action: &str, details: &[(&str, String)]) {
+        self.containers.tell(&self.record, action, details);
+    }
+
+    /// Notes that it doesn't run any more; it isn't written yet.
+    pub(super) fn ended(&mut self, code: i32, oom_killed: bool) {
+        let state = &mut self.record.state;
+        state.status = ContainerState::Exited;
+        state.exit_code = Some(code);
+        state.oom_killed = oom_killed;
+        state.finished = Some(now());
+        state.process = None;
+        let seconds = (state.finished.unwrap_or(0) - state.started.unwrap_or(0)) / 1_000_000_000;
+        if oom_killed {
+            self.tell("oom", &[]);
+        }
+        self.tell("die", &[("execDuration", seconds.to_string()), ("exitCode", code.to_string())]);
+    }
+
+    /// Decides whether the program is started again, and after which time.
+    pub(super) fn next_start(&mut self) -> Option<Duration> {
+        if std::mem::take(&mut self.again) {
+            // The user's start begins a new count.
+            self.record.state.restarts = 0;
+            self.backoff = Backoff::default();
+            return Some(Duration::ZERO);
+        }
+        let state = &mut self.record.state;
+        let code = state.exit_code.unwrap_or(0);
+        if state.wanted == Wanted::Down || !is_wanted_again(self.record.config.restart, code, state.restarts)
+        {
+            return None;
+        }
+        state.restarts += 1;
+        let ran = state.finished.unwrap_or(0).saturating_sub(state.started.unwrap_or(0));
+        Some(self.backoff.next(Duration::from_nanos(u64::try_from(ran).unwrap_or(0))))
+    }
+}
