@@ -14,6 +14,7 @@ use super::record::Record;
 use super::wire::{self, Packet, Wants};
 use super::{Containers, Streams, log, names};
 use crate::api::LogsRequest;
+use crate::runtime::Cgroup;
 
 /// How long a killed program may take to be gone.
 pub(super) const KILL_WAIT: Duration = Duration::from_secs(10);
@@ -183,6 +184,8 @@ impl Containers {
         if !folder.exists() {
             return Ok(());
         }
+        // A monitor that was killed on its way out has left it.
+        Cgroup::of(&record.id).remove();
         let removed = self.take_away(record)?;
         store.unpin(&record.owner())?;
         self.remove_volumes(record, volumes || record.config.remove);

@@ -2,16 +2,16 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use kiln_cache::Store;
 
 use super::error::{Error, Result};
 use super::life::{KILL_WAIT, wait_for};
-use super::record::Record;
-use super::{Containers, UNKNOWN_CODE, now, try_lock};
-use crate::api::ContainerState;
-use crate::runtime::Target;
+use super::monitor::is_wanted_again;
+use super::record::{Record, Wanted};
+use super::{Containers, Streams, UNKNOWN_CODE, now, try_lock};
+use crate::api::{ContainerState, RestartPolicy};
+use crate::runtime::Cgroup;
 use crate::sys::process::pidfd_signal;
 
 impl Containers {
@@ -34,9 +34,7 @@ impl Containers {
     /// Makes the record of a container true that nobody looks after; gives an absence for one that was to go.
     fn settle(&self, mut record: Record, _lock: &OwnedFd) -> Result<Record> {
         let folder = self.folder(&record.id);
-        if let Some(process) = &record.state.process {
-            end(process);
-        }
+        end(&record);
         // The record of its address is nobody's now; it may be another one's by the time it is looked at.
         if record.state.address.take().is_some() {
             let _ = self.networks.reap();
@@ -62,9 +60,43 @@ impl Containers {
         "its monitor was lost, and the program was killed with it; how that ended is not known"
             .clone_into(&mut state.error);
         state.process = None;
-        state.restart_at = None;
+        let again = is_wanted_again(record.config.restart, UNKNOWN_CODE, state.restarts);
+        state.restart_at = (again && state.wanted == Wanted::Up).then(now);
         record.write_state(&folder)?;
         Ok(record)
+    }
+}
+
+impl Record {
+    /// Tells whether it is to be started again because its monitor was lost.
+    pub fn is_due(&self) -> bool {
+        self.state.status == ContainerState::Exited && self.state.restart_at.is_some()
+    }
+
+    /// Tells whether it should run after the machine was started.
+    pub fn should_run(&self) -> bool {
+        let state = &self.state;
+        let policy = self.config.restart;
+        let again = is_wanted_again(policy, state.exit_code.unwrap_or(0), state.restarts);
+        let is_up = state.wanted == Wanted::Up || policy == RestartPolicy::Always;
+        self.is_due() || (state.status == ContainerState::Exited && again && is_up)
+    }
+}
+
+impl Containers {
+    /// Starts a container whose monitor was lost; what hinders it is kept in the record.
+    pub fn revive(&self, store: &Store, record: &Record) -> Result<()> {
+        let started = self.start(store, record, None, &Streams::default());
+        if let Err(error) = &started
+            && let Some(_lock) = self.take(record)?
+        {
+            let folder = self.folder(&record.id);
+            let mut record = Record::read(&folder)?;
+            record.state.restart_at = None;
+            record.state.error = error.to_string();
+            record.write_state(&folder)?;
+        }
+        started.map(drop)
     }
 }
 
@@ -74,30 +106,21 @@ fn is_doubtful(record: &Record) -> bool {
     status.is_alive() || (status == ContainerState::Created && record.config.transient)
 }
 
-/// Sees the processes of a container end, which the kernel began to kill with their monitor.
-fn end(process: &Target) {
-    for folder in &process.cgroup {
-        // Only version 2 has it; for the others, the end of the first process is that of all.
-        let _ = fs::write(folder.join("cgroup.kill"), "1");
+/// Sees the processes of a container end, which the kernel began to kill with their monitor, and removes their
+/// cgroups.
+fn end(record: &Record) {
+    // Those of the record may lie elsewhere, and a monitor may have died before it could write them down.
+    let recorded = record.state.process.as_ref().map_or(&[][..], |process| &process.cgroup);
+    let cgroups = [Cgroup::open(recorded), Cgroup::of(&record.id)];
+    for cgroup in &cgroups {
+        // Without cgroups the end of the first process is that of all.
+        let _ = cgroup.kill();
     }
-    if let Ok(first) = process.open() {
+    if let Some(first) = record.state.process.as_ref().and_then(|process| process.open().ok()) {
         let _ = pidfd_signal(first.as_fd(), libc::SIGKILL);
         wait_for(&first, KILL_WAIT);
     }
-    for folder in &process.cgroup {
-        remove_cgroup(folder);
-    }
-}
-
-/// Removes a cgroup whose processes are about to be gone from it.
-fn remove_cgroup(folder: &Path) {
-    const ATTEMPTS: u32 = 100;
-    for _ in 0..ATTEMPTS {
-        match fs::remove_dir(folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
-                std::thread::sleep(super::CLEANUP_PAUSE);
-            }
-            _ => return,
-        }
+    for mut cgroup in cgroups {
+        cgroup.remove();
     }
 }

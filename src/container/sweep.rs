@@ -7,6 +7,7 @@ use kiln_cache::Store;
 use super::error::{At, Result};
 use super::record::{Record, owner};
 use super::{Containers, try_lock};
+use crate::runtime::Cgroup;
 
 impl Containers {
     /// Removes what no list shows and nobody is at work on.
@@ -52,6 +53,7 @@ impl Containers {
 
     /// Does what its remover would have done next.
     fn finish_removal(&self, store: &Store, folder: &Path, id: &str) -> Result<()> {
+        Cgroup::of(id).remove();
         store.unpin(&owner(id))?;
         if let Ok(record) = Record::read(folder) {
             self.remove_volumes(&record, record.config.remove);

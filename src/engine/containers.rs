@@ -14,7 +14,26 @@ impl Engine {
 
     /// Finds a container by name, id or unique beginning of its id.
     pub(super) fn container(&self, text: &str) -> Result<Record, Failure> {
-        self.containers().find(text).map_err(failure)
+        let record = self.containers().find(text).map_err(failure)?;
+        self.revived(record)
+    }
+
+    /// Lists all containers, the newest first.
+    pub(super) fn all_containers(&self) -> Result<Vec<Record>, Failure> {
+        let records = self.containers().list().map_err(failure)?;
+        records.into_iter().map(|record| self.revived(record)).collect()
+    }
+
+    /// A container whose monitor was lost runs again if its policy wants that, whoever looks at it first.
+    fn revived(&self, record: Record) -> Result<Record, Failure> {
+        if !record.is_due() {
+            return Ok(record);
+        }
+        let containers = self.containers();
+        if let Err(error) = containers.revive(self.store()?, &record) {
+            tracing::debug!(%error, "it could not be started again");
+        }
+        containers.find(&record.id).map_err(failure)
     }
 }
 

@@ -44,6 +44,7 @@ mod pull;
 mod push;
 mod rename;
 mod restart;
+mod restore;
 mod rm;
 mod rmi;
 mod run;

@@ -9,13 +9,12 @@ use crate::container::Record;
 use crate::image;
 
 use super::Engine;
-use super::containers::failure;
 use super::inspect_container::network_name;
 
 impl Engine {
     /// Lists the running containers, or all of them, the newest first.
     pub fn ps(&self, all: bool) -> Result<Vec<ContainerInfo>, Failure> {
-        let mut records = self.containers().list().map_err(failure)?;
+        let mut records = self.all_containers()?;
         records.retain(|record| all || record.state.status.is_alive());
         Ok(records.into_iter().map(|record| self.info(record)).collect())
     }

@@ -1,6 +1,38 @@
 //! `kiln system restore`
 
-use crate::cli::table_of_commands::{Entry, not_yet};
+use crate::cli::error::Error;
+use crate::cli::failure;
+use crate::cli::session::{Invocation, print_line};
+use crate::cli::table_of_commands::{Entry, command};
+use crate::cli::{exit, flags, tell};
 
 /// Its place in the table.
-pub(crate) const ENTRY: Entry = not_yet("system restore");
+pub(crate) const ENTRY: Entry = command!(
+    Grouped,
+    "system restore",
+    "Start the containers that should run, as after a reboot",
+    "",
+    Restore,
+    run
+);
+
+/// `kiln system restore`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Restore {}
+
+/// Starts what should run by its restart policy, and prints the names.
+pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let Restore {} = flags::parse(invocation)?;
+    let session = invocation.session;
+    let mut code = exit::SUCCESS;
+    for (name, failed) in session.root_engine()?.restore()? {
+        match failed {
+            None => print_line(&name)?,
+            Some(failed) => {
+                tell(&failure::render(&failed, session.style));
+                code = exit::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}

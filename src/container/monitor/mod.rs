@@ -30,6 +30,7 @@ use self::changes::Changes;
 pub(super) use self::clients::Clients;
 use self::keeper::Keeper;
 use self::restart::Delay;
+pub(super) use self::restart::is_wanted_again;
 pub(super) use self::serve::{Duties, Hands, Running, serve};
 use self::stopping::Stopping;
 pub(super) use self::streams::Streams;

@@ -93,6 +93,12 @@ impl Cgroup {
         Cgroup { folders: folders.to_vec(), ..Cgroup::default() }
     }
 
+    /// Takes the folders that the process tree `id` has, or has left, in kiln's part of the hierarchies.
+    pub fn of(id: &str) -> Cgroup {
+        let folders = our_folders().into_iter().map(|folder| folder.join(id));
+        Cgroup { folders: folders.filter(|folder| folder.is_dir()).collect(), ..Cgroup::default() }
+    }
+
     /// Opens what a further process needs to join: the v1 task files, and the v2 folder.
     pub(super) fn open_doors(&mut self) -> io::Result<()> {
         for folder in &self.folders {
