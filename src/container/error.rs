@@ -40,6 +40,12 @@ pub enum Error {
         /// The container.
         name: String,
     },
+    /// The verb needs processes that go on.
+    #[error("container {name} is paused")]
+    Paused {
+        /// The container.
+        name: String,
+    },
     /// The verb needs a stopped container.
     #[error("cannot {verb} container {name}: container is running")]
     Running {

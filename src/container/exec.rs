@@ -17,7 +17,7 @@ use super::launch::{Streams, accept_task, spawn};
 use super::record::Record;
 use super::wire::{self, Packet, Wants};
 use super::{Containers, monitor, spec};
-use crate::api::ExecRequest;
+use crate::api::{ContainerState, ExecRequest};
 use crate::runtime::{self, ExecSpec, Process, StartError, Target};
 
 /// What the helper has to do.
@@ -41,6 +41,9 @@ impl Containers {
         streams: &Streams,
     ) -> Result<Attachment> {
         let name = record.name.clone();
+        if record.state.status == ContainerState::Paused {
+            return Err(Error::Paused { name });
+        }
         let Some(target) = record.state.process.clone() else { return Err(Error::NotRunning { name }) };
         let task = ExecTask {
             target,

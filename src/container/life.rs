@@ -21,7 +21,7 @@ pub(super) const KILL_WAIT: Duration = Duration::from_secs(10);
 
 /// How a monitor took a request.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
+pub(super) enum Answer {
     Done,
     /// It left without a word: the container has ended.
     Gone,
@@ -116,7 +116,7 @@ impl Containers {
     }
 
     /// Asks the monitor of a container for something; `Gone` may have done it or not.
-    fn ask(
+    pub(super) fn ask(
         &self,
         record: &Record,
         verb: &'static str,

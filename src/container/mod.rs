@@ -40,11 +40,13 @@ mod log;
 mod monitor;
 mod mount;
 mod names;
+mod pause;
 mod record;
 mod settle;
 mod sharing;
 mod spec;
 mod sweep;
+mod update;
 mod wire;
 
 pub use attach::{Attachment, Ended};

@@ -48,6 +48,7 @@ pub(super) fn failure(error: Error) -> Failure {
         Error::Mounted { .. }
         | Error::NameTaken { .. }
         | Error::NotRunning { .. }
+        | Error::Paused { .. }
         | Error::Running { .. } => FailureKind::Conflict,
         Error::Start { source, .. } | Error::Exec { source, .. } => match source.kind {
             StartErrorKind::NotFound => FailureKind::CommandNotFound,
@@ -86,6 +87,7 @@ fn hint(error: &Error) -> Option<String> {
         Error::Name { .. } => Some("it begins with a letter or a digit".to_owned()),
         Error::NoCommand => Some("the image has none: name it after the image".to_owned()),
         Error::Mounted { name, .. } => Some(format!("unmount them with `kiln unmount {name}`")),
+        Error::Paused { name } => Some(format!("let it go on with `kiln unpause {name}`")),
         Error::NotRunning { name } => Some(format!("start it with `kiln start {name}`")),
         _ => None,
     }

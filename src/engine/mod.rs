@@ -37,6 +37,7 @@ mod logs;
 mod mount;
 mod outfile;
 mod outline;
+mod pause;
 mod port;
 mod prune;
 mod ps;
@@ -53,6 +54,7 @@ mod start;
 mod stop;
 mod system_check;
 mod tag;
+mod update;
 mod wait;
 mod why;
 

@@ -1,5 +1,6 @@
 //! Starting a process tree, and the parent's hold on it.
 
+use std::cell::{Ref, RefCell};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,7 +16,7 @@ use super::child::{self, AHEAD, Go, Message, Plan};
 use super::error::{At, Exit, StartError};
 use super::inroot::Made;
 use super::rootfs::Stubs;
-use super::spec::{Net, Ns, Spec, Target};
+use super::spec::{Limits, Net, Ns, Spec, Target};
 use super::{rootfs, seccomp, wire};
 use crate::sys;
 use crate::sys::clone::{Cloned, clone_process};
@@ -45,7 +46,8 @@ pub struct Process {
     pid: i32,
     pidfd: OwnedFd,
     pty: Option<OwnedFd>,
-    cgroup: Cgroup,
+    /// Its limits can be changed, and it can be frozen, by who only looks at the process.
+    cgroup: RefCell<Cgroup>,
     /// The overlay's mount; its last descriptor.
     mount: Option<OwnedFd>,
     /// What is mounted in it: stacks of layers, files and folders of the machine.
@@ -128,7 +130,7 @@ impl Starting {
             pid,
             pidfd,
             pty: None,
-            cgroup,
+            cgroup: RefCell::new(cgroup),
             mount: Some(mount),
             sources,
             namespace: None,
@@ -187,7 +189,7 @@ impl Starting {
             pid,
             pidfd,
             pty: None,
-            cgroup: Cgroup::default(),
+            cgroup: RefCell::default(),
             mount: None,
             sources: Vec::new(),
             namespace: None,
@@ -288,13 +290,17 @@ impl Process {
             pid: self.pid,
             start_time: start_time(self.pid)?,
             boot_id: boot_id()?,
-            cgroup: self.cgroup.folders().to_vec(),
+            cgroup: self.cgroup.borrow().folders().to_vec(),
         })
     }
 
     /// Sends a signal to the first process. SIGKILL ends the whole tree. Fine when it has ended already.
     pub fn kill(&self, signal: i32) -> io::Result<()> {
-        kill(self.pidfd.as_fd(), signal)
+        kill(self.pidfd.as_fd(), signal)?;
+        if signal == libc::SIGKILL {
+            self.cgroup.borrow().let_die();
+        }
+        Ok(())
     }
 
     /// Waits for the end of the first process; by then every process of its tree is dead.
@@ -311,12 +317,22 @@ impl Process {
 
     /// Tells whether the kernel killed one of its processes for memory, so far.
     pub fn oom_killed(&self) -> bool {
-        self.cgroup.oom_kills() > 0
+        self.cgroup.borrow().oom_kills() > 0
     }
 
     /// Returns the cgroup, which has no folder when there was nothing to make one for.
-    pub fn cgroup(&self) -> &Cgroup {
-        &self.cgroup
+    pub fn cgroup(&self) -> Ref<'_, Cgroup> {
+        self.cgroup.borrow()
+    }
+
+    /// Changes its limits.
+    pub fn limit(&self, limits: &Limits) -> Result<(), StartError> {
+        self.cgroup.borrow_mut().limit(limits)
+    }
+
+    /// Begins to freeze its processes, or lets them go on; see [`Cgroup::is_frozen`].
+    pub fn freeze(&self, frozen: bool) -> Result<(), StartError> {
+        self.cgroup.borrow_mut().freeze(frozen)
     }
 
     /// Lets the child take its mount namespace down on its way out.
@@ -334,7 +350,7 @@ impl Process {
         let exit = self.wait()?;
         let oom_killed = self.oom_killed();
         self.end_others();
-        self.cgroup.remove();
+        self.cgroup.get_mut().remove();
         if !self.made.is_empty() {
             self.clean();
         }
@@ -345,7 +361,7 @@ impl Process {
     fn end_others(&self) {
         if self.shares_pids {
             // The removal of the cgroup waits for them.
-            let _ = self.cgroup.kill();
+            let _ = self.cgroup.borrow().kill();
         }
     }
 
@@ -354,7 +370,7 @@ impl Process {
         self.mount = None;
         self.sources.clear();
         self.namespace = None;
-        self.cgroup.remove();
+        self.cgroup.get_mut().remove();
         if self.remove_stubs {
             rootfs::remove_stubs(&self.mounts, &std::mem::take(&mut self.made));
         }

@@ -122,3 +122,217 @@ fn a_cgroup_is_made_where_the_user_wants_it() {
         }
     }
 }
+
+/// Starts a container in the background that counts in a file how long it runs.
+fn counting(kiln: &Kiln, flags: &[&str]) {
+    let script = "trap 'exit 5' TERM; while :; do echo x >> /n; sleep 0.05; done";
+    kiln.ok(&[&["run", "-d", "--name", "box", "--network", "none"], flags, &["busybox", "sh", "-c", script]]
+        .concat());
+}
+
+/// Where the file that [`counting`] writes is on the host.
+fn counted(kiln: &Kiln) -> u64 {
+    let id = kiln.ok(&["inspect", "-f", "{{.Id}}", "box"]);
+    let file = kiln.root().join("containers").join(id.trim()).join("upper/n");
+    std::fs::metadata(file).map_or(0, |found| found.len())
+}
+
+fn grows(kiln: &Kiln) -> bool {
+    let before = counted(kiln);
+    (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        counted(kiln) > before
+    })
+}
+
+#[test]
+fn a_paused_container_stands_still_until_it_is_unpaused() {
+    if !needs_root("limits::a_paused_container_stands_still_until_it_is_unpaused") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    counting(&kiln, &[]);
+    assert!(grows(&kiln));
+    assert_eq!(kiln.ok(&["pause", "box"]), "box\n");
+    let before = counted(&kiln);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(counted(&kiln), before);
+    let status = kiln.ok(&["ps", "--format", "{{.Status}} {{.State}}"]);
+    assert!(status.starts_with("Up ") && status.ends_with("(Paused) paused\n"), "{status}");
+    assert_eq!(kiln.ok(&["ps", "-q", "--filter", "status=paused"]).lines().count(), 1);
+    let state = kiln.ok(&["inspect", "-f", "{{.State.Status}} {{.State.Paused}} {{.State.Running}}", "box"]);
+    assert_eq!(state, "paused true true\n");
+    for (words, text) in [
+        (&["exec", "box", "true"][..], "container box is paused"),
+        (&["pause", "box"], "already paused"),
+        (&["rm", "box"], "box"),
+    ] {
+        let ran = kiln.run(words);
+        assert!(ran.code != 0 && ran.error.contains(text), "{words:?}: {}", ran.error);
+    }
+    assert_eq!(kiln.ok(&["unpause", "box"]), "box\n");
+    assert!(grows(&kiln));
+    assert_eq!(kiln.ok(&["exec", "box", "echo", "here"]), "here\n");
+    let ran = kiln.run(&["unpause", "box"]);
+    assert!(ran.code == 1 && ran.error.contains("not paused"), "{}", ran.error);
+    kiln.ok(&["kill", "box"]);
+    let ran = kiln.run(&["pause", "box"]);
+    assert!(ran.code == 1 && ran.error.contains("not running"), "{}", ran.error);
+    let actions = kiln.ok(&["events", "--since", "1", "--until", "0s", "--format", "{{.Action}}"]);
+    assert!(actions.contains("pause\nunpause\n"), "{actions}");
+}
+
+#[test]
+fn a_paused_container_can_be_ended() {
+    if !needs_root("limits::a_paused_container_can_be_ended") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    for (words, code) in
+        [(&["stop", "box"][..], "5"), (&["kill", "box"], "137"), (&["kill", "-s", "TERM", "box"], "5")]
+    {
+        counting(&kiln, &[]);
+        assert!(grows(&kiln));
+        kiln.ok(&["pause", "box"]);
+        kiln.ok(words);
+        assert_eq!(kiln.ok(&["wait", "box"]).trim(), code, "{words:?}");
+        assert_eq!(
+            kiln.ok(&["inspect", "-f", "{{.State.Paused}} {{.State.Status}}", "box"]),
+            "false exited\n"
+        );
+        kiln.ok(&["rm", "box"]);
+    }
+    counting(&kiln, &[]);
+    kiln.ok(&["pause", "box"]);
+    kiln.ok(&["rm", "-f", "box"]);
+    counting(&kiln, &[]);
+    kiln.ok(&["pause", "box"]);
+    kiln.ok(&["restart", "-t", "5", "box"]);
+    assert!(grows(&kiln));
+}
+
+/// The content of a file of the container's cgroup of `controller`; of the unified one where there is no other.
+fn of_cgroup(kiln: &Kiln, controller: &str, file: &str) -> String {
+    let id = kiln.ok(&["inspect", "-f", "{{.Id}}", "box"]);
+    let top = Path::new("/sys/fs/cgroup").join(controller).join("kiln").join(id.trim());
+    std::fs::read_to_string(top.join(file)).unwrap_or_default().trim().to_owned()
+}
+
+#[test]
+fn limits_change_while_it_runs_and_stay_for_the_next_start() {
+    if !needs_root("limits::limits_change_while_it_runs_and_stay_for_the_next_start")
+        || !Path::new("/sys/fs/cgroup/memory").exists()
+    {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    counting(&kiln, &["-m", "64m"]);
+    let words = [
+        "update",
+        "-m",
+        "128m",
+        "--cpus",
+        "0.5",
+        "--pids-limit",
+        "30",
+        "-c",
+        "700",
+        "--cpuset-cpus",
+        "0",
+        "box",
+    ];
+    assert_eq!(kiln.ok(&words), "box\n");
+    for _ in 0..2 {
+        assert_eq!(of_cgroup(&kiln, "memory", "memory.limit_in_bytes"), "134217728");
+        assert_eq!(of_cgroup(&kiln, "cpu", "cpu.cfs_quota_us"), "50000");
+        assert_eq!(of_cgroup(&kiln, "cpu", "cpu.shares"), "700");
+        assert_eq!(of_cgroup(&kiln, "pids", "pids.max"), "30");
+        // What ran before is under the new limits, and what comes later too.
+        assert!(!of_cgroup(&kiln, "pids", "cgroup.procs").is_empty());
+        let inside = kiln.ok(&["exec", "box", "grep", "Cpus_allowed_list", "/proc/self/status"]);
+        assert_eq!(inside.split_whitespace().last(), Some("0"), "{inside}");
+        assert!(grows(&kiln));
+        kiln.ok(&["restart", "-t", "5", "box"]);
+    }
+    let shown = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}";
+    assert_eq!(kiln.ok(&["inspect", "-f", shown, "box"]), "134217728 500000000 30\n");
+    kiln.ok(&["update", "-m", "32m", "--pids-limit", "-1", "box"]);
+    assert_eq!(of_cgroup(&kiln, "memory", "memory.limit_in_bytes"), "33554432");
+    assert_eq!(of_cgroup(&kiln, "pids", "pids.max"), "max");
+    for (words, text) in [
+        (&["update", "--cpuset-cpus", "77", "box"][..], "--cpuset-cpus"),
+        (&["update", "-m", "1m", "box"], "--memory"),
+        (&["update", "box"], "nothing to change"),
+        (&["update", "--restart", "often", "box"], "--restart"),
+        (&["update", "-m", "64m", "nobody"], "nobody"),
+    ] {
+        let ran = kiln.run(words);
+        assert!(ran.code != 0 && ran.error.contains(text), "{words:?}: {}", ran.error);
+    }
+    assert_eq!(kiln.ok(&["inspect", "-f", "{{.HostConfig.Memory}}", "box"]), "33554432\n");
+}
+
+#[test]
+fn a_stopped_container_is_updated_for_its_next_start() {
+    if !needs_root("limits::a_stopped_container_is_updated_for_its_next_start") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    kiln.ok(&[
+        "create",
+        "--name",
+        "box",
+        "--network",
+        "none",
+        "busybox",
+        "cat",
+        "/sys/fs/cgroup/pids/pids.max",
+    ]);
+    kiln.ok(&["update", "--pids-limit", "33", "--restart", "on-failure:2", "box"]);
+    let shown = "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}";
+    assert_eq!(kiln.ok(&["inspect", "-f", shown, "box"]), "on-failure 2\n");
+    if Path::new("/sys/fs/cgroup/pids").exists() {
+        assert_eq!(kiln.ok(&["start", "-a", "box"]), "33\n");
+    }
+}
+
+#[test]
+fn a_process_killed_for_memory_is_told_while_the_program_goes_on() {
+    if !needs_root("limits::a_process_killed_for_memory_is_told_while_the_program_goes_on") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let script = "(dd if=/dev/zero of=/dev/null bs=64M count=1) 2>/dev/null; echo child ended; sleep 600";
+    kiln.ok(&["run", "-d", "--name", "box", "--network", "none", "-m", "24m", "busybox", "sh", "-c", script]);
+    let is_told = || {
+        kiln.ok(&["inspect", "-f", "{{.State.OOMKilled}} {{.State.Status}}", "box"]) == "true running\n"
+            && kiln
+                .ok(&["events", "--since", "1", "--until", "0s", "--format", "{{.Action}}"])
+                .contains("oom\n")
+    };
+    let told = (0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        is_told()
+    });
+    assert!(told);
+    kiln.ok(&["kill", "box"]);
+    let events = kiln.ok(&["events", "--since", "1", "--until", "0s", "--format", "{{.Action}}"]);
+    assert_eq!(events.matches("oom\n").count(), 1, "{events}");
+    let ran = kiln.run(&[
+        "run",
+        "--name",
+        "big",
+        "--network",
+        "none",
+        "-m",
+        "24m",
+        "busybox",
+        "dd",
+        "if=/dev/zero",
+        "of=/dev/null",
+        "bs=64M",
+        "count=1",
+    ]);
+    assert_eq!(ran.code, 137, "{}", ran.error);
+    assert_eq!(kiln.ok(&["inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "big"]), "true 137\n");
+}

@@ -58,3 +58,12 @@ pub struct Resources {
     /// `--cgroup-parent`.
     pub cgroup_parent: Option<String>,
 }
+
+/// `kiln update`: what is not said stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UpdateRequest {
+    /// The limits that change.
+    pub resources: Resources,
+    /// What happens when its program ends.
+    pub restart: Option<super::RestartPolicy>,
+}

@@ -11,7 +11,7 @@ mod stats;
 pub use changes::{ChangeKind, CommitRequest, Copied, CopyOptions, PathChange};
 pub use health::{Health, HealthCheck, HealthProbe, HealthRequest, HealthStatus};
 pub use isolation::{Isolation, Ulimit};
-pub use limits::{DeviceValue, Resources};
+pub use limits::{DeviceValue, Resources, UpdateRequest};
 pub use log::{LogConfig, LogsRequest};
 pub use restart::RestartPolicy;
 pub use stats::ContainerStats;

@@ -73,13 +73,14 @@ impl Keeper {
     /// Notes that it doesn't run any more; it isn't written yet.
     pub(super) fn ended(&mut self, code: i32, oom_killed: bool) {
         let state = &mut self.record.state;
+        let is_news = oom_killed && !state.oom_killed;
         state.status = ContainerState::Exited;
         state.exit_code = Some(code);
         state.oom_killed = oom_killed;
         state.finished = Some(now());
         state.process = None;
         let seconds = (state.finished.unwrap_or(0) - state.started.unwrap_or(0)) / 1_000_000_000;
-        if oom_killed {
+        if is_news {
             self.tell("oom", &[]);
         }
         self.tell("die", &[("execDuration", seconds.to_string()), ("exitCode", code.to_string())]);

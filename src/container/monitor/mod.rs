@@ -13,6 +13,7 @@ mod clients;
 mod health;
 mod keeper;
 mod oom;
+mod pause;
 mod restart;
 mod serve;
 mod stopping;
@@ -29,6 +30,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use self::changes::Changes;
 pub(super) use self::clients::Clients;
 use self::keeper::Keeper;
+use self::oom::Oom;
+use self::pause::Pausing;
 use self::restart::Delay;
 pub(super) use self::restart::is_wanted_again;
 pub(super) use self::serve::{Duties, Hands, Running, serve};
@@ -39,7 +42,7 @@ use super::launch::{MonitorTask, accept_task};
 use super::log::{self, Sink};
 use super::record::{Record, Wanted};
 use super::wire::Packet;
-use super::{Containers, now};
+use super::{Containers, now, spec};
 use crate::api::ContainerState;
 use crate::runtime::{self, StartError};
 use crate::sys::signals::Signals;
@@ -88,7 +91,7 @@ struct Monitor {
 
 /// What is done beside a program.
 fn duties() -> Duties<Keeper> {
-    vec![Box::new(Stopping::default()), Box::new(Changes)]
+    vec![Box::new(Stopping::default()), Box::new(Changes), Box::new(Pausing::default())]
 }
 
 type Run = (Box<dyn Running>, Streams);
@@ -106,6 +109,7 @@ impl Monitor {
         let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
         loop {
             let mut duties = duties();
+            duties.push(Box::new(Oom::new(&*process, &self.keeper)));
             self.attend(Some(&*process), &mut streams, &mut duties)?;
             let code = process.wait()?;
             streams.drain(&mut self.clients);
@@ -181,6 +185,10 @@ impl Monitor {
         }
         self.keeper.again = false;
         forget_volatile(&self.task.spec);
+        // They may have been changed since the last start.
+        if let Ok(limits) = spec::limits::limits(&self.keeper.record.config.resources) {
+            self.task.spec.limits = limits;
+        }
         match self.start() {
             Ok(started) => {
                 self.running(&*started.0)?;

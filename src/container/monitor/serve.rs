@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::clients::{ClientId, Clients};
 use super::streams::Streams;
 use crate::container::wire::Packet;
-use crate::runtime::{Process, Target};
+use crate::runtime::{Limits, OomWatch, Process, StartError, Target};
 
 /// A program that runs, as its monitor holds it.
 pub(in crate::container) trait Running {
@@ -24,6 +24,14 @@ pub(in crate::container) trait Running {
     fn wait(&mut self) -> io::Result<i32>;
     /// Tells whether the kernel killed one of its processes for memory.
     fn oom_killed(&self) -> bool;
+    /// What wakes up when that may have happened.
+    fn oom_watch(&self) -> Option<OomWatch>;
+    /// Begins to freeze its processes, or lets them go on.
+    fn freeze(&self, frozen: bool) -> Result<(), StartError>;
+    /// Tells whether all of them are frozen.
+    fn is_frozen(&self) -> bool;
+    /// Changes its limits.
+    fn limit(&self, limits: &Limits) -> Result<(), StartError>;
     /// Takes away what it stood on.
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
@@ -47,6 +55,22 @@ impl Running for Process {
 
     fn oom_killed(&self) -> bool {
         Process::oom_killed(self)
+    }
+
+    fn oom_watch(&self) -> Option<OomWatch> {
+        self.cgroup().oom_watch()
+    }
+
+    fn freeze(&self, frozen: bool) -> Result<(), StartError> {
+        Process::freeze(self, frozen)
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.cgroup().is_frozen()
+    }
+
+    fn limit(&self, limits: &Limits) -> Result<(), StartError> {
+        Process::limit(self, limits)
     }
 
     fn finish(self: Box<Self>) -> io::Result<()> {

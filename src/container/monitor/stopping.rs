@@ -7,6 +7,7 @@ use rustix::event::PollFlags;
 
 use super::clients::ClientId;
 use super::keeper::Keeper;
+use super::pause::thaw;
 use super::serve::{Duty, Hands};
 use crate::container::record::Wanted;
 use crate::container::wire::Packet;
@@ -27,13 +28,15 @@ impl Stopping {
         };
         let _ = process.kill(signal);
         hands.keeper.tell("kill", &[("signal", signal.to_string())]);
+        thaw(hands);
         let patience = u64::try_from(seconds).ok().map(Duration::from_secs);
         let kill_at = patience.and_then(|patience| Instant::now().checked_add(patience));
         self.kill_at = [self.kill_at, kill_at].into_iter().flatten().min();
     }
 
     fn kill(from: ClientId, signal: i32, hands: &mut Hands<'_, Keeper>) {
-        if signal == libc::SIGKILL || signal == hands.keeper.record.config.stop_signal {
+        let ends = signal == libc::SIGKILL || signal == hands.keeper.record.config.stop_signal;
+        if ends {
             hands.keeper.want(Wanted::Down);
         }
         match hands.process {
@@ -46,6 +49,9 @@ impl Stopping {
                 let result = process.kill(signal);
                 if result.is_ok() {
                     hands.keeper.tell("kill", &[("signal", signal.to_string())]);
+                }
+                if ends {
+                    thaw(hands);
                 }
                 match result {
                     // So that `kill` and then `rm` or `start` find what they expect.

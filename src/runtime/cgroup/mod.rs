@@ -13,7 +13,9 @@
 //! The child is cloned into the v2 folder and writes itself to the `tasks` file of each v1 folder: moving a process by
 //! `cgroup.procs` waits for all processors, several milliseconds.
 
+mod freezer;
 mod hierarchies;
+mod oom;
 mod setting;
 mod v1;
 mod v2;
@@ -28,6 +30,7 @@ use rustix::fs::{Mode, OFlags};
 
 pub(super) use self::hierarchies::our_folders;
 use self::hierarchies::{Hierarchy, find, find_v2, hierarchies};
+pub use self::oom::OomWatch;
 pub(super) use self::view::{View, mount_view};
 use super::error::{At, StartError};
 use super::spec::{CgroupPlace, Limits};
@@ -43,6 +46,8 @@ const MEASURED: [&str; 4] = ["memory", "cpu", "pids", "io"];
 /// Attempts to remove a folder whose tasks are just ending, and the pause between them.
 const REMOVE_ATTEMPTS: u32 = 50;
 const REMOVE_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+/// Rounds of moving processes that fork meanwhile.
+const MOVE_ROUNDS: u32 = 50;
 /// Rounds of killing what is in a cgroup of v1, since it may fork meanwhile.
 const KILL_ROUNDS: u32 = 50;
 
@@ -86,6 +91,38 @@ impl Cgroup {
                 Err(error)
             }
         }
+    }
+
+    /// Changes the limits of what runs in it; nothing else becomes different. For controllers that it had no folder of,
+    /// its processes are moved.
+    pub(super) fn limit(&mut self, limits: &Limits) -> Result<(), StartError> {
+        let before = self.folders.len();
+        let result = self.join_limited(&mounted()?, limits);
+        self.close_doors();
+        let new = self.folders[before..].to_vec();
+        for folder in new {
+            self.move_into(&folder).at("cgroup", || format!("cannot use `{}`", folder.display()))?;
+        }
+        result
+    }
+
+    /// Moves all its processes to a further folder of its own.
+    fn move_into(&self, folder: &Path) -> io::Result<()> {
+        // They may fork meanwhile.
+        for _ in 0..MOVE_ROUNDS {
+            let there = pids_in(&folder.join("cgroup.procs"));
+            let missing: Vec<i32> = self.pids().into_iter().filter(|pid| !there.contains(pid)).collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            for pid in missing {
+                match fs::write(folder.join("cgroup.procs"), pid.to_string()) {
+                    Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        Err(io::Error::other("its processes multiply too fast"))
     }
 
     /// Takes the folders of a process tree that another process started.
@@ -200,16 +237,6 @@ impl Cgroup {
         self.folders.iter().map(|folder| folder.join(name)).find(|file| file.exists())
     }
 
-    /// Returns how many processes the kernel has killed for memory; to be asked before the removal.
-    pub fn oom_kills(&self) -> u64 {
-        let Some(file) = self.file("memory.events").or_else(|| self.file("memory.oom_control")) else {
-            return 0;
-        };
-        let text = fs::read_to_string(file).unwrap_or_default();
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
-        count.unwrap_or(0)
-    }
-
     /// Returns the processes in it, as this process's `/proc` numbers them.
     pub fn pids(&self) -> Vec<i32> {
         self.file("cgroup.procs").map(|file| pids_in(&file)).unwrap_or_default()
@@ -229,6 +256,7 @@ impl Cgroup {
                 // It may have ended by itself.
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
+            self.let_die();
             std::thread::sleep(REMOVE_PAUSE);
         }
         Ok(())

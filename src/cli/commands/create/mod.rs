@@ -8,6 +8,8 @@ mod logging;
 mod places;
 
 pub(super) use base::from_files;
+pub(super) use health::policy as restart_policy;
+pub(super) use limits::Changeable;
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
