@@ -4,7 +4,7 @@ use super::Engine;
 use super::change;
 use super::containers::failure;
 use super::pull::without_digest;
-use crate::api::{CommitRequest, Failure};
+use crate::api::{CommitRequest, ContainerState, Failure};
 use crate::container::{NewImage, run_config};
 use crate::image;
 use crate::oci::{ImageConfig, Platform, Reference};
@@ -31,14 +31,23 @@ impl Engine {
         };
         let new =
             NewImage { config, author: request.author.clone(), message: request.message.clone(), created };
-        let made = self.containers().commit(store, &lease, &record, base, new).map_err(failure)??;
+        let containers = self.containers();
+        let pauses = request.pause && record.state.status == ContainerState::Running;
+        if pauses {
+            containers.pause(&record).map_err(failure)?;
+        }
+        let made = containers.commit(store, &lease, &record, base, new);
+        if pauses {
+            containers.unpause(&record).map_err(failure)?;
+        }
+        let made = made.map_err(failure)??;
         if let Some(reference) = reference {
             let name = reference.with_tag(reference.tag.as_deref().unwrap_or("latest")).to_string();
             store.tag(&name, &made.id).map_err(image::Error::from)?;
         }
         let name = reference.map(Reference::familiar).unwrap_or_default();
         let details = [("imageID", made.id.to_string()), ("imageRef", name)];
-        self.containers().tell(&record, "commit", &details);
+        containers.tell(&record, "commit", &details);
         self.flush_later(true);
         Ok(made.id.to_string())
     }

@@ -394,6 +394,38 @@ fn a_container_that_exchanges_folders_for_links_gains_nothing() {
 }
 
 #[test]
+fn a_copy_that_is_killed_leaves_nothing_mounted_and_the_container_usable() {
+    let Some(kiln) = kiln("a_copy_that_is_killed_leaves_nothing_mounted_and_the_container_usable") else {
+        return;
+    };
+    let here = a_box(&kiln, false, &["-v", "vol:/vol"]);
+    let before = mounts(&kiln);
+    for number in 0..600 {
+        std::fs::write(here.join(format!("dir/sub/{number}")), vec![7; 20_000]).unwrap();
+    }
+    cp(&kiln, &here, &["dir", "box:/big"]).unwrap();
+    let verbs: [&[&str]; 6] = [
+        &["cp", "dir", "box:/put"],
+        &["cp", "dir", "box:/vol/put"],
+        &["cp", "box:/big", "out"],
+        &["export", "-o", "out.tar", "box"],
+        &["commit", "box"],
+        &["diff", "box"],
+    ];
+    for moment in 0..30 {
+        let mut command = kiln.command(verbs[moment % verbs.len()]);
+        let mut child =
+            command.current_dir(&here).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(5 * moment as u64));
+        let _ = child.kill();
+        child.wait().unwrap();
+        assert_eq!(mounts(&kiln), before, "after moment {moment}");
+    }
+    kiln.ok(&["start", "box"]);
+    assert_eq!(kiln.ok(&["exec", "box", "sh", "-c", "ls /big/sub | wc -l"]), "601");
+}
+
+#[test]
 fn success_is_told_on_a_terminal_unless_it_is_to_be_quiet() {
     let Some(kiln) = kiln("success_is_told_on_a_terminal_unless_it_is_to_be_quiet") else { return };
     let here = a_box(&kiln, false, &[]);

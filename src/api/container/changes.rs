@@ -44,6 +44,8 @@ pub struct CommitRequest {
     pub message: Option<String>,
     /// Dockerfile instructions that change how containers of it run.
     pub changes: Vec<String>,
+    /// Pauses the container while its files are read.
+    pub pause: bool,
 }
 
 /// The flags of `kiln cp`.

@@ -14,8 +14,7 @@ pub(crate) const ENTRY: Entry = command!(
     "Create a new image from a container's changes",
     "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
     Commit,
-    run,
-    not_yet: &["-p", "--pause"]
+    run
 );
 
 /// `kiln commit`
@@ -33,6 +32,9 @@ pub(crate) struct Commit {
     /// Let the container run on meanwhile (the default, unlike docker's)
     #[arg(long)]
     no_pause: bool,
+    /// Pause the container meanwhile
+    #[arg(long, short, overrides_with = "no_pause")]
+    pause: bool,
     /// The container
     #[arg(value_name = "CONTAINER", required = true)]
     container: String,
@@ -50,6 +52,7 @@ fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         author: flags.author,
         message: flags.message,
         changes: flags.change,
+        pause: flags.pause,
     };
     let id = invocation.session.root_engine()?.commit(&request, name.as_ref())?;
     print_line(&id)?;

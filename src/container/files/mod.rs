@@ -14,6 +14,7 @@ mod unpack;
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use kiln_cache::{Mounts, Store};
@@ -231,13 +232,13 @@ fn follow_target(tree: &Tree, record: &Record, mut typed: Typed) -> Result<(Type
                 // Not cleaned: what is before a `..` may be a link, too.
                 typed.path = typed.parent().join(link);
             }
-            FileType::RegularFile => return Ok((typed, Target::Other)),
-            _ => {
+            FileType::CharacterDevice | FileType::BlockDevice => {
                 let path = typed.path.display();
                 let message =
                     format!("destination `{}:{path}` must be a directory or a regular file", record.name);
                 return Err(Error::Invalid { message });
             }
+            _ => return Ok((typed, Target::Other)),
         }
     }
     Err(not_there(Errno::LOOP.into(), record, &typed.path))
@@ -260,12 +261,12 @@ impl LocalTarget {
         }
         let found = match std::fs::metadata(&typed.path) {
             Ok(found) if found.is_dir() => Target::Folder,
-            Ok(found) if found.is_file() => Target::Other,
-            Ok(_) => {
+            Ok(found) if is_device(&found) => {
                 let path = typed.path.display();
                 let message = format!("invalid output path: `{path}` must be a directory or a regular file");
                 return Err(Error::Invalid { message });
             }
+            Ok(_) => Target::Other,
             Err(_) => Target::Nothing,
         };
         if found == Target::Nothing && !typed.parent().is_dir() {
@@ -321,6 +322,10 @@ impl<W: Write> Write for Counted<W> {
 fn bytes(name: Option<&std::ffi::OsStr>) -> Vec<u8> {
     use std::os::unix::ffi::OsStrExt;
     name.map(|name| name.as_bytes().to_vec()).unwrap_or_default()
+}
+
+fn is_device(found: &std::fs::Metadata) -> bool {
+    found.file_type().is_char_device() || found.file_type().is_block_device()
 }
 
 fn refused(message: &str) -> Error {
