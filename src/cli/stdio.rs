@@ -30,6 +30,17 @@ pub(crate) fn attach(tty: bool, interactive: bool, attach: bool) -> Result<Attac
     Ok(Attached { stdio: Stdio { stdin, attach, size, ..Stdio::default() }, raw: tty && stdin })
 }
 
+impl Attached {
+    /// Takes part in `streams` only, which are of stdin, stdout and stderr; none named is all.
+    pub(crate) fn only(mut self, streams: &[String]) -> Self {
+        let has = |stream: &str| streams.is_empty() || streams.iter().any(|one| one == stream);
+        self.stdio.stdin &= has("stdin");
+        self.raw &= has("stdin");
+        self.stdio.hides = (!has("stdout"), !has("stderr"));
+        self
+    }
+}
+
 /// How one leaves a program that goes on.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Detaching {

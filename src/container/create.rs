@@ -255,6 +255,7 @@ fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config
         health: None,
         restart: request.restart,
         log: request.log.clone(),
+        attach: request.attach.clone(),
         annotations: request.annotations.iter().cloned().collect(),
         exposed: exposed(image, request),
         dns: request.dns.clone(),

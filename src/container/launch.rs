@@ -60,14 +60,16 @@ pub struct Streams {
     pub detach_keys: Option<Vec<u8>>,
     /// The caller's signals are not the program's.
     pub keeps_signals: bool,
+    /// Of the outputs, standard output and standard error are left away.
+    pub hides: (bool, bool),
 }
 
 impl Streams {
     /// What is asked of the monitor of `record`.
     pub(super) fn wants(&self, record: &Record) -> Wants {
         Wants {
-            stdout: self.outputs,
-            stderr: self.outputs,
+            stdout: self.outputs && !self.hides.0,
+            stderr: self.outputs && !self.hides.1,
             stdin: self.stdin,
             ends_stdin: self.stdin && record.config.stdin_once,
         }

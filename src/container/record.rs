@@ -96,6 +96,9 @@ pub struct Config {
     /// Where its output goes.
     #[serde(default)]
     pub log: LogConfig,
+    /// `-a`.
+    #[serde(default)]
+    pub attach: Vec<String>,
     /// `--annotation`.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,

@@ -106,6 +106,7 @@ pub(super) fn exit_code(ended: Ended) -> i32 {
 pub(super) fn streams(stdio: Stdio) -> Streams {
     Streams {
         outputs: stdio.attach,
+        hides: stdio.hides,
         stdin: stdio.stdin,
         size: stdio.size,
         detach_keys: stdio.detach_keys,

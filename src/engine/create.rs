@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::api::{CreateRequest, Events, Failure};
+use crate::api::{CreateRequest, Events, Failure, FailureKind};
 use crate::container::{Image, Purpose, Record};
 
 use super::Engine;
@@ -21,7 +21,11 @@ impl Engine {
         purpose: Purpose,
         events: &Events,
     ) -> Result<(Record, OwnedFd), Failure> {
-        let image = self.ensure_image(&request.image, request.pull, events)?;
+        let platform =
+            request.platform.as_ref().map(|text| text.parse()).transpose().map_err(
+                |error: crate::oci::PlatformError| Failure::from_error(FailureKind::Invalid, &error),
+            )?;
+        let image = self.ensure_image_of(&request.image, platform.as_ref(), request.pull, events)?;
         let store = self.store()?;
         let config = crate::image::config(store, &image)?;
         let image = Image { id: image.id.to_string(), chain: &image.chain, config: &config.config };

@@ -24,10 +24,31 @@ impl Engine {
     ///
     /// Nothing but its name keeps it: a caller that needs its layers holds or pins them.
     pub fn ensure_image(&self, name: &str, policy: PullPolicy, events: &Events) -> Result<Image, Failure> {
+        self.ensure_image_of(name, None, policy, events)
+    }
+
+    /// The same for a platform: one that is here for another platform is as good as missing.
+    pub fn ensure_image_of(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+        policy: PullPolicy,
+        events: &Events,
+    ) -> Result<Image, Failure> {
         let store = self.store()?;
+        let fits = |found: &Image| -> Result<bool, Failure> {
+            let Some(platform) = platform else { return Ok(true) };
+            Ok(platform.matches(&Platform::of_config(&image::config(store, found)?)))
+        };
         if policy != PullPolicy::Always {
             match image::lookup(store, name)? {
-                Some(found) => return Ok(found),
+                Some(found) if fits(&found)? => return Ok(found),
+                Some(_) if policy == PullPolicy::Never => {
+                    let wanted = platform.map(ToString::to_string).unwrap_or_default();
+                    let message = format!("the image `{name}` is here for another platform than {wanted}");
+                    return Err(Failure::new(FailureKind::NotFound, message));
+                }
+                Some(_) => {}
                 None if policy == PullPolicy::Never => return Ok(image::find(store, name)?),
                 None => {}
             }
@@ -37,7 +58,7 @@ impl Engine {
             let line = format!("Unable to find image '{}' locally", reference.familiar());
             events.send(Event::Status(line));
         }
-        Ok(self.fetch(&reference, &Platform::host(), events)?.image)
+        Ok(self.fetch(&reference, platform.unwrap_or(&Platform::host()), events)?.image)
     }
 
     fn fetch(

@@ -45,6 +45,29 @@ fn resolv_conf_from(host: &str, behind: impl FnOnce() -> String) -> String {
     servers.chain(rest).collect()
 }
 
+/// Returns the resolv.conf `text` with the user's own servers, domains and options in the place of its own ones; a
+/// domain `.` is none.
+pub fn own_resolv_conf(text: &str, servers: &[String], domains: &[String], options: &[String]) -> String {
+    let replaced = [("nameserver", servers), ("search", domains), ("options", options)];
+    let is_kept = |line: &&str| {
+        let key = line.split_ascii_whitespace().next().unwrap_or_default();
+        let key = if key == "domain" { "search" } else { key };
+        replaced.iter().all(|(own, values)| *own != key || values.is_empty())
+    };
+    let kept: Vec<&str> = text.lines().filter(is_kept).collect();
+    let servers = servers.iter().map(|server| format!("nameserver {server}\n"));
+    let kept = kept.into_iter().map(|line| format!("{line}\n"));
+    let mut text: String = servers.chain(kept).collect();
+    let domains: Vec<&str> = domains.iter().map(String::as_str).filter(|domain| *domain != ".").collect();
+    if !domains.is_empty() {
+        text += &format!("search {}\n", domains.join(" "));
+    }
+    if !options.is_empty() {
+        text += &format!("options {}\n", options.join(" "));
+    }
+    text
+}
+
 fn servers(text: &str) -> Vec<String> {
     let addresses = text.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
@@ -118,6 +141,18 @@ mod tests {
     fn reachable_servers_stay_as_they_are() {
         let host = "nameserver 10.0.0.1\nnameserver ::1\nnameserver 127.0.0.1\nnameserver\t10.0.0.2\n";
         assert_eq!(resolv_conf_from(host, || unreachable!()), "nameserver 10.0.0.1\nnameserver 10.0.0.2\n");
+    }
+
+    #[test]
+    fn own_servers_take_the_place_of_the_machines() {
+        let host = "nameserver 10.0.0.1\nsearch example.org\noptions edns0\n";
+        let list = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        assert_eq!(own_resolv_conf(host, &[], &[], &[]), host);
+        assert_eq!(
+            own_resolv_conf(host, &list(&["9.9.9.9"]), &list(&["a", "b"]), &list(&["ndots:2"])),
+            "nameserver 9.9.9.9\nsearch a b\noptions ndots:2\n"
+        );
+        assert_eq!(own_resolv_conf(host, &[], &list(&["."]), &[]), "nameserver 10.0.0.1\noptions edns0\n");
     }
 
     #[test]

@@ -32,7 +32,7 @@ mod netlink;
 mod nft;
 mod pool;
 
-pub use files::{host_resolv_conf, hosts_file, resolv_conf};
+pub use files::{host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
 pub use pool::Pool;
 
 use std::fs::File;

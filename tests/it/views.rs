@@ -187,3 +187,68 @@ fn prune_takes_what_its_filters_name() {
     kiln.ok(&["image", "prune", "-af", "--filter", "until=0s"]);
     assert_eq!(kiln.ok(&["images", "-q"]), "");
 }
+
+#[test]
+fn exposed_ports_and_annotations_are_shown() {
+    if !needs_root("exposed_ports_and_annotations_are_shown") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let flags = ["--expose", "80", "--expose", "53/udp", "--annotation", "org.example=x=y"];
+    let words: Vec<&str> =
+        ["run", "-d", "--network", "none", "--name", "web"].into_iter().chain(flags).collect();
+    kiln.ok(&[&words[..], &["busybox", "sleep", "1000"]].concat());
+    assert_eq!(kiln.ok(&["ps", "--format", "{{.Ports}}"]), "53/udp, 80/tcp\n");
+    assert_eq!(names(&kiln, &["expose=50-60/udp"]), "web");
+    assert_eq!(names(&kiln, &["expose=53"]), "");
+    let shown = inspected(&kiln, &["web"]);
+    assert_eq!(shown["HostConfig"]["Annotations"]["org.example"], "x=y");
+    assert_eq!(shown["Config"]["ExposedPorts"]["80/tcp"], serde_json::json!({}));
+    for (flag, bad) in [
+        ("--expose", "80/icmp"),
+        ("--annotation", "alone"),
+        ("--dns", "nobody"),
+        ("--dns-search", "two words"),
+        ("--platform", "a/b/c/d"),
+        ("--attach", "stdlog"),
+    ] {
+        let ran = kiln.run(&["create", flag, bad, "busybox", "true"]);
+        assert!(ran.code == 125 && ran.error.contains(flag) && ran.error.contains(bad), "{ran}");
+    }
+}
+
+#[test]
+fn names_are_looked_up_where_the_flags_say() {
+    if !needs_root("names_are_looked_up_where_the_flags_say") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let flags = ["--dns", "9.9.9.9", "--dns-search", "example.org", "--dns-option", "ndots:2"];
+    let words: Vec<&str> = ["run", "--rm"].into_iter().chain(flags).collect();
+    let shown = kiln.ok(&[&words[..], &["busybox", "cat", "/etc/resolv.conf"]].concat());
+    assert_eq!(shown, "nameserver 9.9.9.9\nsearch example.org\noptions ndots:2\n");
+    let hosts = ["run", "--rm", "--add-host", "machine:host-gateway", "busybox", "cat", "/etc/hosts"];
+    let hosts = kiln.ok(&hosts);
+    let line = hosts.lines().find(|line| line.ends_with("\tmachine")).unwrap();
+    assert!(line.split('\t').next().unwrap().parse::<std::net::Ipv4Addr>().is_ok(), "{hosts}");
+}
+
+#[test]
+fn a_run_takes_part_in_the_named_streams_only() {
+    if !needs_root("a_run_takes_part_in_the_named_streams_only") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let words = ["run", "--network", "none", "--name", "web", "-a", "stderr"];
+    let ran = kiln.run(&[&words[..], &["busybox", "sh", "-c", "echo out; echo err >&2; exit 4"]].concat());
+    assert_eq!((ran.code, ran.out.as_str(), ran.error.as_str()), (4, "", "err\n"));
+    let shown = inspected(&kiln, &["web"]);
+    let config = &shown["Config"];
+    assert_eq!((&config["AttachStdout"], &config["AttachStderr"]), (&false.into(), &true.into()));
+    assert_eq!(kiln.ok(&["logs", "web"]), "out\n", "the log has both");
+    let both = kiln.run(&["run", "-d", "-a", "stdout", "busybox", "true"]);
+    assert!(both.code == 125 && both.error.contains("--attach"), "{both}");
+    let other = if cfg!(target_arch = "x86_64") { "linux/arm64" } else { "linux/amd64" };
+    let other = kiln.run(&["run", "--pull", "never", "--platform", other, "busybox", "true"]);
+    assert!(other.code == 125 && other.error.contains("another platform"), "{other}");
+}

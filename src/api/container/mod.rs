@@ -75,6 +75,11 @@ pub struct CreateRequest {
     pub stop_signal: Option<String>,
     /// `--stop-timeout`, seconds; -1 waits for ever.
     pub stop_timeout: Option<i64>,
+    /// `-a`: of stdin, stdout and stderr those that `run` takes part in; empty is docker's choice.
+    pub attach: Vec<String>,
+    /// `--platform`, as typed; `None` is the machine's.
+    #[serde(skip)]
+    pub platform: Option<String>,
     /// `--annotation`.
     pub annotations: Vec<(String, String)>,
     /// `--expose`, as typed.
@@ -110,6 +115,8 @@ pub struct Stdio {
     pub detach_keys: Option<Vec<u8>>,
     /// Keep the caller's signals from the program.
     pub keeps_signals: bool,
+    /// Of the outputs, leave away standard output, standard error.
+    pub hides: (bool, bool),
 }
 
 /// What streams a container's program has.

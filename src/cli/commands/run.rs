@@ -30,10 +30,14 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let session = invocation.session;
     let options = &flags.options;
     let request = create::request(options, &flags.rest, &session.environment, &invocation.name)?;
+    if flags.detach && !request.attach.is_empty() {
+        return Err(Error::usage("`--attach` and `--detach` can't be used together"));
+    }
     let mut id_file = options.cidfile().map(create::IdFile::make).transpose()?;
     let attached = stdio::attach(request.tty, request.interactive, !flags.detach)?
         .detaching(&flags.detaching)?
-        .signals(&flags.signals);
+        .signals(&flags.signals)
+        .only(&request.attach);
     let engine = session.root_engine()?;
     let shown = Shown::transfers(options.quiet());
     let raw = attached.raw_mode()?;

@@ -14,7 +14,7 @@ pub(super) use self::rights::{rights, rlimits};
 use super::error::{Error, Result};
 use super::record::{Config, Record};
 use crate::api::NetworkMode;
-use crate::network::{host_resolv_conf, hosts_file, resolv_conf};
+use crate::network::{host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
 use crate::redacted::Redacted;
 use crate::runtime::{Mount, Net, Spec, Target, Tree};
 
@@ -127,5 +127,6 @@ fn texts(config: &Config, place: Option<(Ipv4Addr, Ipv4Addr)>) -> [String; 3] {
     };
     let host = host_resolv_conf();
     let resolv = if on_host { host } else { resolv_conf(&host) };
+    let resolv = own_resolv_conf(&resolv, &config.dns, &config.dns_search, &config.dns_options);
     [hosts, format!("{hostname}\n"), resolv]
 }

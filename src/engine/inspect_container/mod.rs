@@ -124,13 +124,15 @@ fn config(record: &Record, image: &Value) -> Value {
     let command = config.args.get(config.entrypoint.len()..).unwrap_or_default();
     let entrypoint = (!config.entrypoint.is_empty()).then_some(&config.entrypoint);
     let ports: Map<_, _> = config.exposed.iter().map(|port| (port.clone(), json!({}))).collect();
+    let is_attached =
+        |stream: &str| config.attach.is_empty() || config.attach.iter().any(|one| one == stream);
     let mut shown = json!({
         "Hostname": config.hostname,
         "Domainname": config.isolation.domainname.clone().unwrap_or_default(),
         "User": config.user,
         "AttachStdin": config.stdin_once,
-        "AttachStdout": true,
-        "AttachStderr": true,
+        "AttachStdout": is_attached("stdout"),
+        "AttachStderr": is_attached("stderr"),
         "Tty": config.tty,
         "OpenStdin": config.interactive,
         "StdinOnce": config.stdin_once,

@@ -6,20 +6,20 @@ use crate::api::{CreateRequest, PullPolicy};
 use crate::cli::commands::pairs;
 use crate::cli::error::Error;
 use crate::cli::settings::Environment;
+use crate::oci::Platform;
 
 /// Flags of docker that are still to come.
-#[rustfmt::skip]
-pub(super) const NOT_YET: &[&str] = &[
-    "--annotation",
-    "-a", "--attach",
-    "--disable-content-trust",
-    "--platform",
-    "--use-api-socket",
-];
+pub(super) const NOT_YET: &[&str] = &["--disable-content-trust", "--use-api-socket"];
 
 /// The program, and the container's names.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Base {
+    /// Add an annotation (KEY=VALUE)
+    #[arg(long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
+    /// Take part only in this stream: stdin, stdout or stderr
+    #[arg(long, short, value_name = "STREAM", ignore_case = true, value_parser = ["stdin", "stdout", "stderr"])]
+    attach: Vec<String>,
     /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]
     pub(super) cidfile: Option<PathBuf>,
@@ -47,6 +47,9 @@ pub(crate) struct Base {
     /// Name of the container
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Take the image of this platform (linux/arm64)
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
     /// When to pull the image: missing, always or never
     #[arg(long, value_name = "WHEN", default_value = "missing", hide_default_value = true)]
     pub(super) pull: String,
@@ -74,6 +77,14 @@ impl Base {
         let labels = from_files(&self.label_file, pairs::lines)?;
         let labels = labels.iter().chain(&self.label);
         request.labels = labels.map(|text| pairs::label(text)).collect::<Result<_, _>>()?;
+        request.annotations =
+            self.annotation.iter().map(|text| annotation(text)).collect::<Result<_, _>>()?;
+        request.attach = self.attach.iter().map(|stream| stream.to_ascii_lowercase()).collect();
+        if let Some(text) = self.platform.as_ref().filter(|text| !text.is_empty()) {
+            text.parse::<Platform>()
+                .map_err(|error| Error::usage(format!("invalid value `{text}` for `--platform`: {error}")))?;
+            request.platform = Some(text.clone());
+        }
         request.pull = pull(&self.pull)?;
         request.entrypoint.clone_from(&self.entrypoint);
         request.workdir = self.workdir.as_deref().map(|path| absolute("--workdir", path)).transpose()?;
@@ -96,6 +107,14 @@ pub(in crate::cli::commands) fn from_files(
         lines.extend(read(file)?);
     }
     Ok(lines)
+}
+
+fn annotation(text: &str) -> Result<(String, String), Error> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    let (key, value) = pair.ok_or_else(|| {
+        Error::usage(format!("invalid value `{text}` for `--annotation`")).hint("write it as `key=value`")
+    })?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn pull(text: &str) -> Result<PullPolicy, Error> {

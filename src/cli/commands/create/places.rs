@@ -7,10 +7,6 @@ use crate::cli::error::Error;
 /// Flags of docker that are still to come.
 #[rustfmt::skip]
 pub(super) const NOT_YET: &[&str] = &[
-    "--dns",
-    "--dns-opt", "--dns-option",
-    "--dns-search",
-    "--expose",
     "--ip",
     "--ip6",
     "--link",
@@ -31,6 +27,18 @@ pub(crate) struct Places {
     /// Add an entry to /etc/hosts (NAME:ADDRESS)
     #[arg(long, value_name = "HOST")]
     add_host: Vec<String>,
+    /// Ask this name server
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<String>,
+    /// Set an option of name look-ups (ndots:2)
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    dns_option: Vec<String>,
+    /// Look up short names in this domain (.: in none)
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// Name a port that the program listens on (80, 53/udp, 8000-8010)
+    #[arg(long, value_name = "PORT")]
+    expose: Vec<String>,
     /// Network: bridge, none, host or container:NAME
     #[arg(
         long,
@@ -56,7 +64,15 @@ impl Places {
         request.network = network(&self.network)?;
         let is_shared = self.network.starts_with("container:");
         request.isolation.network = is_shared.then(|| self.network.clone());
-        request.add_hosts = self.add_host.iter().map(|text| pairs::host(text)).collect::<Result<_, _>>()?;
+        request.add_hosts = self.add_host.iter().map(|text| host(text)).collect::<Result<_, _>>()?;
+        request.dns = self.dns.iter().map(|text| server(text)).collect::<Result<_, _>>()?;
+        request.dns_options =
+            self.dns_option.iter().map(|text| word("--dns-option", text)).collect::<Result<_, _>>()?;
+        request.dns_search =
+            self.dns_search.iter().map(|text| word("--dns-search", text)).collect::<Result<_, _>>()?;
+        for text in &self.expose {
+            request.expose.extend(ports(text)?);
+        }
         Ok(())
     }
 }
@@ -73,6 +89,46 @@ fn network(text: &str) -> Result<NetworkMode, Error> {
         return Ok(NetworkMode::None);
     }
     pairs::network(text)
+}
+
+/// Reads `--add-host`; `host-gateway` stands for the machine, by its address in the container's network.
+fn host(text: &str) -> Result<(String, String), Error> {
+    match text.split_once('=').or_else(|| text.split_once(':')) {
+        Some((name, "host-gateway")) if !name.is_empty() && !name.contains(char::is_whitespace) => {
+            Ok((name.to_owned(), "host-gateway".to_owned()))
+        }
+        _ => pairs::host(text),
+    }
+}
+
+fn server(text: &str) -> Result<String, Error> {
+    match text.parse::<std::net::IpAddr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => Err(Error::usage(format!("invalid value `{text}` for `--dns`: it must be an address"))),
+    }
+}
+
+/// Reads a word of `/etc/resolv.conf`.
+fn word(flag: &str, text: &str) -> Result<String, Error> {
+    match text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        true => Err(Error::usage(format!("invalid value `{text}` for `{flag}`"))),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// Reads `--expose`: `80`, `53/udp`, `8000-8010/tcp`; gives every port with its protocol.
+fn ports(text: &str) -> Result<Vec<String>, Error> {
+    let bad = || {
+        Error::usage(format!("invalid value `{text}` for `--expose`"))
+            .hint("write it as `80`, `53/udp` or `8000-8010`")
+    };
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let (first, last): (u16, u16) = (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
+    if first == 0 || first > last || !["tcp", "udp", "sctp"].contains(&protocol) {
+        return Err(bad());
+    }
+    Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
 }
 
 /// Reads `[SOURCE:]TARGET[:OPTIONS]`.
@@ -137,6 +193,15 @@ mod tests {
         assert_eq!(bind("./x:/data"), Some((here.to_str().map(str::to_owned), "/data".into(), false)));
         for text in ["", "data", "/a:b", "/a:/", "/a:/b:zz", "/a:/b:ro:x", ":/b"] {
             assert_eq!(bind(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn ports_are_exposed_one_by_one() {
+        assert_eq!(ports("80").unwrap(), ["80/tcp"]);
+        assert_eq!(ports("8000-8002/udp").unwrap(), ["8000/udp", "8001/udp", "8002/udp"]);
+        for bad in ["", "0", "9-8", "80/icmp", "x", "70000"] {
+            assert!(ports(bad).is_err(), "{bad}");
         }
     }
 }
