@@ -9,7 +9,7 @@ use kiln_cache::{SnapshotId, Store};
 
 use super::error::{At, Error, Result};
 use super::record::{Config, MountPoint, Record, State, VERSION};
-use super::{Containers, log, names, now, spec, try_lock};
+use super::{Containers, health, log, names, now, spec, try_lock};
 use crate::api::{CreateRequest, NetworkMode};
 use crate::oci::RunConfig;
 use crate::runtime;
@@ -252,7 +252,7 @@ fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config
         stop_timeout: request.stop_timeout,
         resources: request.resources.clone(),
         isolation: request.isolation.clone(),
-        health: None,
+        health: health::check(image.healthcheck.as_ref(), &request.health),
         restart: request.restart,
         log: request.log.clone(),
         attach: request.attach.clone(),

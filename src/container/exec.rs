@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::process::Child;
 
 use kiln_cache::Mounts;
 use rustix::net::RecvFlags;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::attach::Attachment;
 use super::create::set;
 use super::error::{At, Error, Result};
-use super::launch::{Streams, accept_task, spawn};
+use super::launch::{Streams, accept_task, spawn, spawn_child};
 use super::record::Record;
 use super::wire::{self, Packet, Wants};
 use super::{Containers, monitor, spec};
@@ -63,6 +64,17 @@ impl Containers {
             _ => Err(Error::MonitorLost { name }),
         }
     }
+}
+
+/// Starts a further process of the container itself, such as a probe of its health, whose output comes through the
+/// socket. The caller has to reap the helper.
+pub(super) fn spawn_inner(record: &Record, command: &[String]) -> Result<(OwnedFd, Child)> {
+    let name = || record.name.clone();
+    let target = record.state.process.clone().ok_or_else(|| Error::NotRunning { name: name() })?;
+    let request = ExecRequest { command: command.to_vec(), ..ExecRequest::default() };
+    let wants = Wants { stdout: true, stderr: true, ..Wants::default() };
+    let task = ExecTask { target, spec: exec_spec(record, &request, None)?, interactive: false, wants };
+    spawn_child("_exec", &task, &[]).at("start a helper for", name())
 }
 
 fn exec_spec(record: &Record, request: &ExecRequest, size: Option<(u16, u16)>) -> Result<ExecSpec> {

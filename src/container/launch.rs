@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use kiln_cache::Store;
 use rustix::fs::MemfdFlags;
@@ -155,14 +155,23 @@ fn started(socket: OwnedFd, record: &Record) -> Result<Attachment> {
 ///
 /// It gets `task` and the descriptors through its standard input, and inherits nothing else.
 pub(super) fn spawn<T: Serialize>(door: &str, task: &T, fds: &[OwnedFd]) -> io::Result<OwnedFd> {
+    // Its parent is done long before it; the machine's first process reaps it.
+    spawn_child(door, task, fds).map(|(socket, _)| socket)
+}
+
+/// As [`spawn`], for a parent that lives on and has to reap it.
+pub(super) fn spawn_child<T: Serialize>(
+    door: &str,
+    task: &T,
+    fds: &[OwnedFd],
+) -> io::Result<(OwnedFd, Child)> {
     let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let program = sealed_program()?;
     let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
     // No working directory here: with one, std forks instead of spawning, and copies this process's page tables.
     command.arg0("kiln").arg(door).env_clear();
     command.stdin(far).stdout(Stdio::null()).stderr(Stdio::null());
-    // Its parent is done long before it; the machine's first process reaps it.
-    drop(command.spawn()?);
+    let child = command.spawn()?;
     drop(command);
     // The task may be longer than a packet: a file in memory has no limit.
     let mut file = File::from(rustix::fs::memfd_create(c"task", MemfdFlags::CLOEXEC)?);
@@ -176,7 +185,7 @@ pub(super) fn spawn<T: Serialize>(door: &str, task: &T, fds: &[OwnedFd]) -> io::
         return Err(io::Error::other("too many descriptors"));
     }
     rustix::io::retry_on_intr(|| sendmsg(&near, &[IoSlice::new(b"T")], &mut control, SendFlags::NOSIGNAL))?;
-    Ok(near)
+    Ok((near, child))
 }
 
 /// The other side of [`spawn`]: leaves the caller's session behind, and gives the socket, the task and the

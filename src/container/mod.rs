@@ -34,6 +34,7 @@ mod error;
 mod events;
 mod exec;
 mod files;
+mod health;
 mod launch;
 mod life;
 mod log;

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::process::Child;
 use std::time::Duration;
 
 use super::restart::{Backoff, is_wanted_again};
 use super::serve::Running;
-use crate::api::ContainerState;
+use crate::api::{ContainerState, Health, HealthStatus};
 use crate::container::record::{Record, Wanted};
 use crate::container::{Containers, now};
 
@@ -18,13 +19,20 @@ pub(super) struct Keeper {
     /// The next end is the first half of a restart.
     pub(super) again: bool,
     backoff: Backoff,
+    /// Processes of its own that are about to end.
+    pub(super) helpers: Vec<Child>,
 }
 
 impl Keeper {
     /// Takes over a record.
     pub(super) fn new(containers: Containers, record: Record) -> Self {
         let folder = containers.folder(&record.id);
-        Self { containers, folder, record, again: false, backoff: Backoff::default() }
+        Self { containers, folder, record, again: false, backoff: Backoff::default(), helpers: Vec::new() }
+    }
+
+    /// Takes leave of the helpers that have ended.
+    pub(super) fn reap(&mut self) {
+        self.helpers.retain_mut(|helper| matches!(helper.try_wait(), Ok(None)));
     }
 
     /// Writes how the container is.
@@ -60,6 +68,8 @@ impl Keeper {
         state.error.clear();
         state.oom_killed = false;
         state.restart_at = None;
+        let fresh = || Health { status: HealthStatus::Starting, failing_streak: 0, log: Vec::new() };
+        state.health = self.record.config.health.as_ref().map(|_| fresh());
         self.write()?;
         self.tell("start", &[]);
         Ok(())
@@ -79,6 +89,10 @@ impl Keeper {
         state.oom_killed = oom_killed;
         state.finished = Some(now());
         state.process = None;
+        // As docker: nobody looks any more.
+        if let Some(health) = &mut state.health {
+            health.status = HealthStatus::Unhealthy;
+        }
         let seconds = (state.finished.unwrap_or(0) - state.started.unwrap_or(0)) / 1_000_000_000;
         if is_news {
             self.tell("oom", &[]);

@@ -29,6 +29,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use self::changes::Changes;
 pub(super) use self::clients::Clients;
+use self::health::Checks;
 use self::keeper::Keeper;
 use self::oom::Oom;
 use self::pause::Pausing;
@@ -110,6 +111,9 @@ impl Monitor {
         loop {
             let mut duties = duties();
             duties.push(Box::new(Oom::new(&*process, &self.keeper)));
+            if let Some(check) = self.keeper.record.config.health.clone() {
+                duties.push(Box::new(Checks::new(check, &self.keeper)));
+            }
             self.attend(Some(&*process), &mut streams, &mut duties)?;
             let code = process.wait()?;
             streams.drain(&mut self.clients);
