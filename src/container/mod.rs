@@ -107,16 +107,22 @@ impl Containers {
 
     /// Lists all containers, the newest first. One that disappears meanwhile is left out.
     pub fn list(&self) -> Result<Vec<Record>> {
-        let mut records = Vec::new();
+        let (records, mut damaged) = self.survey()?;
+        damaged.pop().map_or(Ok(records), Err)
+    }
+
+    /// The same, with what is wrong with those that can't be read.
+    pub fn survey(&self) -> Result<(Vec<Record>, Vec<Error>)> {
+        let (mut records, mut damaged) = (Vec::new(), Vec::new());
         for id in self.ids()? {
             match self.load(&id) {
                 Ok(record) => records.push(record),
                 Err(error) if error.is_absence() => {}
-                Err(error) => return Err(error),
+                Err(error) => damaged.push(error),
             }
         }
         records.sort_by_key(|record| std::cmp::Reverse(record.created));
-        Ok(records)
+        Ok((records, damaged))
     }
 
     /// Finds a container by name, id or unique beginning of its id, in this order.

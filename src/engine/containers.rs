@@ -20,8 +20,24 @@ impl Engine {
 
     /// Lists all containers, the newest first.
     pub(super) fn all_containers(&self) -> Result<Vec<Record>, Failure> {
-        let records = self.containers().list().map_err(failure)?;
-        records.into_iter().map(|record| self.revived(record)).collect()
+        let (records, mut damaged) = self.surveyed()?;
+        damaged.pop().map_or(Ok(records), Err)
+    }
+
+    /// The same, with what is wrong with those that can't be read.
+    pub(super) fn surveyed(&self) -> Result<(Vec<Record>, Vec<Failure>), Failure> {
+        let (found, damaged) = self.containers().survey().map_err(failure)?;
+        let mut damaged: Vec<Failure> = damaged.into_iter().map(failure).collect();
+        let mut records = Vec::new();
+        for record in found {
+            match self.revived(record) {
+                Ok(record) => records.push(record),
+                // Somebody else removed it meanwhile.
+                Err(failure) if failure.kind == FailureKind::NotFound => {}
+                Err(failure) => damaged.push(failure),
+            }
+        }
+        Ok((records, damaged))
     }
 
     /// A container whose monitor was lost runs again if its policy wants that, whoever looks at it first.

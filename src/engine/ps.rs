@@ -19,6 +19,12 @@ impl Engine {
         Ok(records.into_iter().map(|record| self.info(record)).collect())
     }
 
+    /// Lists all containers that can be read, the newest first, and says what is wrong with the others.
+    pub fn survey(&self) -> Result<(Vec<ContainerInfo>, Vec<Failure>), Failure> {
+        let (records, damaged) = self.surveyed()?;
+        Ok((records.into_iter().map(|record| self.info(record)).collect(), damaged))
+    }
+
     /// Measures a container; an image that is gone counts nothing.
     pub fn container_size(&self, id: &str, image_id: &str) -> Result<ContainerSize, Failure> {
         let store = self.store()?;

@@ -252,3 +252,21 @@ fn a_run_takes_part_in_the_named_streams_only() {
     let other = kiln.run(&["run", "--pull", "never", "--platform", other, "busybox", "true"]);
     assert!(other.code == 125 && other.error.contains("another platform"), "{other}");
 }
+
+#[test]
+fn a_damaged_container_hides_no_other_one() {
+    if !needs_root("a_damaged_container_hides_no_other_one") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let id = kiln.ok(&["create", "--name", "bad", "busybox", "true"]);
+    kiln.ok(&["create", "--name", "good", "busybox", "true"]);
+    let config = kiln.root().join("containers").join(id.trim()).join("config.json");
+    let whole = std::fs::read(&config).unwrap();
+    std::fs::write(&config, &whole[..20]).unwrap();
+    let listed = kiln.run(&["ps", "-a", "--format", "{{.Names}}"]);
+    assert_eq!((listed.code, listed.out.as_str()), (1, "good\n"));
+    assert!(listed.error.contains(id.trim()), "{listed}");
+    std::fs::write(&config, whole).unwrap();
+    assert_eq!(names(&kiln, &[]), "good bad");
+}

@@ -5,7 +5,7 @@ use crate::api::{ContainerInfo, ContainerSize, ContainerState, HealthStatus};
 use crate::cli::error::Error;
 use crate::cli::format::{self, Columns, Row};
 use crate::cli::session::{Invocation, print};
-use crate::cli::{exit, flags, text, time, units};
+use crate::cli::{exit, failure, flags, tell, text, time, units};
 
 /// Columns of COMMAND, without its quotes.
 const COMMAND_WIDTH: usize = 20;
@@ -76,8 +76,12 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let last = if flags.latest { Some(1) } else { flags.last.and_then(|last| usize::try_from(last).ok()) };
     let by_state =
         flags.filter.iter().any(|filter| filter.starts_with("status=") || filter.starts_with("exited="));
-    let mut containers = invocation.session.engine()?.ps(true)?;
-    containers.sort_by_key(|container| std::cmp::Reverse(container.created));
+    let (mut containers, damaged) = invocation.session.engine()?.survey()?;
+    // One that can't be read hides no other one; that it is there is told.
+    for failure in &damaged {
+        tell(&failure::render(failure, invocation.session.style));
+    }
+    let code = if damaged.is_empty() { exit::SUCCESS } else { exit::FAILURE };
     let filter = Filter::parse(&flags.filter, &containers)?;
     if !flags.all && last.is_none() && !by_state {
         containers.retain(|container| container.state.is_alive());
@@ -91,7 +95,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
                 .map(|container| id(container, flags.no_trunc).to_owned() + "\n")
                 .collect::<String>(),
         )?;
-        return Ok(exit::SUCCESS);
+        return Ok(code);
     }
     // Measured only when it is shown.
     let sized = flags.size || flags.format.as_deref().is_some_and(|format| format.contains(".Size"));
@@ -108,7 +112,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     }
     let columns = if flags.size { WITH_SIZE } else { COLUMNS };
     format::print_rows(columns, rows, flags.format.as_deref())?;
-    Ok(exit::SUCCESS)
+    Ok(code)
 }
 
 fn id(container: &ContainerInfo, whole: bool) -> &str {
