@@ -217,7 +217,13 @@ pub(super) enum Received {
 /// As [`receive`], for who has to answer what it doesn't know.
 pub(super) fn receive_any(socket: impl AsFd, flags: RecvFlags) -> io::Result<Received> {
     let mut bytes = vec![0; PACKET_BYTES];
-    match rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut bytes[..], flags)) {
+    let mut receive = || rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut bytes[..], flags));
+    // Who closes its end without having read all tells that first, and once; what it sent before is still there.
+    let received = match receive() {
+        Err(rustix::io::Errno::CONNRESET) => receive(),
+        received => received,
+    };
+    match received {
         Ok((0, _)) | Err(rustix::io::Errno::CONNRESET) => Ok(Received::Gone),
         Ok((length, _)) => {
             Ok(Packet::decode(&bytes[..length.min(PACKET_BYTES)]).map_or(Received::Unknown, Received::Packet))
@@ -238,7 +244,20 @@ fn end(bytes: &[u8]) -> Option<(i32, i64)> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
     use super::*;
+
+    #[test]
+    fn the_last_packet_of_one_who_left_without_reading_all_is_read() {
+        let flags = SocketFlags::CLOEXEC;
+        let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        Packet::Exit(3, false).send(&far).unwrap();
+        Packet::StdinEnd.send(&near).unwrap();
+        drop(far);
+        assert_eq!(receive(&near, RecvFlags::empty()).unwrap(), Some(Packet::Exit(3, false)));
+        assert_eq!(receive(&near, RecvFlags::empty()).unwrap(), None);
+    }
 
     #[test]
     fn packets_are_read_as_they_were_sent() {
