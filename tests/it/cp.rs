@@ -208,6 +208,18 @@ fn copies_are_named_by_dockers_rules_running_or_not() {
 }
 
 #[test]
+fn a_hole_stays_a_hole() {
+    let Some(kiln) = kiln("a_hole_stays_a_hole") else { return };
+    let here = a_box(&kiln, false, &[]);
+    std::fs::File::create(here.join("holey")).unwrap().set_len(50_000_001).unwrap();
+    cp(&kiln, &here, &["holey", "box:/tmp/holey"]).unwrap();
+    cp(&kiln, &here, &["box:/tmp/holey", "back"]).unwrap();
+    let copied = std::fs::metadata(here.join("back")).unwrap();
+    assert_eq!(copied.len(), 50_000_001);
+    assert!(copied.blocks() < 1000, "{} blocks", copied.blocks());
+}
+
+#[test]
 fn owners_and_rights_come_over_with_archive_only() {
     let Some(kiln) = kiln("owners_and_rights_come_over_with_archive_only") else { return };
     let here = &a_box(&kiln, true, &["--privileged"]);

@@ -197,9 +197,8 @@ impl Unpacker<'_> {
             unix::seek(&file, unix::SeekFrom::Start(*offset)).at("write", at)?;
             self.fill(file.as_fd(), *length, data, at)?;
         }
-        if entry.segments.is_some() {
-            unix::ftruncate(&file, entry.size).at("write", at)?;
-        }
+        // A file may end with a hole.
+        unix::ftruncate(&file, entry.size).at("write", at)?;
         self.own(file.as_fd(), entry).at("change the owner of", at)?;
         // After the owner, because chown takes set-id bits and capabilities away.
         unix::fchmod(&file, Mode::from_raw_mode(self.mode(entry))).at("change the mode of", at)?;
@@ -222,6 +221,12 @@ impl Unpacker<'_> {
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)).at("read", at);
             }
             let mut rest = &self.buffer[..got];
+            if rest.iter().all(|byte| *byte == 0) {
+                // What was a hole comes as zeros, and becomes one again.
+                let bytes = i64::try_from(got).unwrap_or_default();
+                unix::seek(file, unix::SeekFrom::Current(bytes)).at("write", at)?;
+                rest = &[];
+            }
             while !rest.is_empty() {
                 let written = rustix::io::retry_on_intr(|| rustix::io::write(file, rest));
                 rest = &rest[written.at("write", at)?..];
