@@ -17,6 +17,7 @@ pub mod netns;
 pub mod process;
 pub mod seccomp;
 pub mod signals;
+pub mod text;
 
 /// Returns how many processors this process may use; asked once, since the answer takes eighteen system calls.
 pub fn processors() -> usize {

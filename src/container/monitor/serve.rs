@@ -11,6 +11,7 @@ use super::clients::{ClientId, Clients};
 use super::streams::Streams;
 use crate::container::wire::Packet;
 use crate::runtime::{Limits, OomWatch, Process, StartError, Target};
+use crate::sys::text;
 
 /// A program that runs, as its monitor holds it.
 pub(in crate::container) trait Running {
@@ -77,6 +78,9 @@ impl Running for Process {
         Process::finish(*self).map(drop)
     }
 }
+
+/// Nothing happens for so long, and nothing is due.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What a duty works with; `K` keeps the record, where there is one.
 pub(in crate::container) struct Hands<'a, K> {
@@ -171,7 +175,18 @@ fn wait<K>(
     }
     let deadline = duties.iter().filter_map(|duty| duty.deadline()).min();
     let timeout = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
-    match poll(&mut fds, timeout.as_ref()) {
+    // Most of its life a monitor waits: what it once ran needn't stay in its memory.
+    let waited = match timeout {
+        Some(_) => poll(&mut fds, timeout.as_ref()),
+        None => poll(&mut fds, Some(&timespec(QUIET))).and_then(|ready| match ready {
+            0 => {
+                let _ = text::give_back();
+                poll(&mut fds, None)
+            }
+            ready => Ok(ready),
+        }),
+    };
+    match waited {
         Ok(_) => {}
         Err(rustix::io::Errno::INTR) => return Ok(None),
         Err(error) => return Err(error.into()),
