@@ -29,8 +29,8 @@ pub use check::{BrokenRule, CheckReport, Finding, Formatted, Place};
 pub use container::{
     ChangeKind, CommitRequest, ContainerInfo, ContainerSize, ContainerState, ContainerStats,
     ContainerStreams, Copied, CopyOptions, CreateRequest, DeviceValue, ExecRequest, Health, HealthCheck,
-    HealthProbe, HealthRequest, HealthStatus, Isolation, LogConfig, LogsRequest, PathChange, PublishedPort,
-    Resources, RestartPolicy, RunOutcome, Stdio, Ulimit, UpdateRequest, VolumeRequest,
+    HealthProbe, HealthRequest, HealthStatus, Isolation, LogConfig, LogsRequest, PathChange, ProcessTable,
+    PublishedPort, Resources, RestartPolicy, RunOutcome, Stdio, Ulimit, UpdateRequest, VolumeRequest,
 };
 pub use engine_event::{EngineEvent, EventsRequest};
 pub use event::{Event, Events, StepId, StepOutcome, Stream};

@@ -19,7 +19,7 @@ pub(crate) fn print_rows(columns: Columns, rows: Vec<Row>, format: Option<&str>)
 }
 
 /// The text of `rows`.
-fn rows_text(columns: Columns, rows: Vec<Row>, format: Option<&str>) -> Result<String, Error> {
+pub(crate) fn rows_text(columns: Columns, rows: Vec<Row>, format: Option<&str>) -> Result<String, Error> {
     let rows = rows.into_iter().map(|row| {
         Value::Object(row.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
     });

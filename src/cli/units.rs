@@ -2,16 +2,24 @@
 
 /// Returns `bytes` in decimal units with `digits` significant digits, as `1.24MB`.
 pub(crate) fn size(bytes: u64, digits: usize) -> String {
-    const UNITS: [&str; 9] = ["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"];
+    in_units(bytes, 1000.0, ["B", "kB", "MB", "GB", "TB", "PB", "EB"], digits)
+}
+
+/// Returns `bytes` in binary units with four significant digits, as `1.254MiB`.
+pub(crate) fn binary_size(bytes: u64) -> String {
+    in_units(bytes, 1024.0, ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"], 4)
+}
+
+fn in_units(bytes: u64, base: f64, units: [&str; 7], digits: usize) -> String {
     #[expect(clippy::cast_precision_loss, reason = "only a few digits are shown")]
     let mut value = bytes as f64;
     let mut unit = 0;
-    // Also when rounding would give 1000 of a unit.
-    while significant(value, digits).parse::<f64>().is_ok_and(|shown| shown >= 1000.0) {
-        value /= 1000.0;
+    // Also when rounding would give the whole of the next unit.
+    while significant(value, digits).parse::<f64>().is_ok_and(|shown| shown >= base) {
+        value /= base;
         unit += 1;
     }
-    significant(value, digits) + UNITS[unit]
+    significant(value, digits) + units[unit]
 }
 
 /// Returns `value` with `digits` significant digits and no zeros at the end.
@@ -65,6 +73,23 @@ mod tests {
             (u64::MAX, 3, "18.4EB"),
         ] {
             assert_eq!(size(bytes, digits), expected);
+        }
+    }
+
+    // Expected values: go-units BytesSize.
+    #[test]
+    fn binary_sizes_are_dockers() {
+        for (bytes, expected) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1KiB"),
+            (1_315_000, "1.254MiB"),
+            (64 << 20, "64MiB"),
+            ((1 << 30) - 1, "1GiB"),
+            (25_000_000_000, "23.28GiB"),
+            (u64::MAX, "16EiB"),
+        ] {
+            assert_eq!(binary_size(bytes), expected);
         }
     }
 

@@ -46,7 +46,9 @@ mod record;
 mod settle;
 mod sharing;
 mod spec;
+mod stats;
 mod sweep;
+mod top;
 mod update;
 mod wire;
 

@@ -35,7 +35,7 @@ mod tree;
 mod user;
 mod wire;
 
-pub use cgroup::{Cgroup, OomWatch};
+pub use cgroup::{Cgroup, OomWatch, Usage};
 pub use error::{Exit, StartError, StartErrorKind};
 pub use exec::exec;
 pub use explain::{HEAD_BYTES, Looks, defect, hint, interpreter};

@@ -14,7 +14,7 @@ pub use isolation::{Isolation, Ulimit};
 pub use limits::{DeviceValue, Resources, UpdateRequest};
 pub use log::{LogConfig, LogsRequest};
 pub use restart::RestartPolicy;
-pub use stats::ContainerStats;
+pub use stats::{ContainerStats, ProcessTable};
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What a container uses up.
+//! What a container uses up, and its processes.
 
 /// A row of `kiln stats`: totals since the container's start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,4 +21,13 @@ pub struct ContainerStats {
     pub block: (u64, u64),
     /// Tasks.
     pub pids: u64,
+}
+
+/// What `kiln top` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProcessTable {
+    /// The headers of the columns.
+    pub titles: Vec<String>,
+    /// A process each.
+    pub rows: Vec<Vec<String>>,
 }

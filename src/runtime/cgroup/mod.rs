@@ -17,6 +17,7 @@ mod freezer;
 mod hierarchies;
 mod oom;
 mod setting;
+mod usage;
 mod v1;
 mod v2;
 mod view;
@@ -31,6 +32,7 @@ use rustix::fs::{Mode, OFlags};
 pub(super) use self::hierarchies::our_folders;
 use self::hierarchies::{Hierarchy, find, find_v2, hierarchies};
 pub use self::oom::OomWatch;
+pub use self::usage::Usage;
 pub(super) use self::view::{View, mount_view};
 use super::error::{At, StartError};
 use super::spec::{CgroupPlace, Limits};
@@ -166,7 +168,9 @@ impl Cgroup {
                 }
             }
         }
-        if let Some(hierarchy) = find(all, "memory") {
+        // v2 tells the time of processors by itself.
+        let old = find_v2(all).is_none().then_some("cpuacct");
+        for hierarchy in std::iter::once("memory").chain(old).filter_map(|controller| find(all, controller)) {
             let _ = self.join(hierarchy);
         }
     }
