@@ -102,6 +102,9 @@ impl Containers {
             None => self.made_up_name()?,
         };
         record.name = name;
+        if record.config.isolation.userns.as_deref() == Some("auto") {
+            record.config.ids = Some(self.free_ids(&record.id)?);
+        }
         let folder = self.folder(&record.id);
         let make = || {
             for part in ["", "upper", "work"] {
@@ -252,6 +255,7 @@ fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config
         stop_timeout: request.stop_timeout,
         resources: request.resources.clone(),
         isolation: request.isolation.clone(),
+        ids: None,
         health: health::check(image.healthcheck.as_ref(), &request.health),
         restart: request.restart,
         log: request.log.clone(),

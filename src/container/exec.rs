@@ -100,6 +100,7 @@ fn exec_spec(record: &Record, request: &ExecRequest, size: Option<(u16, u16)>) -
         groups: config.isolation.group_add.clone(),
         rights: spec::rights(config, request.privileged)?,
         rlimits: spec::rlimits(config),
+        ids: config.ids,
         ..ExecSpec::default()
     })
 }

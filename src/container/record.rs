@@ -87,6 +87,9 @@ pub struct Config {
     /// What it may do and see.
     #[serde(default)]
     pub isolation: Isolation,
+    /// The machine's ids that it has in a user namespace of its own.
+    #[serde(default)]
+    pub ids: Option<crate::runtime::IdRange>,
     /// How its health is looked at.
     #[serde(default)]
     pub health: Option<HealthCheck>,

@@ -8,7 +8,7 @@ use super::create::set;
 use super::error::{At, Error, Result};
 use super::record::{Config, Record};
 use crate::api::{Isolation, NetworkMode};
-use crate::runtime::{Namespaces, Ns, Target};
+use crate::runtime::{IdRange, Namespaces, Ns, Target};
 
 /// What stands before another container's name.
 const CONTAINER: &str = "container:";
@@ -38,6 +38,9 @@ impl Containers {
             }
             config.hostname = self.find(donor)?.config.hostname;
             set(&mut config.env, &format!("HOSTNAME={}", config.hostname));
+        }
+        if isolation.userns.as_deref() == Some("auto") && config.privileged {
+            return conflict("`--privileged` and `--userns auto`");
         }
         if shares_uts && hostname_given {
             return conflict("`--hostname` and `--uts host`");
@@ -113,15 +116,37 @@ fn not_running(record: &Record) -> Error {
     }
 }
 
+/// Ids of each container with a user namespace of its own.
+const IDS: u32 = 65_536;
+/// Where those ranges begin: beyond what users and their sub-ids have.
+const FIRST_ID: u32 = 1 << 31;
+/// How many ranges there are.
+const RANGES: u32 = 32_000;
+
+impl Containers {
+    /// Finds ids that no other container of this store has. The caller has the names locked.
+    pub(super) fn free_ids(&self, id: &str) -> Result<IdRange> {
+        let taken = |id: String| Some(Record::read(&self.folder(&id)).ok()?.config.ids?.first);
+        let taken: Vec<u32> = self.ids()?.into_iter().filter_map(taken).collect();
+        // Another store's containers begin elsewhere, most likely.
+        let start = u32::from_str_radix(&id[..8], 16).unwrap_or(0) % RANGES;
+        let mut ranges = (0..RANGES).map(|step| FIRST_ID + (start + step) % RANGES * IDS);
+        let full = || Error::Invalid { message: "no range of user ids is free".to_owned() };
+        let first = ranges.find(|first| !taken.contains(first)).ok_or_else(full)?;
+        Ok(IdRange { first, count: IDS })
+    }
+}
+
 type Mode<'a> = (&'static str, &'a mut Option<String>, &'static [&'static str]);
 
 /// The flags with their values and the words that they may be.
-fn modes(isolation: &mut Isolation) -> [Mode<'_>; 5] {
+fn modes(isolation: &mut Isolation) -> [Mode<'_>; 6] {
     [
         ("--pid", &mut isolation.pid, &["private", "host", CONTAINER]),
         ("--ipc", &mut isolation.ipc, &["private", "shareable", "none", "host", CONTAINER]),
         ("--uts", &mut isolation.uts, &["private", "host"]),
         ("--cgroupns", &mut isolation.cgroupns, &["private", "host"]),
+        ("--userns", &mut isolation.userns, &["host", "auto"]),
         ("--network", &mut isolation.network, &[CONTAINER]),
     ]
 }

@@ -26,10 +26,10 @@ use super::error::{At, StartError};
 use super::inroot::{Kind, Made, Root};
 use super::mounts::{Mounter, attach};
 use super::program::Program;
-use super::spec::{Net, Ns, Spec};
+use super::spec::{IdRange, Net, Ns, Spec};
 use super::stage::Stage;
-use super::user::{self, User};
-use super::{init, pty, rlimits, wire};
+use super::user;
+use super::{init, pty, rlimits, userns, wire};
 use crate::sys;
 
 /// What the child tells its parent.
@@ -90,6 +90,8 @@ pub(super) struct Plan<'a> {
     pub(super) netns: Option<BorrowedFd<'a>>,
     /// The process whose IPC is shared.
     pub(super) ipc: Option<BorrowedFd<'a>>,
+    /// The user namespace to enter.
+    pub(super) userns: Option<BorrowedFd<'a>>,
     /// The cgroup to join.
     pub(super) cgroup: &'a Cgroup,
     pub(super) channel: BorrowedFd<'a>,
@@ -122,6 +124,10 @@ pub(super) fn end_with(channel: BorrowedFd<'_>, work: impl FnOnce() -> StartErro
 
 fn prepare(plan: &Plan<'_>) -> Result<Ready, StartError> {
     leave_parent_behind(&keep_list(plan))?;
+    if let Some(range) = plan.spec.ids {
+        // Until it enters the namespace; its ids are set there.
+        std::mem::forget(userns::assume(range)?);
+    }
     join_namespaces(plan.spec, plan.netns, &plan.cgroup.tasks)?;
     if let Some(ipc) = plan.ipc {
         let ipc_only = ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION;
@@ -161,6 +167,7 @@ fn prepare_ahead(
         stdio: Some([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]),
         netns: None,
         ipc: None,
+        userns: None,
         cgroup: &Cgroup::default(),
         channel,
     };
@@ -194,7 +201,8 @@ fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Ready, StartError> {
     let made = std::mem::take(&mut mounter.made);
     drop(stage);
     enter_root(root)?;
-    enter_cwd(&spec.cwd, Some(&user))?;
+    let host = |id| IdRange::host(spec.ids, id);
+    enter_cwd(&spec.cwd, Some((host(user.uid), host(user.gid))))?;
     if !spec.hostname.is_empty() {
         rustix::system::sethostname(spec.hostname.as_bytes())
             .at("hostname", || format!("cannot set the host name `{}`", spec.hostname))?;
@@ -203,9 +211,12 @@ fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Ready, StartError> {
         rustix::system::setdomainname(spec.domainname.as_bytes())
             .at("domainname", || format!("cannot set the domain name `{}`", spec.domainname))?;
     }
-    connect_stdio(plan.stdio, master.as_ref().map(AsFd::as_fd), spec.tty, &user)?;
+    connect_stdio(plan.stdio, master.as_ref().map(AsFd::as_fd), spec.tty, host(user.uid))?;
     let program = Program::new(&spec.args, &spec.env, &spec.secret_env, &user);
     rlimits::apply(&spec.rlimits)?;
+    if let Some(userns) = plan.userns {
+        userns::enter(userns)?;
+    }
     let seal = credentials::become_user(&user, &spec.rights)?;
     die_with_parent()?;
     // Only the channel is open besides stdio when the first untrusted byte runs.
@@ -222,7 +233,7 @@ fn keep_list(plan: &Plan<'_>) -> Vec<i32> {
     let mut keep = vec![plan.channel.as_raw_fd(), plan.rootfs.as_raw_fd()];
     keep.extend(plan.sources.iter().map(AsRawFd::as_raw_fd));
     keep.extend(plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd));
-    keep.extend(plan.netns.iter().chain(&plan.ipc).map(AsRawFd::as_raw_fd));
+    keep.extend(plan.netns.iter().chain(&plan.ipc).chain(&plan.userns).map(AsRawFd::as_raw_fd));
     keep.extend(plan.cgroup.tasks.iter().map(AsRawFd::as_raw_fd));
     keep
 }
@@ -290,7 +301,7 @@ fn enter_root(root: BorrowedFd<'_>) -> Result<(), StartError> {
 ///
 /// The descriptor comes from the kernel's walk inside the root, without magic links, and the kernel must know
 /// the result by a path: a directory of the machine has none here.
-pub(super) fn enter_cwd(cwd: &str, make: Option<&User>) -> Result<(), StartError> {
+pub(super) fn enter_cwd(cwd: &str, make: Option<(u32, u32)>) -> Result<(), StartError> {
     let cwd = if cwd.is_empty() { "/" } else { cwd };
     if !cwd.starts_with('/') {
         return Err(StartError::new("cwd", format!("the working directory `{cwd}` is not an absolute path")));
@@ -300,9 +311,7 @@ pub(super) fn enter_cwd(cwd: &str, make: Option<&User>) -> Result<(), StartError
     let root = Root(root.as_fd());
     let folder = match make {
         // A folder that was asked for is no mount point: what is made here belongs to the layer.
-        Some(user) => {
-            root.ensure(cwd, Kind::Folder, (user.uid, user.gid), &mut Vec::new()).at("cwd", fail)?
-        }
+        Some(owner) => root.ensure(cwd, Kind::Folder, owner, &mut Vec::new()).at("cwd", fail)?,
         None => root.open(cwd, OFlags::PATH | OFlags::DIRECTORY).at("cwd", fail)?,
     };
     rustix::process::fchdir(&folder).at("cwd", fail)?;
@@ -313,12 +322,12 @@ pub(super) fn enter_cwd(cwd: &str, make: Option<&User>) -> Result<(), StartError
     Ok(())
 }
 
-/// Puts stdio at 0, 1 and 2; a pty also becomes the controlling terminal.
+/// Puts stdio at 0, 1 and 2 and gives it to `user`, an id of the machine; a pty also becomes the controlling terminal.
 pub(super) fn connect_stdio(
     stdio: Option<[BorrowedFd<'_>; 3]>,
     master: Option<BorrowedFd<'_>>,
     size: Option<(u16, u16)>,
-    user: &User,
+    user: u32,
 ) -> Result<(), StartError> {
     let fail = || "cannot connect stdin, stdout and stderr";
     /// Above every number that stdio is put at.

@@ -90,8 +90,8 @@ fn shrink_bounding_set(keep: CapabilitySet) -> Result<CapabilitySet, StartError>
 
 /// Gives pipes and terminals to the user, so that `/dev/stdout` can be opened again by a program without rights.
 /// Files of the machine keep their owner.
-pub(super) fn own_stdio(stdio: &[OwnedFd], user: &User) {
-    if user.uid == 0 {
+pub(super) fn own_stdio(stdio: &[OwnedFd], user: u32) {
+    if user == 0 {
         return;
     }
     for fd in stdio {
@@ -100,7 +100,7 @@ pub(super) fn own_stdio(stdio: &[OwnedFd], user: &User) {
         let is_ours = kind == FileType::Fifo || rustix::termios::isatty(fd);
         if is_ours {
             // A socket or a terminal of somebody else refuses, and works as it is.
-            let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(user.uid)), None);
+            let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(user)), None);
         }
     }
 }

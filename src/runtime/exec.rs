@@ -19,9 +19,9 @@ use super::error::{At, StartError};
 use super::inroot::Root;
 use super::process::{Process, Starting, Stdio, boot_id, start_time};
 use super::program::Program;
-use super::spec::{ExecSpec, Target};
+use super::spec::{ExecSpec, IdRange, Target};
 use super::tools::Tools;
-use super::{pty, rlimits, seccomp, user, wire};
+use super::{pty, rlimits, seccomp, user, userns, wire};
 use crate::sys;
 use crate::sys::clone::{Cloned, clone_process};
 
@@ -161,6 +161,7 @@ fn prepare(plan: &Join<'_>) -> Result<Ready, StartError> {
     let spec = plan.spec;
     // 0, 1 and 2 are taken since stage 1.
     let mut keep = vec![plan.channel.as_raw_fd()];
+    keep.extend(spec.ids.map(|_| plan.container.as_raw_fd()));
     keep.extend(plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd));
     keep.extend(plan.tools.iter().map(|tools| tools.files.as_raw_fd()));
     sys::fds::close_all_except(3, &keep).at("exec", || "cannot close inherited descriptors")?;
@@ -175,9 +176,17 @@ fn prepare(plan: &Join<'_>) -> Result<Ready, StartError> {
         Some(_) => None,
         None => Some(open_pty()?),
     };
-    child::connect_stdio(plan.stdio, master.as_ref().map(AsFd::as_fd), spec.tty, &user)?;
+    child::connect_stdio(
+        plan.stdio,
+        master.as_ref().map(AsFd::as_fd),
+        spec.tty,
+        IdRange::host(spec.ids, user.uid),
+    )?;
     let program = Program::new(&spec.args, &spec.env, &[], &user);
     rlimits::apply(&spec.rlimits)?;
+    if spec.ids.is_some() {
+        userns::enter(plan.container)?;
+    }
     let seal = credentials::become_user(&user, &spec.rights)?;
     child::die_with_parent()?;
     let fds: Vec<_> = master.iter().map(AsFd::as_fd).collect();

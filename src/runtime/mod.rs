@@ -33,6 +33,7 @@ mod stage;
 mod tools;
 mod tree;
 mod user;
+mod userns;
 mod wire;
 
 pub use cgroup::{Cgroup, OomWatch, Usage};
@@ -48,8 +49,8 @@ pub use rootfs::view;
 pub use sealed::sealed_program;
 pub use seccomp::{BadProfile, compile_profile};
 pub use spec::{
-    Capabilities, CgroupPlace, DeviceLimit, ExecSpec, Filter, Limits, Mount, Namespaces, Net, Ns, Rights,
-    Rlimit, Spec, Target,
+    Capabilities, CgroupPlace, DeviceLimit, ExecSpec, Filter, IdRange, Limits, Mount, Namespaces, Net, Ns,
+    Rights, Rlimit, Spec, Target,
 };
 pub use stage::{masked_paths, readonly_paths};
 pub use tools::PLACE as TOOLS_PLACE;

@@ -18,8 +18,9 @@ use rustix::mount::{
 
 use super::error::{At, StartError};
 use super::inroot::{Kind, Made, Root};
-use super::spec::{Mount, Spec};
+use super::spec::{IdRange, Mount, Spec};
 use super::stage::{MOVED, Stage, folder_in};
+use super::userns;
 use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, make_private, set_attributes};
 
 /// What the list of sources promises.
@@ -126,7 +127,8 @@ impl Mounter<'_> {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             let file = rustix::fs::openat(top, &name, flags, Mode::from_raw_mode(0o600)).at("mount", fail)?;
             if owner != (0, 0) {
-                let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+                let host = |id| IdRange::host(spec.ids, id);
+                let (uid, gid) = (Uid::from_raw(host(owner.0)), Gid::from_raw(host(owner.1)));
                 rustix::fs::fchown(&file, Some(uid), Some(gid)).at("mount", fail)?;
             }
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777)).at("mount", fail)?;
@@ -187,7 +189,7 @@ impl Mounter<'_> {
             let target = mount.target();
             let (tree, kind) = match mount {
                 Mount::File { .. } => (files.next().expect("a tree was made for each file"), Kind::File),
-                Mount::Tmpfs { .. } => (tmpfs(mount)?, Kind::Folder),
+                Mount::Tmpfs { .. } => (tmpfs(mount, spec.ids)?, Kind::Folder),
                 Mount::Layers { is_folder, .. } => (sources.next().expect(ONE_EACH), Kind::of(*is_folder)),
                 Mount::Bind { .. } => {
                     let tree = sources.next().expect(ONE_EACH);
@@ -209,7 +211,7 @@ impl Mounter<'_> {
     }
 }
 
-fn tmpfs(mount: &Mount) -> Result<OwnedFd, StartError> {
+fn tmpfs(mount: &Mount, ids: Option<IdRange>) -> Result<OwnedFd, StartError> {
     let Mount::Tmpfs { target, size, mode, exec, suid, readonly, options: more } = mount else {
         return Err(StartError::new("mount", "no filesystem in memory was asked for"));
     };
@@ -217,11 +219,21 @@ fn tmpfs(mount: &Mount) -> Result<OwnedFd, StartError> {
     let size = size.map(|size| size.to_string());
     let mut options = vec![("mode", mode.as_str())];
     options.extend(size.as_deref().map(|size| ("size", size)));
-    options.extend(more.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let more: Vec<(&str, String)> =
+        more.iter().map(|(name, value)| (name.as_str(), on_host(name, value, ids))).collect();
+    options.extend(more.iter().map(|(name, value)| (*name, value.as_str())));
     let unless = |wanted: bool, attribute| if wanted { 0 } else { attribute };
     let attributes = NODEV | unless(*suid, NOSUID) | unless(*exec, NOEXEC) | unless(!*readonly, RDONLY);
     new_filesystem("tmpfs", &options, attributes)
         .at("mount", || format!("cannot make a filesystem in memory for `{target}`"))
+}
+
+/// The value of an option as the machine counts ids.
+fn on_host(name: &str, value: &str, ids: Option<IdRange>) -> String {
+    match value.parse() {
+        Ok(id) if ["uid", "gid"].contains(&name) => IdRange::host(ids, id).to_string(),
+        _ => value.to_owned(),
+    }
 }
 
 /// Whether a bind's source is a folder.
@@ -231,10 +243,17 @@ pub(super) fn kind_of(file: &OwnedFd) -> Result<Kind, Errno> {
 }
 
 /// A file or folder of the machine's with all that is mounted below it.
-pub(super) fn bind(source: &Path, readonly: bool) -> Result<OwnedFd, StartError> {
+pub(super) fn bind(
+    source: &Path,
+    readonly: bool,
+    userns: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, StartError> {
     let fail = || format!("cannot mount `{}`", source.display());
     let tree = clone_tree(CWD, source, true).at("mount", fail)?;
     make_private(tree.as_fd()).at("mount", fail)?;
+    if let Some(userns) = userns {
+        userns::map(tree.as_fd(), source, userns)?;
+    }
     let attributes = NODEV | if readonly { RDONLY } else { 0 };
     set_attributes(tree.as_fd(), attributes, true).at("mount", fail)?;
     Ok(tree)

@@ -17,7 +17,7 @@ use super::error::{At, Exit, StartError};
 use super::inroot::Made;
 use super::rootfs::Stubs;
 use super::spec::{Limits, Net, Ns, Spec, Target};
-use super::{rootfs, seccomp, wire};
+use super::{rootfs, seccomp, userns, wire};
 use crate::sys;
 use crate::sys::clone::{Cloned, clone_process};
 
@@ -92,8 +92,8 @@ impl Starting {
         if spec.args.is_empty() {
             return Err(StartError::new("exec", "no command specified"));
         }
-        let mount = rootfs::mount(spec, stubs)?;
-        let sources = rootfs::mount_sources(spec)?;
+        let userns = spec.ids.map(userns::make).transpose()?;
+        let (mount, sources) = mounts_of(spec, stubs, userns.as_ref().map(AsFd::as_fd))?;
         let ipc = match &spec.namespaces.ipc {
             Ns::Of(target) => Some(target.open()?),
             Ns::Own | Ns::Host => None,
@@ -121,6 +121,7 @@ impl Starting {
                 },
                 netns: netns.as_ref().map(AsFd::as_fd),
                 ipc: ipc.as_ref().map(AsFd::as_fd),
+                userns: userns.as_ref().map(AsFd::as_fd),
                 cgroup: &cgroup,
                 channel: far.as_fd(),
             }),
@@ -175,8 +176,9 @@ impl Starting {
         let process = &mut self.process;
         process.mounts = spec.rootfs.clone();
         process.remove_stubs = spec.remove_stubs;
-        process.sources = rootfs::mount_sources(spec)?;
-        let mount = process.mount.insert(rootfs::mount(spec, stubs)?);
+        let (mount, sources) = mounts_of(spec, stubs, None)?;
+        process.sources = sources;
+        let mount = process.mount.insert(mount);
         let mut fds = vec![file.as_fd(), mount.as_fd()];
         fds.extend(stdio.iter().map(AsFd::as_fd));
         fds.extend(process.sources.iter().map(AsFd::as_fd));
@@ -230,6 +232,16 @@ impl Starting {
             }
         }
     }
+}
+
+/// Makes the root filesystem and what is mounted in it, attached to nothing.
+fn mounts_of(
+    spec: &Spec,
+    stubs: &mut Stubs,
+    userns: Option<BorrowedFd<'_>>,
+) -> Result<(OwnedFd, Vec<OwnedFd>), StartError> {
+    let _assumed = spec.ids.map(userns::assume).transpose()?;
+    Ok((rootfs::mount(spec, stubs, userns)?, rootfs::mount_sources(spec, userns)?))
 }
 
 /// Clones the child, in the pid namespace of another tree when it shares that.

@@ -21,6 +21,7 @@ use super::error::{At, StartError};
 use super::inroot::{Kind, Made, Root, mtime};
 use super::mounts::{self, new_filesystem};
 use super::spec::{Mount, Spec};
+use super::userns;
 use crate::sys::mount as attributes;
 
 /// An fsconfig string ends here; a longer one is refused by the kernel with EINVAL.
@@ -36,7 +37,11 @@ pub(super) const OPTIONS: [(&str, &str); 4] =
 pub(super) struct Stubs(Option<(Vec<(String, Kind)>, OwnedFd)>);
 
 /// Makes the mount that `mounts` describes, attached to nothing.
-pub(super) fn mount(spec: &Spec, stubs: &mut Stubs) -> Result<OwnedFd, StartError> {
+pub(super) fn mount(
+    spec: &Spec,
+    stubs: &mut Stubs,
+    userns: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, StartError> {
     let (mounts, devices) = (&spec.rootfs, spec.privileged);
     if mounts.lowers.is_empty() {
         return Err(StartError::new("overlay", "the root filesystem has no folder"));
@@ -48,7 +53,7 @@ pub(super) fn mount(spec: &Spec, stubs: &mut Stubs) -> Result<OwnedFd, StartErro
     if spec.remove_stubs {
         // Without it, on kernels before 6.15, mount points are made in the upper folder and removed at the end.
         if let Ok(stubs) = stubs.layer(spec)
-            && let Ok(mount) = overlay(mounts, spec.volatile, Some(stubs), attrs)
+            && let Ok(mount) = overlay(mounts, spec.volatile, Some(stubs), userns, attrs)
         {
             return Ok(mount);
         }
@@ -56,18 +61,18 @@ pub(super) fn mount(spec: &Spec, stubs: &mut Stubs) -> Result<OwnedFd, StartErro
     if mounts.lowers.len() == 1 && mounts.upper.is_none() {
         return bind(&mounts.lowers[0], devices);
     }
-    overlay(mounts, spec.volatile, None, attrs)
+    overlay(mounts, spec.volatile, None, userns, attrs)
 }
 
 /// Makes what the spec's mounts need of the machine, attached to nothing: one mount for each `Layers`, `Bind` and
 /// `Device`, in their order.
-pub(super) fn mount_sources(spec: &Spec) -> Result<Vec<OwnedFd>, StartError> {
+pub(super) fn mount_sources(spec: &Spec, userns: Option<BorrowedFd<'_>>) -> Result<Vec<OwnedFd>, StartError> {
     let source = |mount: &Mount| match mount {
         Mount::Layers { layers, .. } => Some(match layers.lowers.as_slice() {
             [one] if layers.upper.is_none() => bind(one, false),
-            _ => overlay(layers, true, None, MountAttrFlags::MOUNT_ATTR_NODEV),
+            _ => overlay(layers, true, None, userns, MountAttrFlags::MOUNT_ATTR_NODEV),
         }),
-        Mount::Bind { source, readonly, .. } => Some(mounts::bind(source, *readonly)),
+        Mount::Bind { source, readonly, .. } => Some(mounts::bind(source, *readonly, userns)),
         Mount::Device { source, .. } => Some(mounts::device(source)),
         Mount::Tmpfs { .. } | Mount::File { .. } => None,
     };
@@ -78,12 +83,13 @@ fn overlay(
     layers: &Mounts,
     volatile: bool,
     stubs: Option<&OwnedFd>,
+    userns: Option<BorrowedFd<'_>>,
     attrs: MountAttrFlags,
 ) -> Result<OwnedFd, StartError> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
         .at("overlay", || "this kernel cannot mount overlay filesystems by fsopen (Linux 5.10 is needed)")?;
-    let made = configure(fs.as_fd(), layers, volatile, stubs)
-        .and_then(|()| fsconfig_create(&fs).at("overlay", || "cannot mount the overlay"));
+    let made = configure(fs.as_fd(), layers, volatile, stubs, userns)
+        .and_then(|_kept| fsconfig_create(&fs).at("overlay", || "cannot mount the overlay"));
     if let Err(mut error) = made {
         if let Some(reason) = kernel_log(&fs) {
             error.message = format!("{} ({reason})", error.message);
@@ -98,7 +104,7 @@ fn overlay(
 /// For any process; symbolic links in it must be resolved by openat2 with `RESOLVE_IN_ROOT`.
 pub fn view(lowers: &[PathBuf]) -> Result<OwnedFd, StartError> {
     let rootfs = Mounts { lowers: lowers.to_vec(), upper: None, work: None };
-    mount(&Spec { rootfs, ..Spec::default() }, &mut Stubs::default())
+    mount(&Spec { rootfs, ..Spec::default() }, &mut Stubs::default(), None)
 }
 
 /// One folder without an upper one: a read-only bind of it.
@@ -112,15 +118,39 @@ fn bind(folder: &Path, devices: bool) -> Result<OwnedFd, StartError> {
     Ok(tree)
 }
 
+/// Sets all options; gives the mounts that must stay until the overlay is made.
 fn configure(
     fs: BorrowedFd<'_>,
     mounts: &Mounts,
     volatile: bool,
     stubs: Option<&OwnedFd>,
-) -> Result<(), StartError> {
+    userns: Option<BorrowedFd<'_>>,
+) -> Result<Vec<OwnedFd>, StartError> {
+    let kept = match userns {
+        Some(userns) => add_mapped(fs, mounts, userns)?,
+        None => {
+            add_layers(fs, mounts, stubs)?;
+            Vec::new()
+        }
+    };
+    for (key, value) in OPTIONS {
+        fsconfig_set_string(fs, key, value)
+            .at("overlay", || format!("the kernel refuses overlay's {key}={value}"))?;
+    }
+    if volatile && mounts.upper.is_some() {
+        fsconfig_set_flag(fs, "volatile").at("overlay", || "the kernel refuses overlay's volatile")?;
+    }
+    Ok(kept)
+}
+
+/// An image may hold one layer twice; the kernel refuses a folder that it has already.
+fn lowers(mounts: &Mounts) -> impl Iterator<Item = &PathBuf> {
     let mut seen = BTreeSet::new();
-    // An image may hold one layer twice; the kernel refuses a folder that it has already.
-    for lower in mounts.lowers.iter().filter(|lower| seen.insert(*lower)) {
+    mounts.lowers.iter().filter(move |lower| seen.insert(*lower))
+}
+
+fn add_layers(fs: BorrowedFd<'_>, mounts: &Mounts, stubs: Option<&OwnedFd>) -> Result<(), StartError> {
+    for lower in lowers(mounts) {
         // By path since 6.7; by descriptor, which takes three calls, since 6.13.
         let added = match lower.as_os_str().len() <= FSCONFIG_BYTES {
             true => fsconfig_set_string(fs, "lowerdir+", lower.as_os_str()),
@@ -128,7 +158,10 @@ fn configure(
         };
         match added {
             Ok(()) => {}
-            Err(Errno::INVAL) => return all_lowers_at_once(fs, mounts),
+            Err(Errno::INVAL) => {
+                all_lowers_at_once(fs, mounts)?;
+                break;
+            }
             Err(error) => return Err(error).at("overlay", || layer_text(lower)),
         }
     }
@@ -143,14 +176,34 @@ fn configure(
             }
         }
     }
-    for (key, value) in OPTIONS {
-        fsconfig_set_string(fs, key, value)
-            .at("overlay", || format!("the kernel refuses overlay's {key}={value}"))?;
-    }
-    if volatile && mounts.upper.is_some() {
-        fsconfig_set_flag(fs, "volatile").at("overlay", || "the kernel refuses overlay's volatile")?;
-    }
     Ok(())
+}
+
+/// The same with the ids of a user namespace.
+fn add_mapped(
+    fs: BorrowedFd<'_>,
+    mounts: &Mounts,
+    userns: BorrowedFd<'_>,
+) -> Result<Vec<OwnedFd>, StartError> {
+    let text = |folder: &Path| {
+        format!("cannot use `{}` as a layer with other user ids (Linux 6.15 is needed)", folder.display())
+    };
+    let mut kept = Vec::new();
+    for lower in lowers(mounts) {
+        let folder = userns::mapped(lower, userns)?;
+        fsconfig_set_fd(fs, "lowerdir+", &folder).at("overlay", || text(lower))?;
+        kept.push(folder);
+    }
+    if let (Some(upper), Some(work)) = (&mounts.upper, &mounts.work) {
+        // Both must be on one mount.
+        let parent = userns::mapped(upper.parent().unwrap_or(upper), userns)?;
+        for (key, folder) in [("upperdir", upper), ("workdir", work)] {
+            let fd = userns::folder_of(&parent, folder)?;
+            fsconfig_set_fd(fs, key, &fd).at("overlay", || text(folder))?;
+        }
+        kept.push(parent);
+    }
+    Ok(kept)
 }
 
 impl Stubs {

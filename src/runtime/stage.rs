@@ -29,7 +29,7 @@ use rustix::thread::{
 use super::cgroup::{Cgroup, View, mount_view};
 use super::error::{At, StartError};
 use super::mounts::{attach, clone_tree, new_filesystem};
-use super::spec::{CgroupPlace, Net, Ns, Spec};
+use super::spec::{CgroupPlace, IdRange, Net, Ns, Spec};
 use super::{pty, rootfs};
 use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, set_attributes};
 
@@ -78,6 +78,8 @@ const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
     ("core", "/proc/kcore"),
 ];
+/// The group of terminals, by an old agreement.
+const TTY_GROUP: u32 = 5;
 /// `/dev/shm` when no size is asked for.
 const SHM_BYTES: u64 = 64 << 20;
 
@@ -261,7 +263,8 @@ impl Setting<'_> {
                 .at("mount", || "cannot make `/dev/shm`")?;
         }
         folder_mount(&dev, "mqueue", "mqueue", &[], NOEXEC)?;
-        let options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+        let gid = IdRange::host(self.spec.ids, TTY_GROUP).to_string();
+        let options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", &*gid)];
         let devpts = folder_mount(&dev, "pts", "devpts", &options, NOEXEC)?;
         if self.spec.tty.is_none() {
             return Ok((dev, None));

@@ -14,6 +14,9 @@ pub const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
 /// Refuses to run programs.
 pub const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
 
+/// Maps ids, by the namespace given.
+const IDMAP: u64 = libc::MOUNT_ATTR_IDMAP;
+
 /// Sets attributes of the mount that `fd` is the root of, and of those below when `recursive`.
 pub fn set_attributes(fd: BorrowedFd<'_>, attributes: u64, recursive: bool) -> io::Result<()> {
     change(
@@ -31,6 +34,13 @@ pub fn make_private(fd: BorrowedFd<'_>) -> io::Result<()> {
         libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 },
         true,
     )
+}
+
+/// Shows the files of the mount that `fd` is the root of, and of those below, with the ids of a user namespace. For
+/// mounts that are attached to nothing.
+pub fn map_ids(fd: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    let userns_fd = namespace.as_raw_fd() as u64;
+    change(fd, libc::mount_attr { attr_set: IDMAP, attr_clr: 0, propagation: 0, userns_fd }, true)
 }
 
 fn change(fd: BorrowedFd<'_>, attr: libc::mount_attr, recursive: bool) -> io::Result<()> {

@@ -81,6 +81,14 @@ pub fn next_signal() -> io::Result<i32> {
     checked(signal).map(|signal| signal as i32)
 }
 
+/// Sets the ids that this thread makes and opens files as.
+pub fn set_filesystem_ids(uid: u32, gid: u32) {
+    // SAFETY: takes a number only, and has no failure that it could tell.
+    unsafe { libc::setfsgid(gid) };
+    // SAFETY: as above.
+    unsafe { libc::setfsuid(uid) };
+}
+
 /// Sends a signal by number, real-time ones included, to a child that this process alone reaps.
 pub fn signal_child(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: takes numbers only.

@@ -58,6 +58,7 @@ pub(super) fn spec(
             NetworkMode::Bridge | NetworkMode::None => Net::Namespace,
         },
         init: config.isolation.init,
+        ids: config.ids,
         cgroup: limits::place(&config.resources),
         limits: limits::limits(&config.resources)?,
         ..Spec::default()

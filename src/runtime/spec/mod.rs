@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::limits::{CgroupPlace, DeviceLimit, Limits};
 pub use self::mounts::Mount;
-pub use self::namespaces::{Namespaces, Net, Ns, Target};
+pub use self::namespaces::{IdRange, Namespaces, Net, Ns, Target};
 pub use self::rights::{Capabilities, Filter, Rights, Rlimit};
 use crate::redacted::Redacted;
 
@@ -69,6 +69,8 @@ pub struct Spec {
     pub network: Net,
     /// The other namespaces.
     pub namespaces: Namespaces,
+    /// Gives it a user namespace with these ids.
+    pub ids: Option<IdRange>,
     /// Whether there is a cgroup without limits.
     pub cgroup: CgroupPlace,
     /// Resource limits.
@@ -88,6 +90,7 @@ impl Spec {
             && self.sysctls == other.sysctls
             && self.oom_score_adj == other.oom_score_adj
             && self.namespaces == other.namespaces
+            && self.ids == other.ids
     }
 }
 
@@ -109,6 +112,8 @@ pub struct ExecSpec {
     pub tty: Option<(u16, u16)>,
     /// What it may do.
     pub rights: Rights,
+    /// As [`Spec::ids`], those of the container.
+    pub ids: Option<IdRange>,
     /// As [`Spec::rlimits`].
     pub rlimits: Vec<Rlimit>,
     /// An image's layers, whose files it sees where the container has none.

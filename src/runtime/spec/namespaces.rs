@@ -28,6 +28,22 @@ pub enum Ns {
     Of(Target),
 }
 
+/// Ids of the machine that stand for 0 and up in a user namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    /// The machine's id that is 0 inside.
+    pub first: u32,
+    /// How many there are.
+    pub count: u32,
+}
+
+impl IdRange {
+    /// Returns the machine's id of `id`, inside of `range` when there is one.
+    pub(in crate::runtime) fn host(range: Option<IdRange>, id: u32) -> u32 {
+        range.map_or(id, |range| range.first.saturating_add(id))
+    }
+}
+
 /// The namespaces besides mounts and network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

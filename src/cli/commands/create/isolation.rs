@@ -11,7 +11,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "--gpus",
     "--isolation",
     "--runtime",
-    "--userns",
 ];
 
 /// What a container may do and see.
@@ -68,6 +67,9 @@ pub(crate) struct Isolation {
     /// Host name and domain name: private or host
     #[arg(long, value_name = "MODE")]
     uts: Option<String>,
+    /// User ids: host, or auto for a range of its own
+    #[arg(long, value_name = "MODE")]
+    userns: Option<String>,
 }
 
 impl Isolation {
@@ -94,6 +96,11 @@ impl Isolation {
         isolation.ipc = mode(&self.ipc);
         isolation.pid = mode(&self.pid);
         isolation.uts = mode(&self.uts);
+        isolation.userns = mode(&self.userns);
+        if isolation.userns.as_deref() == Some("keep-id") {
+            return Err(bad("--userns", "keep-id", "it keeps the id of a user who is not root")
+                .hint("it may be host or auto"));
+        }
         Ok(())
     }
 }
