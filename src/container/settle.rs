@@ -40,7 +40,9 @@ impl Containers {
             let _ = self.networks.reap();
         }
         let _ = fs::remove_file(folder.join("socket"));
-        if record.state.status.is_alive() {
+        // One that waited for its next start has told its last end itself.
+        let had_program = record.state.process.is_some();
+        if had_program {
             self.tell(&record, "die", &[("exitCode", UNKNOWN_CODE.to_string())]);
         }
         if record.config.remove {
@@ -55,12 +57,15 @@ impl Containers {
         }
         let state = &mut record.state;
         state.status = ContainerState::Exited;
-        state.exit_code = Some(UNKNOWN_CODE);
-        state.finished = Some(now());
-        "its monitor was lost, and the program was killed with it; how that ended is not known"
-            .clone_into(&mut state.error);
+        if had_program {
+            state.exit_code = Some(UNKNOWN_CODE);
+            state.finished = Some(now());
+            "its monitor was lost, and the program was killed with it; how that ended is not known"
+                .clone_into(&mut state.error);
+        }
         state.process = None;
-        let again = is_wanted_again(record.config.restart, UNKNOWN_CODE, state.restarts);
+        let code = state.exit_code.unwrap_or(UNKNOWN_CODE);
+        let again = is_wanted_again(record.config.restart, code, state.restarts);
         state.restart_at = (again && state.wanted == Wanted::Up).then(now);
         record.write_state(&folder)?;
         Ok(record)
