@@ -3,23 +3,31 @@
 //! It has a helper process of its own, as a container has a monitor: single-threaded, run from a read-only clone
 //! of this program, parent of the new process, and still there when the caller is gone. It keeps no log.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::Child;
 
 use kiln_cache::Mounts;
+use rustix::fs::{FlockOperation, flock};
 use rustix::net::RecvFlags;
 use serde::{Deserialize, Serialize};
 
 use super::attach::Attachment;
 use super::create::set;
 use super::error::{At, Error, Result};
+use super::events::event;
 use super::launch::{Streams, accept_task, spawn, spawn_child};
 use super::record::Record;
 use super::wire::{self, Packet, Wants};
-use super::{Containers, monitor, spec};
-use crate::api::{ContainerState, ExecRequest};
+use super::{Containers, monitor, names, now, spec};
+use crate::api::{ContainerState, EngineEvent, ExecRequest};
+use crate::events::Log;
 use crate::runtime::{self, ExecSpec, Process, StartError, Target};
+
+/// Where a container's folder shows its further processes.
+const FOLDER: &str = "execs";
 
 /// What the helper has to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,6 +36,18 @@ struct ExecTask {
     spec: ExecSpec,
     interactive: bool,
     wants: Wants,
+    /// How others know of it; a probe of the container's health is nobody's.
+    known: Option<Known>,
+}
+
+/// How others know of a further process.
+#[derive(Debug, Serialize, Deserialize)]
+struct Known {
+    root: PathBuf,
+    /// `execs/<64 hex>` of the container: locked while the process runs.
+    file: PathBuf,
+    /// What is told at its end, without the code.
+    end: EngineEvent,
 }
 
 impl Containers {
@@ -46,7 +66,15 @@ impl Containers {
             return Err(Error::Paused { name });
         }
         let Some(target) = record.state.process.clone() else { return Err(Error::NotRunning { name }) };
+        let id = names::random_id().at("read", "/dev/urandom")?;
+        let details = [("execID", id.clone())];
+        let known = Known {
+            root: self.root.clone(),
+            file: self.folder(&record.id).join(FOLDER).join(id),
+            end: event(record, "exec_die", &details),
+        };
         let task = ExecTask {
+            known: Some(known),
             target,
             spec: ExecSpec { tools, ..exec_spec(record, request, streams.size)? },
             interactive: request.interactive,
@@ -57,6 +85,10 @@ impl Containers {
                 ends_stdin: streams.stdin,
             },
         };
+        let command = request.command.join(" ");
+        let begun = ["exec_create", "exec_start"].map(|action| format!("{action}: {command}"));
+        // Before the helper can tell of the end.
+        self.events.tell(&begun.map(|action| event(record, &action, &details)));
         let socket = spawn("_exec", &task, &[]).at("start a helper for", self.folder(&record.id))?;
         match wire::receive(&socket, RecvFlags::empty()) {
             Ok(Some(Packet::Started(_))) => Ok(Attachment::of_exec(socket, name, request.tty)),
@@ -66,6 +98,48 @@ impl Containers {
     }
 }
 
+impl Containers {
+    /// Lists the further processes that run in container `id`.
+    pub fn execs(&self, id: &str) -> Vec<String> {
+        let folder = self.folder(id).join(FOLDER);
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().filter_map(io::Result::ok);
+        let mut ids: Vec<String> = entries
+            // A file that nobody has locked was left by a helper that was killed.
+            .filter(|entry| File::open(entry.path()).is_ok_and(|file| lock(&file).is_err()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        ids.sort();
+        ids
+    }
+}
+
+impl Known {
+    /// Shows that it runs; ends with the file.
+    fn show(&self) -> io::Result<File> {
+        if let Some(folder) = self.file.parent() {
+            match std::fs::create_dir(folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        let file = File::create(&self.file)?;
+        lock(&file)?;
+        Ok(file)
+    }
+
+    /// Tells that it has ended.
+    fn ended(&self, code: i32) {
+        let _ = std::fs::remove_file(&self.file);
+        let mut end = EngineEvent { time: now(), ..self.end.clone() };
+        end.attributes.insert("exitCode".to_owned(), code.to_string());
+        Log::new(&self.root).tell(&[end]);
+    }
+}
+
+fn lock(file: &File) -> rustix::io::Result<()> {
+    flock(file, FlockOperation::NonBlockingLockExclusive)
+}
+
 /// Starts a further process of the container itself, such as a probe of its health, whose output comes through the
 /// socket. The caller has to reap the helper.
 pub(super) fn spawn_inner(record: &Record, command: &[String]) -> Result<(OwnedFd, Child)> {
@@ -73,7 +147,8 @@ pub(super) fn spawn_inner(record: &Record, command: &[String]) -> Result<(OwnedF
     let target = record.state.process.clone().ok_or_else(|| Error::NotRunning { name: name() })?;
     let request = ExecRequest { command: command.to_vec(), ..ExecRequest::default() };
     let wants = Wants { stdout: true, stderr: true, ..Wants::default() };
-    let task = ExecTask { target, spec: exec_spec(record, &request, None)?, interactive: false, wants };
+    let task =
+        ExecTask { target, spec: exec_spec(record, &request, None)?, interactive: false, wants, known: None };
     spawn_child("_exec", &task, &[]).at("start a helper for", name())
 }
 
@@ -113,9 +188,14 @@ pub fn exec_main() -> i32 {
 
 fn serve(socket: OwnedFd, task: &ExecTask) -> io::Result<()> {
     let mut clients = monitor::Clients::new(socket, task.wants);
+    // Without its file it runs as well.
+    let _shown = task.known.as_ref().map(|known| known.show());
     let (mut process, mut streams) = match start(task) {
         Ok(started) => started,
         Err(error) => {
+            if let Some(known) = &task.known {
+                known.ended(error.exit_code());
+            }
             clients.broadcast(&Packet::Failed(error));
             clients.flush_all();
             return Ok(());
@@ -132,6 +212,9 @@ fn serve(socket: OwnedFd, task: &ExecTask) -> io::Result<()> {
     monitor::serve(&mut hands, None, &mut Vec::new())?;
     let code = process.wait()?.code();
     streams.drain(&mut clients);
+    if let Some(known) = &task.known {
+        known.ended(code);
+    }
     clients.ended(code, false);
     clients.flush_all();
     Ok(())

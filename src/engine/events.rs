@@ -26,7 +26,7 @@ impl Engine {
     pub(super) fn tell_of_image(&self, action: &str, id: &str, name: &str) {
         let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
         let (kind, action, id) = ("image".to_owned(), action.to_owned(), id.to_owned());
-        Log::new(&self.settings().root).tell(&EngineEvent { time: now(), kind, action, id, attributes });
+        Log::new(&self.settings().root).tell(&[EngineEvent { time: now(), kind, action, id, attributes }]);
     }
 }
 

@@ -43,10 +43,10 @@ impl Log {
         Self { folder: root.join("events"), limit: FILE_BYTES }
     }
 
-    /// Writes down `event`.
-    pub fn tell(&self, event: &EngineEvent) {
-        if let Err(error) = self.write(event) {
-            tracing::debug!(%error, action = event.action, "an event is lost");
+    /// Writes down `events`, one after another.
+    pub fn tell(&self, events: &[EngineEvent]) {
+        if let Err(error) = self.write(events) {
+            tracing::debug!(%error, ?events, "an event is lost");
         }
     }
 
@@ -54,11 +54,14 @@ impl Log {
         self.folder.join("events.jsonl")
     }
 
-    fn write(&self, event: &EngineEvent) -> io::Result<()> {
-        let mut line = serde_json::to_vec(event)?;
-        line.push(b'\n');
+    fn write(&self, events: &[EngineEvent]) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for event in events {
+            serde_json::to_writer(&mut lines, event)?;
+            lines.push(b'\n');
+        }
         let mut file = self.open()?;
-        file.write_all(&line)?;
+        file.write_all(&lines)?;
         if file.metadata()?.len() > self.limit {
             self.rotate(&file)?;
         }
@@ -161,7 +164,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = Log::new(folder.path());
         assert_eq!(read(&log, Some(0), 10), [0; 0]);
-        (1..6).for_each(|number| log.tell(&event(number)));
+        (1..6).for_each(|number| log.tell(&[event(number)]));
         assert_eq!(read(&log, Some(2), 4), [2, 3, 4]);
         assert_eq!(read(&log, None, 2), [1, 2], "all that was, when the end is past");
     }
@@ -173,7 +176,7 @@ mod tests {
         std::thread::scope(|scope| {
             for writer in 0..4 {
                 let log = &log;
-                scope.spawn(move || (0..100).for_each(|number| log.tell(&event(writer * 100 + number))));
+                scope.spawn(move || (0..100).for_each(|number| log.tell(&[event(writer * 100 + number)])));
             }
             let mut seen = 0;
             log.read(&EventsRequest { since: Some(0), until: None }, || 0, &mut |_| {

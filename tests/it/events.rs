@@ -73,3 +73,30 @@ fn what_happens_is_told_while_it_happens() {
     follower.kill().unwrap();
     follower.wait().unwrap();
 }
+
+#[test]
+fn further_processes_are_told_and_shown() {
+    if !needs_root("further_processes_are_told_and_shown") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    kiln.ok(&["run", "-d", "--network", "none", "--name", "web", "busybox", "sleep", "1000"]);
+    let shown = || kiln.ok(&["inspect", "-f", "{{json .ExecIDs}}", "web"]).trim().to_owned();
+    assert_eq!(shown(), "null");
+    assert_eq!(kiln.run(&["exec", "web", "sh", "-c", "exit 7"]).code, 7);
+    let told = actions(&kiln, &["container=web"]);
+    assert_eq!(told, "create start exec_create: sh -c exit 7 exec_start: sh -c exit 7 exec_die");
+    let words = ["events", "--since", "1h", "--until", "0s", "--filter", "event=exec_die", "--format"];
+    let end =
+        kiln.ok(&[&words[..], &["{{.Actor.Attributes.exitCode}} {{.Actor.Attributes.execID}}"]].concat());
+    assert!(end.starts_with("7 ") && end.trim().len() == 66, "{end}");
+    assert_eq!(shown(), "null", "it has ended");
+    kiln.ok(&["exec", "-d", "web", "sleep", "1000"]);
+    let ids: Vec<String> = serde_json::from_str(&shown()).unwrap();
+    assert!(ids.len() == 1 && ids[0].len() == 64, "{ids:?}");
+    assert_eq!(kiln.run(&["exec", "web", "nothing"]).code, 127);
+    assert!(actions(&kiln, &["container=web"]).ends_with("exec_start: nothing exec_die"));
+    kiln.ok(&["kill", "web"]);
+    kiln.settle();
+    assert_eq!(shown(), "null");
+}

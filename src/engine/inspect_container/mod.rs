@@ -45,7 +45,7 @@ impl Engine {
             "MountLabel": "",
             "ProcessLabel": "",
             "AppArmorProfile": "",
-            "ExecIDs": exec_ids(&folder),
+            "ExecIDs": Some(self.containers().execs(&record.id)).filter(|ids| !ids.is_empty()),
             "HostConfig": host_config::host_config(&record),
             "GraphDriver": { "Name": "overlay2", "Data": self.layers(&record, &folder) },
             "Mounts": record.config.mounts.iter().map(mount).collect::<Vec<_>>(),
@@ -171,15 +171,6 @@ fn healthcheck(check: &HealthCheck) -> Value {
 fn existing(folder: &Path, name: &str) -> String {
     let path = folder.join(name);
     if path.exists() { path.display().to_string() } else { String::new() }
-}
-
-/// The programs that run in it beside its own.
-fn exec_ids(folder: &Path) -> Value {
-    let entries = std::fs::read_dir(folder.join("execs")).into_iter().flatten().filter_map(Result::ok);
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut ids: Vec<String> = names.filter(|name| name.len() == 64).collect();
-    ids.sort();
-    if ids.is_empty() { Value::Null } else { ids.into() }
 }
 
 fn mount(mount: &MountPoint) -> Value {
