@@ -327,10 +327,10 @@ fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn record() -> serde_json::Value {
+    pub(in crate::container) fn record() -> serde_json::Value {
         serde_json::json!({
             "version": 1, "id": "a".repeat(64), "name": "box", "image": "busybox", "image_id": "sha256:1",
             "chain": [], "created": 5,

@@ -94,6 +94,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn entries_reach_the_journal_and_their_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let journal = UnixDatagram::bind(&socket).unwrap();
+        let mut record: Record = serde_json::from_value(crate::container::record::tests::record()).unwrap();
+        record.config.log.options = [("tag".to_owned(), "{{.Name}}".to_owned())].into();
+        let settings = Settings::parse(&record.config.log).unwrap();
+        let base = folder.path().join("copy");
+        let copy = Writer::new(&base, super::super::Form::Sized, &settings, settings.attributes(&record));
+        let mut output = Journal::new(&socket, &record, &settings, copy).unwrap();
+        output.put(Stream::Stderr, b"went wrong\n").unwrap();
+        let mut datagram = vec![0; 4096];
+        let length = journal.recv(&mut datagram).unwrap();
+        let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
+        for line in ["CONTAINER_NAME=box", "CONTAINER_TAG=box", "PRIORITY=3", "MESSAGE=went wrong"] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in {text}");
+        }
+        assert!(!text.contains("PARTIAL") && std::fs::metadata(base).unwrap().len() > 10);
+    }
+
+    #[test]
     fn fields_have_the_journals_form() {
         let mut datagram = Vec::new();
         field(&mut datagram, "MESSAGE", b"plain");

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -130,6 +131,10 @@ pub(super) fn compress(base: &Path) -> io::Result<()> {
         io::copy(&mut source, &mut encoder)?;
         // By this a reader that had the plain file open knows it again.
         encoder.finish()?.set_modified(source.metadata()?.modified()?)?;
+        // A monitor that took over from a killed one didn't wait: the name may be another file's by now.
+        if std::fs::metadata(&plain)?.ino() != source.metadata()?.ino() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         std::fs::rename(&unfinished, &packed)
     };
     make().inspect_err(|_| drop(std::fs::remove_file(&unfinished)))?;
