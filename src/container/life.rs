@@ -13,7 +13,7 @@ use super::error::{At, Error, Result};
 use super::record::Record;
 use super::wire::{self, Packet, Wants};
 use super::{Containers, Streams, log, names};
-use crate::api::LogsRequest;
+use crate::api::{ContainerState, LogsRequest};
 use crate::runtime::Cgroup;
 
 /// How long a killed program may take to be gone.
@@ -169,6 +169,9 @@ impl Containers {
     /// Removes a container; `force` kills it first, `volumes` takes its anonymous volumes along.
     pub fn remove(&self, store: &Store, record: &Record, force: bool, volumes: bool) -> Result<()> {
         if record.state.status.is_alive() {
+            if !force && record.state.status == ContainerState::Paused {
+                return Err(Error::Paused { name: record.name.clone() });
+            }
             if !force {
                 return Err(Error::Running { verb: "remove", name: record.name.clone() });
             }

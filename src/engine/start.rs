@@ -1,6 +1,7 @@
 //! `kiln start`.
 
-use crate::api::{Failure, Stdio};
+use crate::api::{ContainerState, Failure, Stdio};
+use crate::container::Error;
 
 use super::Engine;
 use super::containers::{exit_code, failure, streams};
@@ -9,6 +10,9 @@ impl Engine {
     /// Starts a container again; attached, it gives the exit code. One that runs stays as it is.
     pub fn start(&self, container: &str, stdio: Stdio) -> Result<Option<i32>, Failure> {
         let record = self.container(container)?;
+        if record.state.status == ContainerState::Paused {
+            return Err(failure(Error::Paused { name: record.name }));
+        }
         if record.state.status.is_alive() && !stdio.attach {
             return Ok(None);
         }

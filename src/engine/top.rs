@@ -8,6 +8,9 @@ impl Engine {
     /// Lists the processes of a running container with the columns that `options` of `ps` choose.
     pub fn top(&self, container: &str, options: &[String]) -> Result<ProcessTable, Failure> {
         let record = self.container(container)?;
-        self.containers().top(&record, options).map_err(failure)
+        let containers = self.containers();
+        let table = containers.top(&record, options).map_err(failure)?;
+        containers.tell(&record, "top", &[]);
+        Ok(table)
     }
 }

@@ -165,7 +165,9 @@ fn a_paused_container_stands_still_until_it_is_unpaused() {
     for (words, text) in [
         (&["exec", "box", "true"][..], "container box is paused"),
         (&["pause", "box"], "already paused"),
-        (&["rm", "box"], "box"),
+        (&["rm", "box"], "container box is paused"),
+        (&["start", "box"], "container box is paused"),
+        (&["attach", "box"], "paused"),
     ] {
         let ran = kiln.run(words);
         assert!(ran.code != 0 && ran.error.contains(text), "{words:?}: {}", ran.error);

@@ -84,4 +84,30 @@ mod tests {
         old.let_die();
         assert_eq!(read(&v1.join(V1_STATE)), "THAWED");
     }
+
+    #[test]
+    fn without_v2_the_freezer_of_v1_is_joined_when_it_is_needed() {
+        let all = mounted().unwrap();
+        let own = |controller| find(&all, controller).filter(|hierarchy| hierarchy.v1.is_some());
+        if !rustix::process::geteuid().is_root() || own("freezer").is_none() || own("pids").is_none() {
+            return;
+        }
+        let name = Path::new("kiln").join(format!("freezer-test-{}", std::process::id()));
+        let mut cgroup = Cgroup { name, ..Cgroup::default() };
+        let folder = cgroup.join(own("pids").unwrap()).unwrap();
+        let mut sleeper = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        fs::write(folder.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+        let frozen = cgroup.freeze(true);
+        let is_frozen = (0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            cgroup.is_frozen()
+        });
+        let folders = cgroup.folders().len();
+        sleeper.kill().unwrap();
+        cgroup.let_die();
+        sleeper.wait().unwrap();
+        cgroup.remove();
+        assert!(frozen.is_ok() && is_frozen && folders == 2, "{frozen:?} {is_frozen} {folders}");
+        assert!(!folder.exists());
+    }
 }
