@@ -2,11 +2,12 @@
 
 use kiln_cache::{Image, Lease, Store};
 
-use super::Containers;
 use super::error::Result;
 use super::record::Record;
+use super::{Containers, health};
+use crate::api::HealthRequest;
 use crate::image::{self, Commit, layer};
-use crate::oci::{Empty, HistoryEntry, ImageConfig, RunConfig};
+use crate::oci::{Empty, Healthcheck, HistoryEntry, ImageConfig, RunConfig};
 use crate::runtime;
 use crate::sys::signals;
 
@@ -80,6 +81,7 @@ pub fn run_config(record: &Record, image: RunConfig) -> RunConfig {
         cmd: some(command),
         working_dir: config.cwd.clone(),
         labels: config.labels.clone(),
+        healthcheck: healthcheck(record, &image),
         stop_signal,
         ..image
     };
@@ -87,6 +89,24 @@ pub fn run_config(record: &Record, image: RunConfig) -> RunConfig {
     new.volumes.extend(anonymous.map(|mount| (mount.target.clone(), Empty {})));
     new.exposed_ports.extend(config.exposed.iter().map(|port| (port.clone(), Empty {})));
     new
+}
+
+/// The container's health check, in the image's words where it is the image's.
+fn healthcheck(record: &Record, image: &RunConfig) -> Option<Healthcheck> {
+    if health::check(image.healthcheck.as_ref(), &HealthRequest::default()) == record.config.health {
+        return image.healthcheck.clone();
+    }
+    Some(match &record.config.health {
+        None => Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() },
+        Some(check) => Healthcheck {
+            test: check.test.clone(),
+            interval: check.interval,
+            timeout: check.timeout,
+            start_period: check.start_period,
+            start_interval: check.start_interval,
+            retries: check.retries.into(),
+        },
+    })
 }
 
 /// The container's environment without what every start adds by itself.

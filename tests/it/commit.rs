@@ -46,6 +46,10 @@ fn a_commit_keeps_files_and_configuration() {
         "k=v",
         "-w",
         "/etc",
+        "--health-cmd",
+        "true",
+        "--health-retries",
+        "5",
         "-t",
         "--entrypoint",
         "/bin/sh",
@@ -67,6 +71,8 @@ fn a_commit_keeps_files_and_configuration() {
     assert_eq!(config["Volumes"], json!({"/imgvol": {}, "/vol": {}}));
     assert_eq!(config["ExposedPorts"], json!({"80/tcp": {}}));
     assert_eq!(config["WorkingDir"], json!("/etc"));
+    assert_eq!(config["Healthcheck"]["Test"], json!(["CMD-SHELL", "true"]));
+    assert_eq!(config["Healthcheck"]["Retries"], json!(5));
     assert_eq!(config["StopSignal"], json!("SIGINT"));
     assert_eq!(config["OnBuild"], json!(["RUN x"]));
     assert_eq!(image["RootFS"]["Layers"].as_array().unwrap().len(), 2);
