@@ -81,15 +81,7 @@ impl Layer {
         let mut changes: BTreeMap<Vec<u8>, ChangeKind> = BTreeMap::new();
         for (path, upper) in self.names.iter().filter(|(path, _)| !made.contains(*path)) {
             let below = self.stat_below(path)?;
-            let kind = match &below {
-                // The layer below the writable one had it already gone.
-                None if upper.whiteout => continue,
-                None => ChangeKind::Added,
-                Some(_) if upper.whiteout => ChangeKind::Deleted,
-                Some(below) if !upper.opaque && same_folder(&upper.stat, below) => continue,
-                Some(_) => ChangeKind::Changed,
-            };
-            if upper.opaque && below.is_some_and(|below| is_folder(&below)) {
+            if upper.opaque && below.as_ref().is_some_and(is_folder) {
                 for name in self.names_below(path)? {
                     let hidden = join(path, &name);
                     if !self.names.contains_key(&hidden) {
@@ -97,6 +89,14 @@ impl Layer {
                     }
                 }
             }
+            let kind = match &below {
+                // The layer below the writable one had it already gone.
+                None if upper.whiteout => continue,
+                None => ChangeKind::Added,
+                Some(_) if upper.whiteout => ChangeKind::Deleted,
+                Some(below) if is_same(&upper.stat, below) => continue,
+                Some(_) => ChangeKind::Changed,
+            };
             changes.insert(path.clone(), kind);
         }
         let parents: BTreeSet<Vec<u8>> = changes.keys().flat_map(|path| parents(path)).collect();
@@ -192,10 +192,10 @@ fn same_owner(a: &Stat, b: &Stat) -> bool {
     (a.st_mode, a.st_uid, a.st_gid) == (b.st_mode, b.st_uid, b.st_gid)
 }
 
-/// Whether both are folders of the same attributes: such a one is in the layer only for what is in it.
-fn same_folder(a: &Stat, b: &Stat) -> bool {
-    let times = (a.st_mtime, a.st_mtime_nsec) == (b.st_mtime, b.st_mtime_nsec);
-    is_folder(a) && same_owner(a, b) && times
+/// Whether a name was copied up and is what it was. A folder's time and size follow from what is in it.
+fn is_same(a: &Stat, b: &Stat) -> bool {
+    let content = |stat: &Stat| (stat.st_mtime, stat.st_mtime_nsec, stat.st_size, stat.st_rdev);
+    same_owner(a, b) && (is_folder(a) || content(a) == content(b))
 }
 
 fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {

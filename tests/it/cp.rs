@@ -47,10 +47,11 @@ fn diff_names_what_was_added_changed_and_deleted() {
     kiln.ok(&["run", "--name", "fresh", "--network", "none", "busybox", "true"]);
     assert_eq!(kiln.ok(&["diff", "fresh"]), "", "what kiln mounts is no change");
     let script = "echo x >> /etc/passwd; rm /etc/group; mkdir -p /q/r; echo 1 > /q/r/s; mkdir /w; mv /w /w2; \
-                  rm -r /data/sub; mkdir /data/sub; touch /data/sub/new; echo a > /tmp/a; rm /tmp/a";
+                  rm -r /data/sub; mkdir /data/sub; touch /data/sub/new; echo a > /tmp/a; rm /tmp/a; \
+                  chmod 755 /bin/busybox; touch /bin";
     kiln.ok(&["run", "--name", "busy", "--network", "none", "-v", "/vol", "busybox", "sh", "-c", script]);
     let expected = "C /data\nC /data/sub\nD /data/sub/file\nA /data/sub/new\nC /etc\nD /etc/group\nC /etc/passwd\n\
-                    A /q\nA /q/r\nA /q/r/s\nC /tmp\nA /vol\nA /w2";
+                    A /q\nA /q/r\nA /q/r/s\nA /vol\nA /w2";
     assert_eq!(kiln.ok(&["diff", "busy"]), expected);
     kiln.ok(&[
         "run",
