@@ -231,3 +231,54 @@ fn kills_at_any_moment_leave_records_that_are_true() {
     assert_eq!(names(&kiln.root().join("containers/names")), Vec::<String>::new());
     assert_eq!(names(&kiln.root().join("containers/removed")), Vec::<String>::new());
 }
+
+#[test]
+fn verbs_that_are_cut_short_leave_a_container_that_obeys_the_next_one() {
+    let Some(kiln) = kiln("verbs_that_are_cut_short_leave_a_container_that_obeys_the_next_one") else {
+        return;
+    };
+    let seed = std::env::var("KILN_MOMENTS_SEED").ok().and_then(|seed| seed.parse().ok());
+    let mut random: u64 = seed.unwrap_or(0x9e37_79b9_7f4a_7c15);
+    let verbs: [&[&str]; 6] = [
+        &["restart", "-t", "0", "box"],
+        &["stop", "-t", "0", "box"],
+        &["rename", "box", "box2"],
+        &["exec", "box", "sleep", "0.05"],
+        &["rm", "-f", "box"],
+        &["kill", "box"],
+    ];
+    for (moment, verb) in verbs.iter().cycle().take(24).enumerate() {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let after = Duration::from_millis((random >> 33) % 60);
+        let network = if moment < 12 { "none" } else { "bridge" };
+        let id = kiln.ok(&["run", "-d", "--network", network, "--name", "box", "busybox", "sleep", "1000"]);
+        let mut child = kiln.command(verb).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(after);
+        match moment % 2 {
+            0 => drop(child.kill()),
+            _ => monitors(&kiln).into_iter().for_each(kill),
+        }
+        child.wait().unwrap();
+        let what = format!("moment {moment}: {verb:?} after {after:?}");
+        let shown = kiln.ok(&["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.State}} {{.Names}}"]);
+        let lines: Vec<_> = shown.lines().collect();
+        assert!(lines.len() <= 1, "{what}: {shown}");
+        if let [line] = lines.as_slice() {
+            let name = line.rsplit(' ').next().unwrap();
+            assert!(line.starts_with(id.trim()) && (name == "box" || name == "box2"), "{what}: {shown}");
+            // Whatever was cut short is done by saying it again.
+            kiln.ok(&["restart", "-t", "0", name]);
+            assert_eq!(kiln.ok(&["exec", name, "echo", "here"]), "here\n", "{what}");
+            kiln.ok(&["rm", "-f", name]);
+        } else {
+            assert_eq!(verb[0], "rm", "{what}");
+        }
+        eventually(&format!("no monitor is left at {what}"), || monitors(&kiln).is_empty());
+    }
+    kiln.ok(&["container", "prune", "-f"]);
+    eventually("nothing is mounted", || mounts(&kiln).is_empty());
+    let names = names(&kiln.root().join("containers/names"));
+    // A rename that was cut short may leave the name that it did not give; it is free.
+    assert!(names.iter().all(|name| name == "box2"), "{names:?}");
+    kiln.ok(&["create", "--name", "box2", "busybox", "true"]);
+}
