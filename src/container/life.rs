@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use kiln_cache::Store;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::error::{At, Error, Result};
 use super::record::Record;
 use super::wire::{self, Packet, Wants};
 use super::{Containers, Streams, log, names};
 use crate::api::{ContainerState, LogsRequest};
-use crate::runtime::Cgroup;
+use crate::runtime::{Cgroup, Target};
 
 /// How long a killed program may take to be gone.
 pub(super) const KILL_WAIT: Duration = Duration::from_secs(10);
@@ -142,12 +143,19 @@ impl Containers {
         Ok(Answer::Silent)
     }
 
-    /// Signals the first process of a container whose monitor doesn't answer.
+    /// Signals the first process of a container whose monitor doesn't answer. After SIGKILL nothing is left for
+    /// such a monitor to do: it goes too, and with it its hold on the record.
     fn kill_without_monitor(&self, record: &Record, signal: i32) -> Result<()> {
         let process = running(record)?;
+        let monitor = record.state.process.as_ref().and_then(monitor_of);
         crate::sys::process::pidfd_signal(process.as_fd(), signal).at("signal", self.folder(&record.id))?;
         match signal {
-            libc::SIGKILL if wait_for(&process, KILL_WAIT) => self.recorded(record),
+            libc::SIGKILL if wait_for(&process, KILL_WAIT) => {
+                if let Some(monitor) = monitor {
+                    let _ = crate::sys::process::pidfd_signal(monitor.as_fd(), libc::SIGKILL);
+                }
+                self.recorded(record)
+            }
             libc::SIGKILL => Err(Error::Stuck { name: record.name.clone() }),
             _ => Ok(()),
         }
@@ -259,6 +267,16 @@ fn running(record: &Record) -> Result<OwnedFd> {
     let not_running = || Error::NotRunning { name: record.name.clone() };
     let target = record.state.process.as_ref().ok_or_else(not_running)?;
     target.open().map_err(|_| not_running())
+}
+
+/// Opens the monitor behind a program, which is its parent.
+fn monitor_of(process: &Target) -> Option<OwnedFd> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).ok()?;
+    let parent: i32 = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+    let monitor = pidfd_open(Pid::from_raw(parent)?, PidfdFlags::empty()).ok()?;
+    // Whoever adopts a program whose monitor is dead is none.
+    let line = std::fs::read(format!("/proc/{parent}/cmdline")).ok()?;
+    line.starts_with(b"kiln\0_monitor\0").then_some(monitor)
 }
 
 /// Waits until `fd` is readable: a process that has ended, a socket with something in it.

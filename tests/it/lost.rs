@@ -233,6 +233,18 @@ fn kills_at_any_moment_leave_records_that_are_true() {
 }
 
 #[test]
+fn a_monitor_that_hangs_keeps_nobody_from_removing_its_container() {
+    let Some(kiln) = kiln("a_monitor_that_hangs_keeps_nobody_from_removing_its_container") else { return };
+    let id = kiln.ok(&["run", "-d", "--network", "none", "busybox", "sleep", "1000"]);
+    for monitor in monitors(&kiln) {
+        kill_process(monitor, Signal::STOP).unwrap();
+    }
+    assert_eq!(kiln.ok(&["rm", "-f", id.trim()]), id);
+    assert_eq!(monitors(&kiln), []);
+    assert_eq!(cgroups(id.trim()), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn verbs_that_are_cut_short_leave_a_container_that_obeys_the_next_one() {
     let Some(kiln) = kiln("verbs_that_are_cut_short_leave_a_container_that_obeys_the_next_one") else {
         return;
