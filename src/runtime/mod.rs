@@ -55,3 +55,4 @@ pub use spec::{
 pub use stage::{masked_paths, readonly_paths};
 pub use tools::PLACE as TOOLS_PLACE;
 pub use tree::{Tree, is_mount};
+pub use userns::{Assumed, assume};

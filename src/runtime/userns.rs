@@ -62,8 +62,8 @@ pub(super) fn folder_of(tree: &OwnedFd, path: &Path) -> Result<OwnedFd, StartErr
         .at("userns", fail)
 }
 
-/// Makes files as root inside from now on, with all rights of the caller; until the guard is dropped.
-pub(super) fn assume(range: IdRange) -> Result<Assumed, StartError> {
+/// Makes files as root inside from now on, on this thread, with all rights of the caller; until the guard is dropped.
+pub fn assume(range: IdRange) -> Result<Assumed, StartError> {
     sys::process::set_filesystem_ids(range.first, range.first);
     // The kernel takes rights over files away with the change.
     let own = rustix::thread::capabilities(None).at("userns", || "cannot read the capabilities")?;
@@ -73,9 +73,9 @@ pub(super) fn assume(range: IdRange) -> Result<Assumed, StartError> {
     Ok(assumed)
 }
 
-/// Somebody inside, as far as files are concerned.
+/// Somebody inside, as far as files of this thread are concerned.
 #[derive(Debug)]
-pub(super) struct Assumed(());
+pub struct Assumed(());
 
 impl Drop for Assumed {
     fn drop(&mut self) {

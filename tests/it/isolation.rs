@@ -382,3 +382,26 @@ fn a_network_is_shared_with_another_container() {
     assert!(conflict.code == 125 && conflict.error.contains("--hostname"), "{}", conflict.error);
     kiln.ok(&["rm", "-f", "donor"]);
 }
+
+#[test]
+fn nothing_outside_of_a_namespace_outlives_a_lost_monitor() {
+    if !needs_root("isolation::nothing_outside_of_a_namespace_outlives_a_lost_monitor") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let script = "sleep 87654 & sleep 87654 & wait";
+    let words =
+        ["run", "-d", "--name", "cc", "--network", "none", "--pid", "host", "busybox", "sh", "-c", script];
+    kiln.ok(&words);
+    let pid = kiln.ok(&["inspect", "-f", "{{.State.Pid}}", "cc"]);
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
+    let monitor: i32 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
+    let monitor = rustix::process::Pid::from_raw(monitor).unwrap();
+    rustix::process::kill_process(monitor, rustix::process::Signal::KILL).unwrap();
+    assert!(kiln.ok(&["ps", "-a"]).contains("Exited (255)"));
+    // Killed ones are there until somebody reaps them.
+    let running =
+        std::process::Command::new("pgrep").args(["-r", "R,S,D", "-fx", "sleep 87654"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&running.stdout), "");
+    kiln.ok(&["rm", "cc"]);
+}

@@ -65,6 +65,18 @@ fn root_inside_is_nobody_outside_and_files_keep_their_ids() {
     assert_eq!(kiln.ok(&["exec", "cc", "cat", "/proc/self/uid_map"]), map);
     assert_eq!(kiln.ok(&["exec", "-t", "-u", "9", "cc", "sh", "-c", "stat -c %u $(tty)"]).trim(), "9");
     assert_eq!(kiln.ok(&["exec", "-u", "9", "cc", "sh", "-c", "echo fine > /dev/stdout"]), "fine\n");
+    // So are files that are copied while it runs: as it sees them.
+    let (put, got) = (kiln.scratch().join("put"), kiln.scratch().join("got"));
+    fs::write(&put, "x").unwrap();
+    std::os::unix::fs::chown(&put, Some(5), Some(6)).unwrap();
+    let put = put.to_str().unwrap();
+    kiln.ok(&["cp", put, "cc:/root/plain"]);
+    kiln.ok(&["cp", "-a", put, "cc:/root/archive"]);
+    let owners = ["exec", "cc", "stat", "-c", "%u:%g", "/root/plain", "/root/archive"];
+    assert_eq!(kiln.ok(&owners), "0:0\n5:6\n");
+    kiln.ok(&["cp", "-a", "cc:/root/archive", got.to_str().unwrap()]);
+    let copied = fs::metadata(&got).unwrap();
+    assert_eq!((copied.uid(), copied.gid()), (5, 6));
     // What it changed can be committed like any other's.
     kiln.ok(&["commit", "cc", "copy"]);
     assert_eq!(kiln.ok(&["run", "--rm", "copy", "stat", "-c", "%u", "/root/made"]), "0\n");

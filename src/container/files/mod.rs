@@ -30,7 +30,7 @@ use super::record::Record;
 use super::spec::binds;
 use crate::api::{Copied, CopyOptions};
 use crate::image::layer::LayerError;
-use crate::runtime::Tree;
+use crate::runtime::{IdRange, Tree};
 
 /// As many links as the kernel follows at the end of a path.
 const MOST_LINKS: usize = 40;
@@ -46,6 +46,8 @@ pub(super) enum Access {
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) tree: Tree,
+    /// The machine's ids of a running one that has its own: its files are seen with those.
+    ids: Option<IdRange>,
     /// Keeps a stopped one from being started while its writable layer is mounted here.
     _lock: Option<OwnedFd>,
 }
@@ -62,7 +64,7 @@ impl Containers {
         let target = LocalTarget::open(target)?;
         let view = self.view(store, record, Access::Read)?;
         let typed = Typed::in_container(source);
-        let source = find(&view.tree, record, &typed, options.follow)?;
+        let source = find(&view, record, &typed, options.follow)?;
         let name = named(source.is_folder(), &typed, &target.typed, target.found).map_err(refused)?;
         let folder = target.folder(name)?;
         let name = match name {
@@ -71,7 +73,8 @@ impl Containers {
             Named::Target => bytes(target.typed.name()),
         };
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let rules = Rules { owner: (!options.archive).then_some((uid, gid)), rights: options.archive };
+        let rules =
+            Rules { owner: (!options.archive).then_some((uid, gid)), rights: options.archive, ids: None };
         let root = Root { fd: folder.as_fd(), base: PathBuf::new(), follows: false };
         through_a_pipe(source, &name, root, rules)
     }
@@ -88,7 +91,7 @@ impl Containers {
         let follow = if options.follow || typed.is_folder { OFlags::empty() } else { OFlags::NOFOLLOW };
         let flags = OFlags::PATH | OFlags::CLOEXEC | follow;
         let source = rustix::fs::openat(CWD, source, flags, Mode::empty())
-            .and_then(|fd| Source::of(fd, false))
+            .and_then(|fd| Source::of(fd, false, None))
             .at("open", source)?;
         let view = self.view(store, record, Access::Write)?;
         let (target, found) = follow_target(&view.tree, record, Typed::in_container(target))?;
@@ -100,7 +103,7 @@ impl Containers {
             Named::Target => bytes(target.name()),
         };
         view.check_writable(record, base)?;
-        let rules = Rules { owner: (!options.archive).then_some((0, 0)), rights: true };
+        let rules = Rules { owner: (!options.archive).then_some((0, 0)), rights: true, ids: view.ids };
         let root = Root { fd: view.tree.as_fd(), base: base.to_owned(), follows: true };
         through_a_pipe(source, &name, root, rules)
     }
@@ -116,7 +119,7 @@ impl Containers {
     ) -> Result<()> {
         let view = self.view(store, record, Access::Read)?;
         let typed = Typed::in_container(source);
-        let source = find(&view.tree, record, &typed, options.follow)?;
+        let source = find(&view, record, &typed, options.follow)?;
         let name = if typed.contents { b".".to_vec() } else { bytes(typed.name()) };
         pack(source, &name, out)
     }
@@ -138,7 +141,7 @@ impl Containers {
         view.check_writable(record, &typed.path)?;
         let input = crate::image::layer::decompress_any(input).at("read", "standard input")?;
         let root = Root { fd: view.tree.as_fd(), base: typed.path, follows: true };
-        unpack(input, root, Rules { owner: None, rights: true }).map(drop)
+        unpack(input, root, Rules { owner: None, rights: true, ids: view.ids }).map(drop)
     }
 
     /// Opens the tree of a container.
@@ -146,7 +149,7 @@ impl Containers {
         let fail = |error: crate::runtime::StartError| Error::Invalid { message: error.to_string() };
         if let Some(target) = &record.state.process {
             match Tree::of_running(target) {
-                Ok(tree) => return Ok(View { tree, _lock: None }),
+                Ok(tree) => return Ok(View { tree, ids: record.config.ids, _lock: None }),
                 Err(error) if record.state.status.is_alive() => {
                     let now = self.find(&record.id)?;
                     if now.state.process.as_ref() == Some(target) {
@@ -174,7 +177,7 @@ impl Containers {
         };
         let readonly = access == Access::Read || record.config.readonly;
         let tree = Tree::of_stopped(&rootfs, &binds(&record.config), readonly).map_err(fail)?;
-        Ok(View { tree, _lock: lock })
+        Ok(View { tree, ids: None, _lock: lock })
     }
 }
 
@@ -202,12 +205,14 @@ impl View {
 }
 
 /// Finds the source of a copy in a container.
-fn find(tree: &Tree, record: &Record, typed: &Typed, follow: bool) -> Result<Source> {
+fn find(view: &View, record: &Record, typed: &Typed, follow: bool) -> Result<Source> {
     let follow = if follow || typed.is_folder { OFlags::empty() } else { OFlags::NOFOLLOW };
     let folder = if typed.is_folder { OFlags::DIRECTORY } else { OFlags::empty() };
     let is_root = typed.path == Path::new("/");
-    let opened = tree.open(&typed.path, OFlags::PATH | follow | folder);
-    opened.and_then(|fd| Ok(Source::of(fd, is_root)?)).map_err(|error| not_there(error, record, &typed.path))
+    let opened = view.tree.open(&typed.path, OFlags::PATH | follow | folder);
+    opened
+        .and_then(|fd| Ok(Source::of(fd, is_root, view.ids)?))
+        .map_err(|error| not_there(error, record, &typed.path))
 }
 
 /// Finds the target of a copy in a container; a link at its end is followed, even to what isn't there yet.

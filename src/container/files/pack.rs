@@ -19,6 +19,7 @@ use rustix::io::Errno;
 
 use super::super::error::{At, Error, Result};
 use crate::image::layer::{self, Header, LayerError, TarWriter, Xattrs};
+use crate::runtime::IdRange;
 
 /// Bytes read at once from a file.
 const BUFFER: usize = 256 << 10;
@@ -33,12 +34,14 @@ pub(super) struct Source {
     pub(super) stat: Stat,
     /// It is a container's root.
     pub(super) is_root: bool,
+    /// The ids that it is shown with.
+    ids: Option<IdRange>,
 }
 
 impl Source {
     /// Looks at what was opened as a place.
-    pub(super) fn of(fd: OwnedFd, is_root: bool) -> std::result::Result<Self, Errno> {
-        Ok(Self { stat: rustix::fs::fstat(&fd)?, fd, is_root })
+    pub(super) fn of(fd: OwnedFd, is_root: bool, ids: Option<IdRange>) -> std::result::Result<Self, Errno> {
+        Ok(Self { stat: inside(rustix::fs::fstat(&fd)?, ids), fd, is_root, ids })
     }
 
     pub(super) fn is_folder(&self) -> bool {
@@ -48,7 +51,7 @@ impl Source {
 
 /// Writes `source` as a tar in which it has the name `name`; without one only what is in it.
 pub(super) fn pack(source: Source, name: &[u8], out: &mut dyn io::Write) -> Result<()> {
-    let is_root = source.is_root;
+    let (is_root, ids) = (source.is_root, source.ids);
     let mut packer = Packer { out: TarWriter(out), links: HashMap::new(), buffer: vec![0; BUFFER] };
     let mut folders = Vec::new();
     folders.extend(packer.add(name, source.fd, &source.stat)?);
@@ -60,13 +63,13 @@ pub(super) fn pack(source: Source, name: &[u8], out: &mut dyn io::Write) -> Resu
             continue;
         };
         if is_root && depth == 1 && FILLED.contains(&child.as_bytes()) {
-            packer.add_empty(folder, &child)?;
+            packer.add_empty(folder, &child, ids)?;
             continue;
         }
         let path = join(&folder.path, child.as_bytes());
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let place = rustix::fs::openat(&folder.fd, &*child, flags, Mode::empty())
-            .and_then(|fd| Ok((rustix::fs::fstat(&fd)?, fd)));
+            .and_then(|fd| Ok((inside(rustix::fs::fstat(&fd)?, ids), fd)));
         let (stat, fd) = match place {
             Err(error) if layer::is_gone(error) => continue,
             place => place.at("read", Path::new(OsStr::from_bytes(&path)))?,
@@ -151,11 +154,11 @@ impl Packer<'_> {
     }
 
     /// Appends a folder without what is mounted on it.
-    fn add_empty(&mut self, parent: &Folder, name: &CString) -> Result<()> {
+    fn add_empty(&mut self, parent: &Folder, name: &CString, ids: Option<IdRange>) -> Result<()> {
         let path = [join(&parent.path, name.as_bytes()), b"/".to_vec()].concat();
         match rustix::fs::statat(&parent.fd, &**name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-                self.out.header(&Header { kind: b'5', ..header(&path, &stat) }).map_err(failed)
+                self.out.header(&Header { kind: b'5', ..header(&path, &inside(stat, ids)) }).map_err(failed)
             }
             _ => Ok(()),
         }
@@ -192,6 +195,13 @@ impl Packer<'_> {
 
 fn xattrs_of(file: BorrowedFd<'_>, at: &Path) -> Result<Xattrs> {
     layer::kept_xattrs(file).at("read the attributes of", at)
+}
+
+/// The owner as the container itself sees it.
+fn inside(mut stat: Stat, ids: Option<IdRange>) -> Stat {
+    stat.st_uid = IdRange::inside(ids, stat.st_uid);
+    stat.st_gid = IdRange::inside(ids, stat.st_gid);
+    stat
 }
 
 fn header<'a>(path: &'a [u8], stat: &Stat) -> Header<'a> {

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::super::error::{At, Error, Result};
 use crate::image::layer::{Entries, Entry, Kind};
+use crate::runtime::{IdRange, assume};
 
 /// Bytes moved at once.
 const BUFFER: usize = 256 << 10;
@@ -43,10 +44,14 @@ pub(super) struct Rules {
     pub(super) owner: Option<(u32, u32)>,
     /// Set-id bits, capabilities and devices.
     pub(super) rights: bool,
+    /// The machine's ids of those in the tar, for a tree that runs with ids of its own.
+    pub(super) ids: Option<IdRange>,
 }
 
 /// Makes the files of the tar in `reader`; gives the names of what the rules leave out.
 pub(super) fn unpack(reader: impl Read, root: Root<'_>, rules: Rules) -> Result<Vec<String>> {
+    let _assumed =
+        rules.ids.map(assume).transpose().map_err(|error| Error::Invalid { message: error.to_string() })?;
     let mut entries = Entries::new(reader);
     let mut unpacker =
         Unpacker { root, rules, folders: Vec::new(), left_out: Vec::new(), buffer: vec![0; BUFFER] };
@@ -265,15 +270,20 @@ impl Unpacker<'_> {
 
     /// Sets owner and time of what has no descriptor, itself and never what it leads to.
     fn finish_name(&self, entry: &Entry, folder: &OwnedFd, name: &OsStr) -> std::result::Result<(), Errno> {
-        let (uid, gid) = self.rules.owner.unwrap_or((entry.uid, entry.gid));
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        let (uid, gid) = self.owner(entry);
         unix::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         unix::utimensat(folder, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
     }
 
     fn own(&self, fd: BorrowedFd<'_>, entry: &Entry) -> std::result::Result<(), Errno> {
+        let (uid, gid) = self.owner(entry);
+        unix::fchown(fd, Some(uid), Some(gid))
+    }
+
+    fn owner(&self, entry: &Entry) -> (Uid, Gid) {
         let (uid, gid) = self.rules.owner.unwrap_or((entry.uid, entry.gid));
-        unix::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+        let host = |id| IdRange::host(self.rules.ids, id);
+        (Uid::from_raw(host(uid)), Gid::from_raw(host(gid)))
     }
 
     fn mode(&self, entry: &Entry) -> u32 {

@@ -39,8 +39,14 @@ pub struct IdRange {
 
 impl IdRange {
     /// Returns the machine's id of `id`, inside of `range` when there is one.
-    pub(in crate::runtime) fn host(range: Option<IdRange>, id: u32) -> u32 {
+    pub fn host(range: Option<IdRange>, id: u32) -> u32 {
         range.map_or(id, |range| range.first.saturating_add(id))
+    }
+
+    /// Returns what the machine's `id` is inside of `range` when there is one; nobody's stays as it is.
+    pub fn inside(range: Option<IdRange>, id: u32) -> u32 {
+        let inside = |range: IdRange| id.checked_sub(range.first).filter(|inside| *inside < range.count);
+        range.and_then(inside).unwrap_or(id)
     }
 }
 

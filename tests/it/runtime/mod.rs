@@ -136,6 +136,8 @@ fn a_program_that_cannot_run_is_explained() {
     write("perl", b"#!/usr/bin/perl\n", 0o755);
     write("plain", b"#!/bin/sh\n", 0o644);
     write("text", b"echo hi\n", 0o755);
+    // A program of the machine's, whose loader the image lacks.
+    write("dynamic", &fs::read("/bin/ls").unwrap(), 0o755);
     use StartErrorKind::{NotExecutable, NotFound};
     let cases = [
         ("nope", NotFound, "exec: \"nope\": executable file not found in $PATH"),
@@ -144,6 +146,7 @@ fn a_program_that_cannot_run_is_explained() {
         ("/perl", NotFound, "`/usr/bin/perl` is not in the image"),
         ("/plain", NotExecutable, "permission denied"),
         ("/text", NotExecutable, "exec format error"),
+        ("/dynamic", NotFound, "`/lib64/ld-linux-x86-64.so.2`"),
         ("/etc", NotExecutable, "is a directory"),
     ];
     for (program, kind, text) in cases {
