@@ -338,3 +338,32 @@ fn a_process_killed_for_memory_is_told_while_the_program_goes_on() {
     assert_eq!(ran.code, 137, "{}", ran.error);
     assert_eq!(kiln.ok(&["inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "big"]), "true 137\n");
 }
+
+#[test]
+fn a_paused_container_stays_as_healthy_as_it_was() {
+    if !needs_root("limits::a_paused_container_stays_as_healthy_as_it_was") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    // A probe is under way nearly always.
+    let check = ["--health-cmd", "sleep 1", "--health-interval", "50ms", "--health-timeout", "3s"];
+    counting(&kiln, &[&check[..], &["--health-retries", "3"]].concat());
+    let health = || kiln.ok(&["inspect", "-f", "{{.State.Health.Status}}", "box"]);
+    let is_healthy = || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        health() == "healthy\n"
+    };
+    assert!((0..600).any(|_| is_healthy()));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    kiln.ok(&["pause", "box"]);
+    let probes = || kiln.ok(&["inspect", "-f", "{{json .State.Health.Log}}", "box"]);
+    let before = probes();
+    std::thread::sleep(std::time::Duration::from_millis(3500));
+    assert_eq!(probes(), before);
+    kiln.ok(&["unpause", "box"]);
+    assert!((0..600).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        probes() != before
+    }));
+    assert_eq!(health(), "healthy\n");
+}

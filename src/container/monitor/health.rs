@@ -150,6 +150,14 @@ impl Duty<Keeper> for Checks {
     fn handle(&mut self, _: &[PollFlags], at: Instant, hands: &mut Hands<'_, Keeper>) -> io::Result<()> {
         let keeper = &mut *hands.keeper;
         keeper.reap();
+        if keeper.record.state.status == ContainerState::Paused {
+            // It can't be entered, and a probe that was frozen with it says nothing of its health.
+            if let Some(probe) = self.probe.take() {
+                let _ = Packet::Signal(libc::SIGKILL).send(&probe.socket);
+            }
+            self.next = at + self.pause(keeper, at);
+            return Ok(());
+        }
         if let Some(probe) = &mut self.probe {
             let ended = match probe.read() {
                 None if probe.deadline <= at => {
@@ -168,7 +176,6 @@ impl Duty<Keeper> for Checks {
         } else if self.next <= at {
             match keeper.record.state.status {
                 ContainerState::Running => self.start(at, keeper),
-                // A frozen container can't be entered.
                 _ => self.next = at + self.pause(keeper, at),
             }
         }
