@@ -47,6 +47,7 @@ mod lost;
 mod network;
 mod oci;
 mod peer;
+mod reference;
 mod registry;
 mod reproducible;
 mod restart_policy;

@@ -211,6 +211,7 @@ fn exposed_ports_and_annotations_are_shown() {
         ("--dns-search", "two words"),
         ("--platform", "a/b/c/d"),
         ("--attach", "stdlog"),
+        ("--stop-signal", "HELP"),
     ] {
         let ran = kiln.run(&["create", flag, bad, "busybox", "true"]);
         assert!(ran.code == 125 && ran.error.contains(flag) && ran.error.contains(bad), "{ran}");

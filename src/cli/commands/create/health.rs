@@ -3,6 +3,7 @@
 use crate::api::{CreateRequest, HealthRequest, RestartPolicy};
 use crate::cli::error::Error;
 use crate::cli::time::parse_span;
+use crate::sys::signals;
 
 /// Flags of docker that are still to come.
 pub(super) const NOT_YET: &[&str] = &[];
@@ -52,6 +53,9 @@ impl Life {
         request.restart = self.restart.as_deref().map_or(Ok(RestartPolicy::No), policy)?;
         if self.rm && request.restart != RestartPolicy::No {
             return Err(Error::usage("conflicting options: `--restart` and `--rm`"));
+        }
+        if let Some(text) = self.stop_signal.as_ref().filter(|text| signals::parse(text).is_none()) {
+            return Err(Error::usage(format!("invalid value `{text}` for `--stop-signal`: it is no signal")));
         }
         request.stop_signal.clone_from(&self.stop_signal);
         request.stop_timeout = self.stop_timeout;
