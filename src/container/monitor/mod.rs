@@ -203,6 +203,9 @@ impl Monitor {
                 let state = &mut self.keeper.record.state;
                 state.exit_code = Some(error.exit_code());
                 state.error = error.to_string();
+                // Whoever hears of it looks at the record next.
+                state.status = ContainerState::Exited;
+                let _ = self.keeper.write();
                 self.clients.pay(&Packet::Failed(error));
                 Ok(None)
             }
