@@ -1,6 +1,7 @@
 //! Limits of containers: cgroups, pause and update.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::binary::Kiln;
 use crate::support::needs_root;
@@ -366,4 +367,51 @@ fn a_paused_container_stays_as_healthy_as_it_was() {
         probes() != before
     }));
     assert_eq!(health(), "healthy\n");
+}
+
+/// Runs kiln where `view` has taken some of the cgroups away; gives what it wrote.
+fn on_machine(kiln: &Kiln, view: &str, words: &[&str]) -> String {
+    let inner = kiln.command(words);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+    command.arg(format!("{view} && exec \"$0\" \"$@\"")).arg(inner.get_program()).args(inner.get_args());
+    command.env_clear().envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let ran = command.output().unwrap();
+    assert!(ran.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8_lossy(&ran.stdout).into_owned()
+}
+
+#[test]
+fn a_machine_may_have_one_version_of_cgroups_alone() {
+    if !needs_root("limits::a_machine_may_have_one_version_of_cgroups_alone")
+        || !Path::new("/sys/fs/cgroup/unified").exists()
+    {
+        return;
+    }
+    for view in
+        ["umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup", "umount /sys/fs/cgroup/unified"]
+    {
+        let kiln = Kiln::busybox();
+        let does = |words: &[&str]| on_machine(&kiln, view, words);
+        let script = "while :; do :; done";
+        does(&["run", "-d", "--name", "box", "--network", "none", "busybox", "sh", "-c", script]);
+        let cpu = || {
+            let shown = does(&["stats", "--no-stream", "--format", "{{.CPUPerc}} {{.PIDs}}", "box"]);
+            let (cpu, pids) = shown.trim().split_once("% ").unwrap();
+            assert_eq!(pids, "1", "{view}");
+            cpu.parse::<f64>().unwrap()
+        };
+        assert!((0..50).any(|_| cpu() > 0.5), "{view}");
+        does(&["pause", "box"]);
+        assert!(does(&["ps"]).contains("(Paused)"), "{view}");
+        assert!((0..50).any(|_| cpu() < 0.01), "{view}");
+        assert!(does(&["top", "box"]).contains(script), "{view}");
+        does(&["unpause", "box"]);
+        assert!((0..50).any(|_| cpu() > 0.5), "{view}");
+        assert_eq!(does(&["exec", "box", "echo", "here"]), "here\n");
+        does(&["pause", "box"]);
+        does(&["kill", "box"]);
+        assert_eq!(does(&["wait", "box"]), "137\n", "{view}");
+        does(&["rm", "box"]);
+    }
 }
