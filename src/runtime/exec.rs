@@ -60,7 +60,7 @@ pub fn exec(target: &Target, spec: &ExecSpec, stdio: Stdio) -> Result<Process, S
     let fail = || "cannot enter the container";
     let mut cgroup = Cgroup::open(&target.cgroup);
     cgroup.open_doors().at("cgroup", fail)?;
-    let tools = spec.tools.as_ref().map(|layers| Tools::open(layers, target)).transpose()?;
+    let tools = spec.tools.as_ref().map(|layers| Tools::open(layers, spec.ids, target)).transpose()?;
     let (report, report_far) = wire::pair().at("exec", fail)?;
     let (channel, channel_far) = wire::pair().at("exec", fail)?;
     seccomp::default_program();

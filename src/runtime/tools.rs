@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use kiln_cache::Mounts;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_fd,
@@ -26,8 +26,9 @@ use super::error::{At, StartError};
 use super::inroot::Root;
 use super::leftovers::unescaped;
 use super::mounts::{attach, clone_tree, new_filesystem};
-use super::rootfs;
-use super::spec::Target;
+use super::rootfs::{self, Stubs};
+use super::spec::{IdRange, Spec, Target};
+use super::userns;
 use crate::sys::mount::{NODEV, NOSUID};
 use crate::sys::process::unshare_namespaces;
 
@@ -41,14 +42,16 @@ pub(super) struct Tools {
     pub(super) files: OwnedFd,
     /// Where something is mounted on the container's root itself.
     mounted: Vec<PathBuf>,
+    /// The ids of the container's user namespace.
+    ids: Option<IdRange>,
 }
 
 impl Tools {
     /// Opens the image's layers, and looks at the container's mounts, from outside.
-    pub(super) fn open(layers: &Mounts, target: &Target) -> Result<Self, StartError> {
+    pub(super) fn open(layers: &Mounts, ids: Option<IdRange>, target: &Target) -> Result<Self, StartError> {
         let path = format!("/proc/{}/mountinfo", target.pid);
         let mountinfo = fs::read_to_string(path).at("tools", || "cannot read the container's mounts")?;
-        Ok(Self { files: rootfs::view(&layers.lowers)?, mounted: mounted_on_root(&mountinfo) })
+        Ok(Self { files: files(layers, ids, target)?, mounted: mounted_on_root(&mountinfo), ids })
     }
 
     /// Changes the root of this process, which is in the container's mount namespace.
@@ -84,7 +87,11 @@ impl Tools {
         let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_fd(&fs, "lowerdir+", container)?;
         fsconfig_set_fd(&fs, "lowerdir+", &self.files)?;
-        fsconfig_set_fd(&fs, "upperdir", &folder("upper")?)?;
+        let upper = folder("upper")?;
+        let owner = IdRange::host(self.ids, 0);
+        let (uid, gid) = (Uid::from_raw(owner), Gid::from_raw(owner));
+        rustix::fs::chownat(&upper, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+        fsconfig_set_fd(&fs, "upperdir", &upper)?;
         fsconfig_set_fd(&fs, "workdir", &folder("work")?)?;
         for (key, value) in rootfs::OPTIONS {
             fsconfig_set_string(&fs, key, value)?;
@@ -92,6 +99,21 @@ impl Tools {
         fsconfig_create(&fs)?;
         fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)
     }
+}
+
+/// Mounts the layers with the ids of the container.
+fn files(layers: &Mounts, ids: Option<IdRange>, target: &Target) -> Result<OwnedFd, StartError> {
+    if ids.is_none() {
+        return rootfs::view(&layers.lowers);
+    }
+    let namespace = fs::File::open(format!("/proc/{}/ns/user", target.pid))
+        .at("tools", || "cannot open the container's user namespace")?;
+    if let [layer] = layers.lowers.as_slice() {
+        let files = rootfs::view(&layers.lowers)?;
+        return userns::map(files.as_fd(), layer, namespace.as_fd()).map(|()| files);
+    }
+    let rootfs = Mounts { upper: None, work: None, ..layers.clone() };
+    rootfs::mount(&Spec { rootfs, ..Spec::default() }, &mut Stubs::default(), Some(namespace.as_fd()))
 }
 
 /// Returns where something is mounted directly on the root's mount.

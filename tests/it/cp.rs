@@ -251,6 +251,31 @@ fn owners_and_rights_come_over_with_archive_only() {
 }
 
 #[test]
+fn owners_are_those_inside_of_a_user_namespace() {
+    let Some(kiln) = kiln("owners_are_those_inside_of_a_user_namespace") else { return };
+    let here = a_box(&kiln, true, &["--userns", "auto", "-v", "vol:/vol"]);
+    kiln.ok(&["exec", "box", "sh", "-c", "echo x > /in; chown 7:8 /in"]);
+    for target in ["box:/plain", "box:/vol/plain"] {
+        cp(&kiln, &here, &["file", target]).unwrap();
+    }
+    cp(&kiln, &here, &["-a", "file", "box:/kept"]).unwrap();
+    cp(&kiln, &here, &["dir", "box:/newdir"]).unwrap();
+    let stat = ["exec", "box", "stat", "-c", "%u:%g", "/plain", "/vol/plain", "/kept", "/newdir/sub/x"];
+    assert_eq!(kiln.ok(&stat), "0:0\n0:0\n1234:1235\n0:0");
+    for _stopped in [false, true] {
+        cp(&kiln, &here, &["-a", "box:/in", "out"]).unwrap();
+        let out = std::fs::metadata(here.join("out")).unwrap();
+        assert_eq!((out.uid(), out.gid()), (7, 8));
+        let tar = kiln.run(&["cp", "box:/in", "-"]).stdout;
+        let mut archive = tar::Archive::new(&tar[..]);
+        let entry = archive.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!((entry.header().uid().unwrap(), entry.header().gid().unwrap()), (7, 8));
+        kiln.run(&["kill", "box"]);
+        kiln.ok(&["wait", "box"]);
+    }
+}
+
+#[test]
 fn a_dash_is_a_tar_both_ways() {
     let Some(kiln) = kiln("a_dash_is_a_tar_both_ways") else { return };
     for running in [true, false] {

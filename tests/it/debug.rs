@@ -80,6 +80,17 @@ fn a_container_whose_bin_is_a_link_does_not_hide_the_tools() {
 }
 
 #[test]
+fn a_container_with_a_user_namespace_has_tools_with_its_ids() {
+    let Some(kiln) = kiln("a_container_with_a_user_namespace_has_tools_with_its_ids") else { return };
+    let run =
+        ["run", "-d", "--name", "mapped", "--userns", "auto", "--network", "none", "bare", "/sleep", "999"];
+    kiln.ok(&run);
+    let script = "id -u; stat -c %u /bin/ls /etc/own /.kiln/bin/ls; echo w > /scratch; cat /scratch; \
+                  mkdir /data/new && echo made";
+    assert_eq!(kiln.ok(&["debug", "mapped", "sh", "-c", script]), "0\n0\n0\n0\nw\nmade");
+}
+
+#[test]
 fn a_debug_shell_has_the_terminal_and_no_more_rights_than_the_container() {
     let Some(kiln) = kiln("a_debug_shell_has_the_terminal_and_no_more_rights_than_the_container") else {
         return;
