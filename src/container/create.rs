@@ -257,6 +257,7 @@ fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config
         isolation: request.isolation.clone(),
         ids: None,
         health: health::check(image.healthcheck.as_ref(), &request.health),
+        shell: image.shell.clone().unwrap_or_default(),
         restart: request.restart,
         log: request.log.clone(),
         attach: request.attach.clone(),

@@ -35,11 +35,14 @@ pub(super) fn check(image: Option<&Healthcheck>, request: &HealthRequest) -> Opt
     })
 }
 
-/// Gives the program of a check and its arguments.
-pub(super) fn command(check: &HealthCheck) -> Vec<String> {
+/// Gives the program of a check and its arguments; a line is run by the image's `shell`.
+pub(super) fn command(check: &HealthCheck, shell: &[String]) -> Vec<String> {
     match check.test.split_first() {
         Some((kind, [line, ..])) if kind == "CMD-SHELL" => {
-            ["/bin/sh", "-c", line].into_iter().map(str::to_owned).collect()
+            let default = || ["/bin/sh", "-c"].map(str::to_owned).to_vec();
+            let mut command = if shell.is_empty() { default() } else { shell.to_vec() };
+            command.push(line.clone());
+            command
         }
         Some((_, command)) => command.to_vec(),
         None => Vec::new(),
@@ -65,10 +68,14 @@ mod tests {
             (merged.interval, merged.timeout, merged.start_interval, merged.retries),
             (7, 5, START_INTERVAL, 2)
         );
-        assert_eq!(command(&merged), ["probe", "-v"]);
+        assert_eq!(command(&merged, &["/bin/ash".into()]), ["probe", "-v"]);
         let request = HealthRequest { command: Some("true && x".into()), ..request };
         let merged = check(None, &request).unwrap();
-        assert_eq!((command(&merged).join(" ").as_str(), merged.retries), ("/bin/sh -c true && x", RETRIES));
+        assert_eq!(
+            (command(&merged, &[]).join(" ").as_str(), merged.retries),
+            ("/bin/sh -c true && x", RETRIES)
+        );
+        assert_eq!(command(&merged, &["/bin/ash".into(), "-ec".into()]), ["/bin/ash", "-ec", "true && x"]);
         assert_eq!(check(Some(&image), &HealthRequest { none: true, ..HealthRequest::default() }), None);
         for none in [&["NONE"][..], &[], &["CMD"]] {
             assert_eq!(check(Some(&of(none)), &HealthRequest::default()), None, "{none:?}");

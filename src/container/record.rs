@@ -93,6 +93,9 @@ pub struct Config {
     /// How its health is looked at.
     #[serde(default)]
     pub health: Option<HealthCheck>,
+    /// What runs the check's line; empty for `/bin/sh -c`.
+    #[serde(default)]
+    pub shell: Vec<String>,
     /// What happens when its program ends.
     #[serde(default)]
     pub restart: RestartPolicy,

@@ -46,7 +46,9 @@ impl Engine {
             return Ok(record);
         }
         let containers = self.containers();
-        if let Err(error) = containers.revive(self.store()?, &record) {
+        // Who may not open the store may still look.
+        let Ok(store) = self.store() else { return Ok(record) };
+        if let Err(error) = containers.revive(store, &record) {
             tracing::debug!(%error, "it could not be started again");
         }
         containers.find(&record.id).map_err(failure)
