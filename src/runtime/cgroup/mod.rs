@@ -241,9 +241,10 @@ impl Cgroup {
         self.folders.iter().map(|folder| folder.join(name)).find(|file| file.exists())
     }
 
-    /// Returns the processes in it, as this process's `/proc` numbers them.
+    /// Returns the processes in it and in the cgroups that were made in it, as this process's `/proc` numbers them.
     pub fn pids(&self) -> Vec<i32> {
-        self.file("cgroup.procs").map(|file| pids_in(&file)).unwrap_or_default()
+        let folder = self.folders.iter().find(|folder| folder.join("cgroup.procs").exists());
+        folder.map(|folder| pids_below(folder)).unwrap_or_default()
     }
 
     /// Kills all that is in it.
@@ -330,6 +331,16 @@ fn mounted() -> Result<Vec<Hierarchy>, StartError> {
     Ok(hierarchies(&mountinfo.at("cgroup", || "cannot read `/proc/self/mountinfo`")?))
 }
 
+fn pids_below(folder: &Path) -> Vec<i32> {
+    let mut pids = pids_in(&folder.join("cgroup.procs"));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            pids.extend(pids_below(&entry.path()));
+        }
+    }
+    pids
+}
+
 fn pids_in(file: &Path) -> Vec<i32> {
     let text = fs::read_to_string(file).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).collect()
@@ -365,6 +376,17 @@ mod tests {
         assert!(Cgroup::create("..", &CgroupPlace::ForLimits, &Limits::default()).is_ok());
         assert!(name("x", &CgroupPlace::Below("/a/../b".into())).is_err());
         assert_eq!(name("x", &CgroupPlace::Below("/a/b/".into())).unwrap(), Path::new("a/b/x"));
+    }
+
+    #[test]
+    fn processes_of_inner_cgroups_are_its_own_too() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        for (name, pids) in [("cgroup.procs", "1\n2\n"), ("a/cgroup.procs", ""), ("a/b/cgroup.procs", "3\n")]
+        {
+            fs::write(folder.path().join(name), pids).unwrap();
+        }
+        assert_eq!(Cgroup::open(&[folder.path().to_owned()]).pids(), [1, 2, 3]);
     }
 
     /// A folder that looks as a hierarchy of v2 to who doesn't ask the kernel.
