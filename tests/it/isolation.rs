@@ -286,6 +286,27 @@ fn an_init_passes_signals_on_and_reaps() {
     assert!(missing.error.contains("/none"), "{}", missing.error);
 }
 
+/// How long a `sleep` lasts that no other test or its like beside this one runs.
+fn own_seconds(number: u32) -> String {
+    format!("{}", 10_000_000 * number + std::process::id())
+}
+
+/// Waits until nobody sleeps for `seconds`: what was killed may need a moment on a machine with much to do.
+fn ends(seconds: &str) {
+    let line = format!("sleep {seconds}");
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        // Killed ones are there until somebody reaps them.
+        let words = ["-r", "R,S,D", "-fx", &line];
+        let running = std::process::Command::new("pgrep").args(words).output().unwrap();
+        if running.stdout.is_empty() {
+            return;
+        }
+        assert!(std::time::Instant::now() < end, "{line} goes on");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn processes_of_the_host_or_of_another_container_are_seen_and_none_is_left() {
     if !needs_root("isolation::processes_of_the_host_or_of_another_container_are_seen_and_none_is_left") {
@@ -296,16 +317,16 @@ fn processes_of_the_host_or_of_another_container_are_seen_and_none_is_left() {
     assert_eq!(says(&kiln, &["--pid", "host"], "readlink /proc/self/ns/pid"), own);
     assert_ne!(says(&kiln, &[], "readlink /proc/self/ns/pid"), own);
     // What the first process leaves running ends with it, though no namespace sees to that.
-    let left = "sleep 98765 & exec sleep 0.2";
-    says(&kiln, &["--pid", "host"], left);
+    let seconds = own_seconds(1);
+    let left = format!("sleep {seconds} & exec sleep 0.2");
+    says(&kiln, &["--pid", "host"], &left);
     sleeper(&kiln, "first", &[]);
     let seen = says(&kiln, &["--pid", "container:first"], "cat /proc/1/cmdline | tr '\\0' ' '");
     assert_eq!(seen, "sleep 1000");
-    says(&kiln, &["--pid", "container:first"], left);
+    says(&kiln, &["--pid", "container:first"], &left);
     let seen = kiln.ok(&["exec", "first", "sh", "-c", "cat /proc/[0-9]*/cmdline"]);
-    assert!(!seen.contains("98765"), "{seen}");
-    let running = std::process::Command::new("pgrep").args(["-fx", "sleep 98765"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&running.stdout), "");
+    assert!(!seen.contains(&seconds), "{seen}");
+    ends(&seconds);
     // A name is found when the container is made: it may be another's later.
     let made = kiln.ok(&["create", "--pid", "container:first", "busybox", "true"]);
     kiln.ok(&["stop", "-t", "0", "first"]);
@@ -389,9 +410,10 @@ fn nothing_outside_of_a_namespace_outlives_a_lost_monitor() {
         return;
     }
     let kiln = Kiln::busybox();
-    let script = "sleep 87654 & sleep 87654 & wait";
+    let seconds = own_seconds(2);
+    let script = format!("sleep {seconds} & sleep {seconds} & wait");
     let words =
-        ["run", "-d", "--name", "cc", "--network", "none", "--pid", "host", "busybox", "sh", "-c", script];
+        ["run", "-d", "--name", "cc", "--network", "none", "--pid", "host", "busybox", "sh", "-c", &script];
     kiln.ok(&words);
     let pid = kiln.ok(&["inspect", "-f", "{{.State.Pid}}", "cc"]);
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
@@ -399,9 +421,6 @@ fn nothing_outside_of_a_namespace_outlives_a_lost_monitor() {
     let monitor = rustix::process::Pid::from_raw(monitor).unwrap();
     rustix::process::kill_process(monitor, rustix::process::Signal::KILL).unwrap();
     assert!(kiln.ok(&["ps", "-a"]).contains("Exited (255)"));
-    // Killed ones are there until somebody reaps them.
-    let running =
-        std::process::Command::new("pgrep").args(["-r", "R,S,D", "-fx", "sleep 87654"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&running.stdout), "");
+    ends(&seconds);
     kiln.ok(&["rm", "cc"]);
 }
