@@ -6,6 +6,7 @@
 pub mod api;
 pub mod blocking;
 pub mod build;
+pub mod bundle;
 pub mod cli;
 pub mod container;
 pub mod engine;

@@ -35,7 +35,7 @@ Run 'kiln COMMAND --help' for more information on a command.
 pub(crate) fn group(group: &Group) -> String {
     let mut out = format!("Usage:  kiln {} COMMAND\n\n{}\n", group.name, group.about);
     let rows = group.verbs.iter().filter_map(|(verb, name)| Some((*verb, entry(name)?)));
-    let rows = rows.filter(|(_, entry)| entry.is_there()).map(|(verb, entry)| (verb, entry.about));
+    let rows = rows.map(|(verb, entry)| (verb, entry.about));
     section(&mut out, "Commands", rows);
     let _ = write!(out, "\nRun 'kiln {} COMMAND --help' for more information on a command.\n", group.name);
     out

@@ -52,6 +52,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     }
 }
 
+/// `kiln runtime` once more, from a file that nobody can write.
+pub fn runtime_main(arguments: impl IntoIterator<Item = OsString>) -> i32 {
+    let environment = Environment::of_process();
+    let style =
+        Style::new(terminal::is_terminal(io::stderr()), environment.get("NO_COLOR"), environment.get("TERM"));
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match commands::runtime::call(&arguments, true) {
+        Ok(code) => code,
+        Err(error) => report(&error, style, exit::FAILURE),
+    }
+}
+
 /// Tells the user why the command ended, and returns the exit code for it.
 fn report(error: &Error, style: Style, own_code: i32) -> i32 {
     match error {

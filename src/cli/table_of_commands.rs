@@ -14,8 +14,6 @@ pub(crate) enum Section {
     Other,
     /// Reached through a group only.
     Grouped,
-    /// Nowhere: it is refused by name.
-    NotYet,
 }
 
 /// One command.
@@ -82,25 +80,6 @@ macro_rules! command {
 }
 
 pub(crate) use command;
-
-/// A command of docker that is still to come; its file replaces this by a [`command!`].
-pub(crate) const fn not_yet(name: &'static str) -> Entry {
-    Entry {
-        name,
-        section: Section::NotYet,
-        about: "Not supported yet",
-        arguments: "",
-        flags: std::convert::identity,
-        not_yet: &[],
-        own_code: exit::FAILURE,
-        run: refuse,
-    }
-}
-
-/// Names the command that isn't there.
-fn refuse(invocation: &Invocation<'_>) -> Result<i32, Error> {
-    Err(Error::usage(format!("`kiln {}` is not supported yet", invocation.name)).hint("see `kiln --help`"))
-}
 
 /// The commands, in the order of the help.
 #[rustfmt::skip]
@@ -247,13 +226,6 @@ pub(crate) static NOT_YET: &[&str] = &[
 /// Returns the entry `name`.
 pub(crate) fn entry(name: &str) -> Option<&'static Entry> {
     COMMANDS.iter().find(|entry| entry.name == name)
-}
-
-impl Entry {
-    /// Whether it does something.
-    pub(crate) fn is_there(&self) -> bool {
-        self.section != Section::NotYet
-    }
 }
 
 /// Returns the group `name`.

@@ -114,7 +114,7 @@ pub(super) fn main_ahead(spec: &Spec, netns: Option<BorrowedFd<'_>>, channel: Bo
 }
 
 /// Runs `work`, which only returns when it fails, tells the failure, and ends the process.
-pub(super) fn end_with(channel: BorrowedFd<'_>, work: impl FnOnce() -> StartError) -> ! {
+pub fn end_with(channel: BorrowedFd<'_>, work: impl FnOnce() -> StartError) -> ! {
     let error = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
         .unwrap_or_else(|_| StartError::new("start", "a bug in kiln ended the start"));
     // When the parent is gone there is nobody to tell.
@@ -301,7 +301,7 @@ fn enter_root(root: BorrowedFd<'_>) -> Result<(), StartError> {
 ///
 /// The descriptor comes from the kernel's walk inside the root, without magic links, and the kernel must know
 /// the result by a path: a directory of the machine has none here.
-pub(super) fn enter_cwd(cwd: &str, make: Option<(u32, u32)>) -> Result<(), StartError> {
+pub fn enter_cwd(cwd: &str, make: Option<(u32, u32)>) -> Result<(), StartError> {
     let cwd = if cwd.is_empty() { "/" } else { cwd };
     if !cwd.starts_with('/') {
         return Err(StartError::new("cwd", format!("the working directory `{cwd}` is not an absolute path")));
@@ -323,7 +323,7 @@ pub(super) fn enter_cwd(cwd: &str, make: Option<(u32, u32)>) -> Result<(), Start
 }
 
 /// Puts stdio at 0, 1 and 2 and gives it to `user`, an id of the machine; a pty also becomes the controlling terminal.
-pub(super) fn connect_stdio(
+pub fn connect_stdio(
     stdio: Option<[BorrowedFd<'_>; 3]>,
     master: Option<BorrowedFd<'_>>,
     size: Option<(u16, u16)>,
@@ -361,7 +361,7 @@ pub(super) fn connect_stdio(
 }
 
 /// Asks to be killed when the parent ends; a parent that has ended already shows as a closed channel.
-pub(super) fn die_with_parent() -> Result<(), StartError> {
+pub fn die_with_parent() -> Result<(), StartError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .at("start", || "cannot ask to end with the parent")
 }

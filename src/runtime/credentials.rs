@@ -90,7 +90,7 @@ fn shrink_bounding_set(keep: CapabilitySet) -> Result<CapabilitySet, StartError>
 
 /// Gives pipes and terminals to the user, so that `/dev/stdout` can be opened again by a program without rights.
 /// Files of the machine keep their owner.
-pub(super) fn own_stdio(stdio: &[OwnedFd], user: u32) {
+pub fn own_stdio(stdio: &[OwnedFd], user: u32) {
     if user == 0 {
         return;
     }

@@ -53,7 +53,7 @@ impl StartError {
 }
 
 /// Puts the stage and the object of a failed call beside its error number.
-pub(super) trait At<T> {
+pub trait At<T> {
     /// Names the stage and, lazily, what was being done.
     fn at<S: Into<String>>(self, stage: &str, what: impl FnOnce() -> S) -> Result<T, StartError>;
 }

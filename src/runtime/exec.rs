@@ -100,6 +100,11 @@ pub fn exec(target: &Target, spec: &ExecSpec, stdio: Stdio) -> Result<Process, S
 }
 
 impl Target {
+    /// Names a process that runs, in its cgroup.
+    pub fn of(pid: i32, cgroup: &[std::path::PathBuf]) -> std::io::Result<Target> {
+        Ok(Target { pid, start_time: start_time(pid)?, boot_id: boot_id()?, cgroup: cgroup.to_vec() })
+    }
+
     /// Opens the first process, and makes sure that it is the one of the record.
     pub fn open(&self) -> Result<OwnedFd, StartError> {
         let gone = || StartError::new("exec", "the container is not running");

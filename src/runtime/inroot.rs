@@ -16,7 +16,7 @@ const MOST_LINKS: usize = 40;
 
 /// What [`Root::ensure`] makes when nothing is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Kind {
+pub enum Kind {
     /// A folder, mode 0755.
     Folder,
     /// An empty file, mode 0644.
@@ -25,27 +25,27 @@ pub(super) enum Kind {
 
 impl Kind {
     /// The kind of what is a folder, or isn't.
-    pub(super) fn of(is_folder: bool) -> Self {
+    pub fn of(is_folder: bool) -> Self {
         if is_folder { Self::Folder } else { Self::File }
     }
 }
 
 /// Something that [`Root::ensure`] made, and its folder's time before and after.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Made {
+pub struct Made {
     /// Its path below the root, without links in it.
-    pub(super) path: PathBuf,
+    pub path: PathBuf,
     /// What was made.
-    pub(super) kind: Kind,
+    pub kind: Kind,
     /// The folder's mtime before.
-    pub(super) before: (i64, i64),
+    pub before: (i64, i64),
     /// The folder's mtime after.
-    pub(super) after: (i64, i64),
+    pub after: (i64, i64),
 }
 
 /// A folder that is `/` for every path given.
 #[derive(Debug)]
-pub(super) struct Root<'fd>(pub(super) BorrowedFd<'fd>);
+pub struct Root<'fd>(pub BorrowedFd<'fd>);
 
 /// Returns the mtime as seconds and nanoseconds.
 pub(super) fn mtime(stat: &Stat) -> (i64, i64) {
@@ -54,7 +54,7 @@ pub(super) fn mtime(stat: &Stat) -> (i64, i64) {
 
 impl Root<'_> {
     /// Opens `path`, following links inside the root and no magic ones.
-    pub(super) fn open(&self, path: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd, Errno> {
+    pub fn open(&self, path: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd, Errno> {
         rustix::fs::openat2(
             self.0,
             path.as_ref(),
@@ -65,7 +65,7 @@ impl Root<'_> {
     }
 
     /// Reads a regular file of at most `limit` bytes; `None` when there is none.
-    pub(super) fn read(&self, path: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    pub fn read(&self, path: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let file = match self.open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) {
             Ok(file) => file,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
@@ -87,7 +87,7 @@ impl Root<'_> {
     ///
     /// What is made belongs to `owner` and is appended to `made`. A link whose end is missing is followed: the
     /// missing end is made, inside the root.
-    pub(super) fn ensure(
+    pub fn ensure(
         &self,
         path: &str,
         kind: Kind,

@@ -30,11 +30,7 @@ const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const SYSFS_MAGIC: i64 = 0x6265_6572;
 
 /// Makes a filesystem, attached to nothing. An empty value sets a flag.
-pub(super) fn new_filesystem(
-    kind: &str,
-    options: &[(&str, &str)],
-    attributes: u64,
-) -> Result<OwnedFd, Errno> {
+pub fn new_filesystem(kind: &str, options: &[(&str, &str)], attributes: u64) -> Result<OwnedFd, Errno> {
     let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
         if value.is_empty() { fsconfig_set_flag(&fs, *key)? } else { fsconfig_set_string(&fs, *key, *value)? }
@@ -44,13 +40,13 @@ pub(super) fn new_filesystem(
 }
 
 /// Attaches a detached tree at a place.
-pub(super) fn attach(tree: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
+pub fn attach(tree: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(tree, c"", target, c"", flags)
 }
 
 /// Clones the mount that `path` lies in, from there on downwards.
-pub(super) fn clone_tree(dir: impl AsFd, path: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
+pub fn clone_tree(dir: impl AsFd, path: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if path == Path::new("") {
         flags |= OpenTreeFlags::AT_EMPTY_PATH;

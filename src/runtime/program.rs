@@ -17,7 +17,7 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 /// A program about to be run.
 #[derive(Debug)]
-pub(super) struct Program {
+pub struct Program {
     name: String,
     path: String,
     args: Vec<CString>,
@@ -26,12 +26,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Completes the environment with `PATH` and `HOME`. A NUL byte ends an argument where the kernel would end it.
-    pub(super) fn new(
-        args: &[String],
-        env: &[String],
-        secrets: &[(String, Redacted)],
-        user: &User,
-    ) -> Program {
+    pub fn new(args: &[String], env: &[String], secrets: &[(String, Redacted)], user: &User) -> Program {
         let value = |name: &str| {
             let found = env.iter().rev().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             found.map(str::to_owned)
@@ -56,7 +51,7 @@ impl Program {
     }
 
     /// Returns where it may be. Apart from [`Program::run`], since a filter may not let it be looked for.
-    pub(super) fn find(&self) -> Vec<String> {
+    pub fn find(&self) -> Vec<String> {
         if self.name.contains('/') {
             return vec![self.name.clone()];
         }
@@ -66,7 +61,7 @@ impl Program {
     }
 
     /// Becomes the program at the first of `paths` that lets it; returns only the reason why it could not.
-    pub(super) fn run(self, paths: Vec<String>) -> StartError {
+    pub fn run(self, paths: Vec<String>) -> StartError {
         if self.name.is_empty() {
             return StartError::new("exec", "no command specified");
         }

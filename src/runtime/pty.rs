@@ -9,7 +9,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use super::error::{At, StartError};
 
 /// Opens a pair in the given devpts instance: master, slave. Neither becomes a controlling terminal.
-pub(super) fn open(devpts: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd), StartError> {
+pub fn open(devpts: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd), StartError> {
     let fail = || "cannot make a terminal";
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master = rustix::fs::openat(devpts, "ptmx", flags, Mode::empty()).at("pty", fail)?;

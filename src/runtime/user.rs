@@ -8,19 +8,19 @@ const FILE_BYTES: u64 = 4 << 20;
 
 /// A resolved user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct User {
+pub struct User {
     /// The user's number.
-    pub(super) uid: u32,
+    pub uid: u32,
     /// The main group's number.
-    pub(super) gid: u32,
+    pub gid: u32,
     /// The main group and further ones, without repeats.
-    pub(super) groups: Vec<u32>,
+    pub groups: Vec<u32>,
     /// The home folder; `/` when the user isn't in the file.
-    pub(super) home: String,
+    pub home: String,
 }
 
 /// Looks `user` and the further `groups` up below `root`.
-pub(super) fn look_up(root: &Root<'_>, user: &str, groups: &[String]) -> Result<User, StartError> {
+pub fn look_up(root: &Root<'_>, user: &str, groups: &[String]) -> Result<User, StartError> {
     let read = |path: &str| -> Result<String, StartError> {
         let bytes = root.read(path, FILE_BYTES).map_err(|error| {
             StartError::new("user", format!("cannot read `{path}` of the image: {error}"))

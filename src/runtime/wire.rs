@@ -20,12 +20,12 @@ const MESSAGE_BYTES: usize = 128 * 1024;
 pub(super) const MESSAGE_FDS: usize = 64;
 
 /// Makes a connected pair of packet sockets, closed on exec.
-pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
 /// Sends one message.
-pub(super) fn send<T: Serialize>(socket: impl AsFd, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn send<T: Serialize>(socket: impl AsFd, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let bytes = serde_json::to_vec(message)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -39,13 +39,13 @@ pub(super) fn send<T: Serialize>(socket: impl AsFd, message: &T, fds: &[Borrowed
 }
 
 /// Sends one message by `write`, which even a strict filter permits. Where nobody listens, SIGPIPE comes.
-pub(super) fn send_plainly<T: Serialize>(socket: impl AsFd, message: &T) -> io::Result<()> {
+pub fn send_plainly<T: Serialize>(socket: impl AsFd, message: &T) -> io::Result<()> {
     let bytes = serde_json::to_vec(message)?;
     rustix::io::retry_on_intr(|| rustix::io::write(&socket, &bytes)).map(drop).map_err(io::Error::from)
 }
 
 /// Waits for one message; `None` when the other side has closed.
-pub(super) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; MESSAGE_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

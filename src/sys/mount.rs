@@ -43,6 +43,11 @@ pub fn map_ids(fd: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> 
     change(fd, libc::mount_attr { attr_set: IDMAP, attr_clr: 0, propagation: 0, userns_fd }, true)
 }
 
+/// Sets and clears attributes, and changes how mounts there come and go elsewhere too (`MS_*`, 0 leaves that).
+pub fn alter(fd: BorrowedFd<'_>, set: u64, clear: u64, propagation: u64, recursive: bool) -> io::Result<()> {
+    change(fd, libc::mount_attr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 }, recursive)
+}
+
 fn change(fd: BorrowedFd<'_>, attr: libc::mount_attr, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, `attr` a valid structure of the given size; both outlive the call.

@@ -47,6 +47,7 @@ mod lost;
 mod network;
 mod oci;
 mod peer;
+mod podman;
 mod reference;
 mod registry;
 mod reproducible;

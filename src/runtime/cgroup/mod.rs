@@ -62,14 +62,14 @@ pub struct Cgroup {
     /// Those of the folders, when they were made here.
     hierarchies: Vec<Hierarchy>,
     /// Files to which the child writes itself (v1).
-    pub(super) tasks: Vec<OwnedFd>,
+    pub tasks: Vec<OwnedFd>,
     /// The folder into which the child is cloned (v2).
-    pub(super) v2: Option<OwnedFd>,
+    pub v2: Option<OwnedFd>,
 }
 
 impl Cgroup {
     /// Makes the folders that `place` and `limits` need and writes the limits.
-    pub(super) fn create(id: &str, place: &CgroupPlace, limits: &Limits) -> Result<Cgroup, StartError> {
+    pub fn create(id: &str, place: &CgroupPlace, limits: &Limits) -> Result<Cgroup, StartError> {
         if limits.is_empty() && *place == CgroupPlace::ForLimits {
             return Ok(Cgroup::default());
         }
@@ -139,7 +139,7 @@ impl Cgroup {
     }
 
     /// Opens what a further process needs to join: the v1 task files, and the v2 folder.
-    pub(super) fn open_doors(&mut self) -> io::Result<()> {
+    pub fn open_doors(&mut self) -> io::Result<()> {
         for folder in &self.folders {
             if folder.join("tasks").exists() {
                 self.tasks.push(open_tasks(folder)?);
@@ -151,7 +151,7 @@ impl Cgroup {
     }
 
     /// Closes them, for a process that nobody joins by.
-    pub(super) fn close_doors(&mut self) {
+    pub fn close_doors(&mut self) {
         self.tasks.clear();
         self.v2 = None;
     }

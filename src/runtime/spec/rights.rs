@@ -100,7 +100,7 @@ impl Capabilities {
     }
 
     /// The bits as the kernel has them.
-    pub(in crate::runtime) fn bits(self) -> u64 {
+    pub fn bits(self) -> u64 {
         self.0
     }
 }

@@ -1,0 +1,205 @@
+//! `exec`: a further process in a container.
+//!
+//! As [`crate::runtime::exec`] does it: a helper enters the container's namespaces and clones the process from there as
+//! the caller's own child, so that its exit code comes home, and so that it outlives the caller where that is asked for.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
+use serde::{Deserialize, Serialize};
+
+use super::child::{self, Message};
+use super::config::Process;
+use super::error::{Doing, Error, Result};
+use super::state::{Folder, Status};
+use super::{check, console, rights};
+use crate::runtime::{At, Cgroup, Exit, StartError, die_with_parent, end_with, wire};
+use crate::sys;
+use crate::sys::clone::{Cloned, clone_process};
+use crate::sys::seccomp::Instruction;
+
+/// What `exec` is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct ExecOptions {
+    /// Returns when the program runs.
+    pub detach: bool,
+    /// Where its pid is written to.
+    pub pid_file: Option<PathBuf>,
+    /// The socket that the terminal's master is sent to.
+    pub console_socket: Option<PathBuf>,
+    /// How many descriptors from 3 on the program gets.
+    pub preserve_fds: u32,
+    /// Joins a frozen container too.
+    pub ignore_paused: bool,
+}
+
+/// The helper's report to the caller.
+#[derive(Debug, Serialize, Deserialize)]
+enum Report {
+    /// The process was cloned; its pidfd comes along.
+    Cloned {
+        pid: i32,
+    },
+    Failed(StartError),
+}
+
+/// What both take along.
+struct Join<'a> {
+    process: &'a Process,
+    filter: Vec<Instruction>,
+    container: BorrowedFd<'a>,
+    tasks: &'a [OwnedFd],
+    cgroup: Option<BorrowedFd<'a>>,
+    preserved: i32,
+    dies_with_caller: bool,
+    report: BorrowedFd<'a>,
+    channel: BorrowedFd<'a>,
+}
+
+/// Runs `process` in the container `id`; gives its end, or nothing when it runs on by itself.
+pub(super) fn exec(root: &Path, id: &str, process: &Process, options: &ExecOptions) -> Result<Option<Exit>> {
+    let folder = Folder::find(root, id)?;
+    let kept = folder.kept()?;
+    match folder.status(kept.as_ref()) {
+        Status::Running | Status::Created => {}
+        Status::Paused if options.ignore_paused => {}
+        Status::Paused => {
+            let text = "cannot exec in a paused container (use --ignore-paused to override)";
+            return Err(Error::Refused(text.into()));
+        }
+        Status::Stopped | Status::Creating => {
+            return Err(Error::Refused("cannot exec in a stopped container".into()));
+        }
+    }
+    check::process(process)?;
+    console::check(process.terminal, options.console_socket.as_deref())?;
+    let Some(target) = kept.and_then(|kept| kept.process) else { return Err(Error::NotRunning) };
+    let filter = rights::filter(folder.config()?.linux.unwrap_or_default().seccomp.as_ref())?;
+    let container = target.open()?;
+    let fail = || "cannot enter the container";
+    let mut cgroup = Cgroup::open(&target.cgroup);
+    cgroup.open_doors().doing(fail)?;
+    let (report, report_far) = wire::pair().doing(fail)?;
+    let (channel, channel_far) = wire::pair().doing(fail)?;
+    let helper = match clone_process(0, None).doing(fail)? {
+        Cloned::Parent { pidfd, .. } => pidfd,
+        Cloned::Child => join(Join {
+            process,
+            filter,
+            container: container.as_fd(),
+            tasks: &cgroup.tasks,
+            cgroup: cgroup.v2.as_ref().map(AsFd::as_fd),
+            preserved: i32::try_from(options.preserve_fds).unwrap_or(0),
+            dies_with_caller: !options.detach,
+            report: report_far.as_fd(),
+            channel: channel_far.as_fd(),
+        }),
+    };
+    drop((report_far, channel_far));
+    let reported = wire::receive::<Report>(&report).doing(fail);
+    super::reap(helper.as_fd());
+    let (pid, fds) = match reported? {
+        Some((Report::Cloned { pid }, fds)) => (pid, fds),
+        Some((Report::Failed(error), _)) => return Err(error.into()),
+        None => {
+            return Err(StartError::new("exec", "the container ended while a process was entering it").into());
+        }
+    };
+    let pidfd =
+        fds.into_iter().next().ok_or_else(|| StartError::new("exec", "the new process has no descriptor"))?;
+    let result = accompany(&channel, pid, options);
+    if let Err(error) = result {
+        // It may have ended by itself.
+        let _ = sys::process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+        super::reap(pidfd.as_fd());
+        return Err(error);
+    }
+    if options.detach { Ok(None) } else { super::wait(pidfd.as_fd()).map(Some) }
+}
+
+/// Goes with the process until its program runs.
+fn accompany(channel: &OwnedFd, pid: i32, options: &ExecOptions) -> Result<()> {
+    let mut is_ready = false;
+    loop {
+        match wire::receive::<Message>(channel).doing(|| "cannot hear from the new process")? {
+            Some((Message::Failed(error), _)) => return Err(error.into()),
+            Some((_, fds)) => {
+                is_ready = true;
+                if let (Some(master), Some(socket)) = (fds.first(), &options.console_socket) {
+                    console::send(socket, master)?;
+                }
+                if let Some(file) = &options.pid_file {
+                    super::write_pid(file, pid)?;
+                }
+            }
+            // Closed by execve.
+            None if is_ready => return Ok(()),
+            None => {
+                return Err(StartError::new("exec", "the process ended before its program could run").into());
+            }
+        }
+    }
+}
+
+/// The helper.
+fn join(plan: Join<'_>) -> ! {
+    let (message, fds) = match enter(&plan) {
+        Ok(Cloned::Child) => {
+            let channel = plan.channel;
+            end_with(channel, || match become_program(plan) {
+                Ok(never) => never,
+                Err(error) => error,
+            })
+        }
+        Ok(Cloned::Parent { pid, pidfd }) => (Report::Cloned { pid }, vec![pidfd]),
+        Err(error) => (Report::Failed(error), Vec::new()),
+    };
+    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    // Without a caller there is nobody to report to.
+    let sent = wire::send(plan.report, &message, &fds);
+    sys::process::exit_now(i32::from(sent.is_err()))
+}
+
+fn enter(plan: &Join<'_>) -> std::result::Result<Cloned, StartError> {
+    let mut keep = vec![plan.container.as_raw_fd(), plan.report.as_raw_fd(), plan.channel.as_raw_fd()];
+    keep.extend(plan.tasks.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(plan.cgroup.iter().map(AsRawFd::as_raw_fd));
+    child::leave_creator_behind(plan.preserved, &keep)?;
+    for tasks in plan.tasks {
+        rustix::io::write(tasks, b"0").at("cgroup", || "cannot join the container's cgroup")?;
+    }
+    let all = UnshareFlags::NEWNS
+        | UnshareFlags::NEWPID
+        | UnshareFlags::NEWIPC
+        | UnshareFlags::NEWUTS
+        | UnshareFlags::NEWNET
+        | UnshareFlags::NEWCGROUP;
+    let all = ThreadNameSpaceType::from_bits_retain(all.bits());
+    move_into_thread_name_spaces(plan.container, all)
+        .at("exec", || "cannot enter the container's namespaces")?;
+    clone_process(libc::CLONE_PARENT as u64, plan.cgroup)
+        .at("clone", || "cannot make a process in the container")
+}
+
+/// The process, up to its program; returns only why it could not become that.
+fn become_program(plan: Join<'_>) -> std::result::Result<StartError, StartError> {
+    let process = plan.process;
+    let first = 3 + plan.preserved;
+    sys::fds::close_all_except(first, &[plan.channel.as_raw_fd()])
+        .at("exec", || "cannot close inherited descriptors")?;
+    rustix::process::setsid().at("exec", || "cannot make a session")?;
+    let profile = child::apparmor(process)?;
+    let master = if process.terminal { Some(child::terminal(process, None)?) } else { None };
+    let (program, seal) = child::become_process(process, plan.filter, profile)?;
+    if plan.dies_with_caller {
+        die_with_parent()?;
+    }
+    let fds: Vec<_> = master.iter().map(AsFd::as_fd).collect();
+    wire::send(plan.channel, &Message::Ready, &fds).at("exec", || "cannot tell that the start is ready")?;
+    sys::fds::close_all_except(first, &[plan.channel.as_raw_fd()])
+        .at("exec", || "cannot close descriptors")?;
+    let paths = program.find();
+    rights::seal(&seal)?;
+    Ok(program.run(paths))
+}
