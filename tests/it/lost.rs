@@ -294,3 +294,10 @@ fn verbs_that_are_cut_short_leave_a_container_that_obeys_the_next_one() {
     assert!(names.iter().all(|name| name == "box2"), "{names:?}");
     kiln.ok(&["create", "--name", "box2", "busybox", "true"]);
 }
+
+#[test]
+fn a_unit_for_the_next_boot_is_printed() {
+    let unit = Kiln::empty().ok(&["system", "restore", "--unit"]);
+    let start = format!("ExecStart={} system restore\n", env!("CARGO_BIN_EXE_kiln"));
+    assert!(unit.starts_with("[Unit]\n") && unit.contains(&start), "{unit}");
+}
