@@ -420,7 +420,12 @@ fn nothing_outside_of_a_namespace_outlives_a_lost_monitor() {
     let monitor: i32 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
     let monitor = rustix::process::Pid::from_raw(monitor).unwrap();
     rustix::process::kill_process(monitor, rustix::process::Signal::KILL).unwrap();
-    assert!(kiln.ok(&["ps", "-a"]).contains("Exited (255)"));
+    // Its lock is free once the kernel has taken it down.
+    let told = || kiln.ok(&["ps", "-a"]).contains("Exited (255)");
+    let mut tries = (0..600).map(|_| std::thread::sleep(std::time::Duration::from_millis(50)));
+    while !told() {
+        assert!(tries.next().is_some(), "{}", kiln.ok(&["ps", "-a"]));
+    }
     ends(&seconds);
     kiln.ok(&["rm", "cc"]);
 }
