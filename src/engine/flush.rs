@@ -7,10 +7,14 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use kiln_cache::{Bounds, Policy, Store};
 
 use super::Engine;
+
+/// What follows a build at once, such as the next one, is not disturbed by the disk.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// The word that makes the program flush a store: `kiln _flush ROOT`.
 pub const DOOR: &str = "_flush";
@@ -65,6 +69,7 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> i32 {
         return 2;
     }
     let policy = arguments.next().and_then(|word| parse(&word.to_string_lossy()));
+    std::thread::sleep(PAUSE);
     if !root.join("version").exists() {
         // The store was removed meanwhile: opening it would make a new one.
         return 0;

@@ -46,7 +46,9 @@ fn files(kiln: &Kiln) -> BTreeSet<PathBuf> {
         let path = path.strip_prefix(kiln.root()).unwrap().to_str().unwrap();
         path.starts_with("meta.db") || path.starts_with("events")
     };
-    let all = walkdir::WalkDir::new(kiln.root()).into_iter().map(|entry| entry.unwrap().into_path());
+    // What goes while it is looked at is gone.
+    let all =
+        walkdir::WalkDir::new(kiln.root()).into_iter().filter_map(|entry| Some(entry.ok()?.into_path()));
     all.filter(|path| path != kiln.root() && !is_kept(path)).collect()
 }
 
