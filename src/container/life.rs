@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::error::{At, Error, Result};
 use super::record::Record;
 use super::wire::{self, Packet, Wants};
-use super::{Containers, Streams, log, names};
+use super::{Containers, Streams, log, names, remove_folder};
 use crate::api::{ContainerState, LogsRequest};
 use crate::runtime::{Cgroup, Target};
 
@@ -200,7 +200,7 @@ impl Containers {
         let removed = self.take_away(record)?;
         store.unpin(&record.owner())?;
         self.remove_volumes(record, volumes || record.config.remove);
-        std::fs::remove_dir_all(&removed).at("remove", &removed)
+        remove_folder(&removed).at("remove", &removed)
     }
 
     /// Makes a container disappear by renaming its folder, and gives the folder's new place. The caller has its

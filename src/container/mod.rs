@@ -63,6 +63,7 @@ pub use monitor::monitor_main;
 pub use record::{Address, Config, MountPoint, Record, State, Wanted};
 
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -150,7 +151,7 @@ impl Containers {
     fn ids(&self) -> Result<Vec<String>> {
         let entries = match std::fs::read_dir(&self.folder) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error).at("read", &self.folder),
         };
         let mut ids = Vec::new();
@@ -205,6 +206,22 @@ fn missing(error: Error, not_found: Error) -> Error {
 
 fn open_lock(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+/// Removes what is left of a container. Two processes may be at it: then one finds the other's work done.
+fn remove_folder(folder: &Path) -> std::io::Result<()> {
+    const TRIES: usize = 10;
+    let mut removed = Ok(());
+    for _ in 0..TRIES {
+        removed = std::fs::remove_dir_all(folder);
+        match &removed {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            // Something came or went while it was listed.
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+            _ => break,
+        }
+    }
+    removed
 }
 
 /// Takes the lock of the container in `folder`, if it is free.

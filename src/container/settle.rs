@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::life::{KILL_WAIT, wait_for};
 use super::monitor::is_wanted_again;
 use super::record::{Record, Wanted};
-use super::{Containers, Streams, UNKNOWN_CODE, now, try_lock};
+use super::{Containers, Streams, UNKNOWN_CODE, now, remove_folder, try_lock};
 use crate::api::{ContainerState, RestartPolicy};
 use crate::runtime::Cgroup;
 use crate::sys::process::pidfd_signal;
@@ -52,7 +52,7 @@ impl Containers {
             if let Ok(store) = Store::open(&self.root) {
                 let _ = store.unpin(&record.owner());
             }
-            let _ = fs::remove_dir_all(removed);
+            let _ = remove_folder(&removed);
             return Err(Error::NotFound { text: record.name });
         }
         let state = &mut record.state;

@@ -6,7 +6,7 @@ use kiln_cache::Store;
 
 use super::error::{At, Result};
 use super::record::{Record, owner};
-use super::{Containers, try_lock};
+use super::{Containers, remove_folder, try_lock};
 use crate::runtime::Cgroup;
 
 impl Containers {
@@ -18,8 +18,15 @@ impl Containers {
         for entry in entries {
             let entry = entry.at("read", &trash)?;
             let folder = entry.path();
-            // Whoever removes a container holds its lock, which moved with the folder. No lock: it is gone by now.
-            let Ok(Some(_lock)) = try_lock(&folder) else { continue };
+            // Whoever removes a container holds its lock, which moved with the folder. Without one, the remover has come
+            // past it, or was killed there; a new one would be in its way.
+            let _lock = match folder.join("lock").exists() {
+                true => match try_lock(&folder) {
+                    Ok(Some(lock)) => Some(lock),
+                    _ => continue,
+                },
+                false => None,
+            };
             self.finish_removal(store, &folder, &entry.file_name().to_string_lossy())?;
         }
         Ok(())
@@ -58,10 +65,7 @@ impl Containers {
         if let Ok(record) = Record::read(folder) {
             self.remove_volumes(&record, record.config.remove);
         }
-        match std::fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", folder),
-            _ => Ok(()),
-        }
+        remove_folder(folder).at("remove", folder)
     }
 
     /// Containers are made under the lock of the names, so that one without a record is nobody's by then.
