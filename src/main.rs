@@ -5,7 +5,7 @@
 fn main() {
     let code = match std::env::args_os().nth(1).as_deref().and_then(|door| door.to_str()) {
         Some("_launcher") => kiln::runtime::launcher_main(),
-        Some("_monitor") => kiln::container::monitor_main(),
+        Some("_monitor") => kiln::container::monitor_main(std::env::args().nth(2).as_deref()),
         Some(kiln::container::COMPRESS_DOOR) => kiln::container::compress_main(std::env::args_os().skip(2)),
         Some(kiln::container::PUMP_DOOR) => kiln::container::pump_main(std::env::args_os().skip(2)),
         Some("_exec") => kiln::container::exec_main(),

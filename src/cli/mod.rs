@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the front door talks to the user")]
 
+mod ahead;
 mod commands;
 mod error;
 mod exit;
@@ -111,7 +112,7 @@ fn dispatch(
     let rest: Vec<OsString> = arguments.collect();
     let (entry, name, rest) = find(&name, rest)?;
     *own_code = entry.own_code;
-    let session = Session::new(globals, environment, style);
+    let session = Session::new(globals, environment, style).with(ahead::begin(entry.name, &rest));
     (entry.run)(&Invocation { session: &session, entry, name, arguments: rest })
 }
 

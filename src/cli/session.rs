@@ -1,7 +1,7 @@
 //! What every command has at hand.
 
 use std::io::{self, Write};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::error::Error;
 use super::settings::{self, Environment, Globals};
@@ -9,7 +9,7 @@ use super::style::Style;
 use super::table_of_commands::Entry;
 use super::{exit, failure, tell};
 use crate::api::{Failure, FailureKind};
-use crate::engine::Engine;
+use crate::engine::{Ahead, Engine};
 
 /// Containers that a command works on at the same time.
 const AT_ONCE: usize = 50;
@@ -23,12 +23,18 @@ pub(crate) struct Session {
     pub(crate) style: Style,
     globals: Globals,
     engine: OnceLock<Engine>,
+    ahead: Mutex<Option<Ahead>>,
 }
 
 impl Session {
     /// Returns a session that has opened nothing yet.
     pub(crate) fn new(globals: Globals, environment: Environment, style: Style) -> Self {
-        Self { environment, style, globals, engine: OnceLock::new() }
+        Self { environment, style, globals, engine: OnceLock::new(), ahead: Mutex::default() }
+    }
+
+    /// Hands on what was begun before it was known what it is for.
+    pub(crate) fn with(self, ahead: Option<Ahead>) -> Self {
+        Self { ahead: ahead.into(), ..self }
     }
 
     /// Returns the engine.
@@ -38,7 +44,8 @@ impl Session {
         }
         let root = rustix::process::geteuid().is_root();
         let settings = settings::settings(&self.globals, &self.environment, root)?;
-        Ok(self.engine.get_or_init(|| Engine::new(settings)))
+        let ahead = || self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(self.engine.get_or_init(|| Engine::new(settings).with(ahead())))
     }
 
     /// Returns the engine for a verb that mounts, unpacks or starts something: only root may, for now.

@@ -57,7 +57,7 @@ impl Containers {
         if let Some(name) = request.name.as_deref().filter(|name| !names::is_name(name)) {
             return Err(Error::Name { name: name.to_owned() });
         }
-        let id = names::random_id().at("read", "/dev/urandom")?;
+        let id = self.next_id().at("read", "/dev/urandom")?;
         log::check(&request.log).map_err(|message| Error::Invalid { message })?;
         let mut config = config(&id, image.config, request)?;
         self.resolve_modes(&mut config, request.hostname.is_some())?;

@@ -14,11 +14,13 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::net::RecvFlags;
 use serde::{Deserialize, Serialize};
 
+use super::ahead::{EXEC, hand_over};
 use super::attach::Attachment;
 use super::create::set;
 use super::error::{At, Error, Result};
 use super::events::event;
-use super::launch::{Streams, accept_task, spawn, spawn_child};
+use super::helper::{self, Helper};
+use super::launch::Streams;
 use super::record::Record;
 use super::wire::{self, Packet, Wants};
 use super::{Containers, monitor, names, now, spec};
@@ -89,7 +91,8 @@ impl Containers {
         let begun = ["exec_create", "exec_start"].map(|action| format!("{action}: {command}"));
         // Before the helper can tell of the end.
         self.events.tell(&begun.map(|action| event(record, &action, &details)));
-        let socket = spawn("_exec", &task, &[]).at("start a helper for", self.folder(&record.id))?;
+        let socket = hand_over(self.take_ahead(EXEC), EXEC, &task, &[])
+            .at("start a helper for", self.folder(&record.id))?;
         match wire::receive(&socket, RecvFlags::empty()) {
             Ok(Some(Packet::Started(_))) => Ok(Attachment::of_exec(socket, name, request.tty)),
             Ok(Some(Packet::Failed(source))) => Err(Error::Exec { name, source }),
@@ -149,7 +152,7 @@ pub(super) fn spawn_inner(record: &Record, command: &[String]) -> Result<(OwnedF
     let wants = Wants { stdout: true, stderr: true, ..Wants::default() };
     let task =
         ExecTask { target, spec: exec_spec(record, &request, None)?, interactive: false, wants, known: None };
-    spawn_child("_exec", &task, &[]).at("start a helper for", name())
+    Helper::start(&[EXEC]).and_then(|helper| helper.hand_over(&task, &[])).at("start a helper for", name())
 }
 
 fn exec_spec(record: &Record, request: &ExecRequest, size: Option<(u16, u16)>) -> Result<ExecSpec> {
@@ -182,7 +185,10 @@ fn exec_spec(record: &Record, request: &ExecRequest, size: Option<(u16, u16)>) -
 
 /// The door `kiln _exec`: to be called before any thread starts; gives the process's exit code.
 pub fn exec_main() -> i32 {
-    let served = accept_task::<ExecTask>().and_then(|(socket, task, _)| serve(socket, &task));
+    let served = helper::settle_in().and_then(|socket| match helper::receive_task::<ExecTask>(&socket)? {
+        Some(given) => serve(socket, &given.task),
+        None => Ok(()),
+    });
     i32::from(served.is_err())
 }
 

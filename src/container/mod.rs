@@ -26,6 +26,7 @@
 //!
 //! Not known here: how images come to the store, terminals' raw mode, what is printed.
 
+mod ahead;
 mod attach;
 mod commit;
 mod create;
@@ -35,6 +36,7 @@ mod events;
 mod exec;
 mod files;
 mod health;
+mod helper;
 mod launch;
 mod life;
 mod log;
@@ -52,6 +54,7 @@ mod top;
 mod update;
 mod wire;
 
+pub use ahead::{Ahead, Slot};
 pub use attach::{Attachment, Ended};
 pub use commit::{NewImage, run_config};
 pub use create::{Image, Purpose};
@@ -89,6 +92,7 @@ pub struct Containers {
     networks: Networks,
     volumes: Volumes,
     events: Log,
+    ahead: Slot,
 }
 
 impl Containers {
@@ -100,6 +104,7 @@ impl Containers {
             networks: Networks::new(&root.join("networks")),
             volumes: Volumes::new(&root.join("volumes")),
             events: Log::new(root),
+            ahead: Slot::default(),
         }
     }
 

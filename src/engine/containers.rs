@@ -9,7 +9,7 @@ use super::Engine;
 impl Engine {
     /// Returns the containers of this engine's store.
     pub(super) fn containers(&self) -> Containers {
-        Containers::new(&self.settings().root)
+        Containers::new(&self.settings().root).with_ahead(self.ahead.clone())
     }
 
     /// Finds a container by name, id or unique beginning of its id.

@@ -68,6 +68,8 @@ use kiln_cache::Store;
 use self::interrupt::Interrupts;
 
 use crate::api::{Failure, FailureKind, Settings};
+pub use crate::container::Ahead;
+use crate::container::Slot;
 use crate::registry::Client;
 
 /// Threads for work that blocks, started as they are needed: each step that runs has one.
@@ -81,6 +83,7 @@ pub struct Engine {
     runtime: OnceLock<tokio::runtime::Runtime>,
     client: OnceLock<Client>,
     interrupts: Interrupts,
+    ahead: Slot,
 }
 
 impl Engine {
@@ -92,7 +95,15 @@ impl Engine {
             runtime: OnceLock::new(),
             client: OnceLock::new(),
             interrupts: Interrupts::default(),
+            ahead: Slot::default(),
         }
+    }
+
+    /// Uses what was begun before it was known what it is for.
+    #[must_use]
+    pub fn with(mut self, ahead: Option<Ahead>) -> Self {
+        self.ahead = Slot::new(ahead.into());
+        self
     }
 
     /// Returns where this engine keeps its state.

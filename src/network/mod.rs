@@ -28,11 +28,13 @@ mod addresses;
 mod files;
 mod leftovers;
 mod link;
+mod namespace;
 mod netlink;
 mod nft;
 mod pool;
 
 pub use files::{host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
+pub use namespace::Namespace;
 pub use pool::Pool;
 
 use std::fs::File;
@@ -186,9 +188,14 @@ impl Networks {
     ///
     /// `owner` is noted beside the address, for people who look.
     pub fn connect(&self, owner: &str) -> Result<Endpoint> {
-        let first = self.try_connect(owner);
+        self.connect_in(None, owner)
+    }
+
+    /// The same, in a new namespace that there is already.
+    pub fn connect_in(&self, inside: Option<Namespace>, owner: &str) -> Result<Endpoint> {
+        let first = self.try_connect(owner, inside);
         // Another kiln may have removed the unused bridge between our look at it and our use of it.
-        if first.is_err() && self.has_no_bridge() { self.try_connect(owner) } else { first }
+        if first.is_err() && self.has_no_bridge() { self.try_connect(owner, None) } else { first }
     }
 
     fn has_no_bridge(&self) -> bool {
@@ -197,10 +204,13 @@ impl Networks {
             .is_ok_and(|found| found.is_none())
     }
 
-    fn try_connect(&self, owner: &str) -> Result<Endpoint> {
+    fn try_connect(&self, owner: &str, inside: Option<Namespace>) -> Result<Endpoint> {
         let mut host = Socket::route().map_err(|source| self.kernel("open a netlink socket", source))?;
         let ready = self.ready(&mut host)?;
-        let inside = Namespace::make().map_err(|source| self.kernel("make a network namespace", source))?;
+        let inside = match inside {
+            Some(inside) => inside,
+            None => Namespace::make().map_err(|source| self.kernel("make a network namespace", source))?,
+        };
         let taken = self.take_address(ready.subnet, owner)?;
         let gateway = gateway(ready.subnet);
         let mac = mac_of(taken.address);
@@ -433,39 +443,6 @@ pub fn loopback() -> Result<OwnedFd> {
         bridge: "none".to_owned(),
         source,
     })
-}
-
-/// A namespace and a socket in it.
-struct Namespace {
-    fd: OwnedFd,
-    socket: Socket,
-}
-
-impl Namespace {
-    /// Makes one on a thread of its own, because a thread never comes back from a namespace cleanly.
-    fn make() -> io::Result<Self> {
-        let make = || {
-            crate::sys::netns::unshare_network()?;
-            let fd = File::open("/proc/thread-self/ns/net")?.into();
-            Ok(Self { fd, socket: Socket::route()? })
-        };
-        let thread =
-            std::thread::Builder::new().name("netns".to_owned()).stack_size(64 * 1024).spawn(make)?;
-        thread.join().map_err(|_| io::Error::other("the thread panicked"))?
-    }
-
-    fn configure(mut self, address: Ipv4Net, gateway: Ipv4Addr) -> io::Result<Self> {
-        let eth0 = link::find(&mut self.socket, "eth0")?.ok_or(io::ErrorKind::NotFound)?;
-        // The bridge has no IPv6: the address would serve nobody. A kernel without IPv6 refuses, and makes none.
-        let _ = self.socket.request(link::no_own_address(eth0.index));
-        self.socket.batch(vec![
-            link::loopback_up(),
-            link::set_up(eth0.index),
-            link::add_address(eth0.index, address),
-            link::default_route(gateway),
-        ])?;
-        Ok(self)
-    }
 }
 
 /// The private subnets that engines use: 172.17 to 172.31, then 192.168 in sixteenths.

@@ -5,7 +5,7 @@
 //! that the answer is complete or lost.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -177,6 +177,19 @@ impl Socket {
                 }
             }
         }
+    }
+}
+
+impl From<OwnedFd> for Socket {
+    /// Takes a socket that nothing was sent by yet.
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd, sequence: 0 }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

@@ -10,11 +10,11 @@
 //! The parent has one thread, so this copy of it may allocate. Nothing here reads the machine's environment.
 
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io::{self, Seek, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
@@ -29,7 +29,7 @@ use super::program::Program;
 use super::spec::{IdRange, Net, Ns, Spec};
 use super::stage::Stage;
 use super::user;
-use super::{init, pty, rlimits, userns, wire};
+use super::{init, pty, rlimits, seccomp, userns, wire};
 use crate::sys;
 
 /// What the child tells its parent.
@@ -106,8 +106,13 @@ pub(super) fn main(plan: &Plan<'_>) -> ! {
 }
 
 /// Runs a child that is started ahead to its end; `spec` says what [`Stage::set_up`] reads.
-pub(super) fn main_ahead(spec: &Spec, netns: Option<BorrowedFd<'_>>, channel: BorrowedFd<'_>) -> ! {
-    end_with(channel, || match prepare_ahead(spec, netns, channel) {
+pub(super) fn main_ahead(
+    spec: &Spec,
+    netns: Option<BorrowedFd<'_>>,
+    cgroup: &Cgroup,
+    channel: BorrowedFd<'_>,
+) -> ! {
+    end_with(channel, || match prepare_ahead(spec, netns, cgroup, channel) {
         Ok(ready) => ready.run(),
         Err(error) => error,
     })
@@ -140,16 +145,20 @@ fn prepare(plan: &Plan<'_>) -> Result<Ready, StartError> {
 fn prepare_ahead(
     spec: &Spec,
     netns: Option<BorrowedFd<'_>>,
+    cgroup: &Cgroup,
     channel: BorrowedFd<'_>,
 ) -> Result<Ready, StartError> {
-    let keep: Vec<i32> = netns.iter().chain([&channel]).map(AsRawFd::as_raw_fd).collect();
+    let mut keep: Vec<i32> = netns.iter().chain([&channel]).map(AsRawFd::as_raw_fd).collect();
+    keep.extend(cgroup.tasks.iter().map(AsRawFd::as_raw_fd));
     let set_up = || {
         leave_parent_behind(&keep)?;
         die_with_parent()?;
-        join_namespaces(spec, netns, &[])?;
-        Stage::set_up(spec, &Cgroup::default(), None)
+        join_namespaces(spec, netns, &cgroup.tasks)?;
+        Stage::set_up(spec, cgroup, None)
     };
     let stage = set_up().map_err(|error| StartError { stage: AHEAD.to_owned(), ..error })?;
+    // There is time for it now.
+    seccomp::default_program();
     let fail = || "cannot hear what is to be started";
     let Some((Go, fds)) = wire::receive(channel).at("start", fail)? else {
         // It was never needed.
@@ -168,10 +177,18 @@ fn prepare_ahead(
         netns: None,
         ipc: None,
         userns: None,
-        cgroup: &Cgroup::default(),
+        cgroup,
         channel,
     };
     finish(&plan, stage)
+}
+
+/// Writes a spec to a file in memory: it can be larger than a message, heredoc scripts are in it.
+pub(super) fn spec_file(spec: &Spec) -> io::Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create(c"kiln-spec", MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(fd);
+    file.write_all(&serde_json::to_vec(spec)?)?;
+    Ok(file.into())
 }
 
 /// Reads a spec from its file.

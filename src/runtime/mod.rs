@@ -10,6 +10,7 @@
 //! A process with threads, such as the engine, has a [`Launcher`] do all that: a copy of the running program
 //! without threads or secrets, run from a read-only clone of its file, which ends with its parent.
 
+mod ahead;
 mod cgroup;
 mod child;
 mod credentials;
@@ -36,6 +37,7 @@ mod user;
 mod userns;
 pub mod wire;
 
+pub use ahead::Waiting;
 pub use cgroup::{Cgroup, OomWatch, Usage};
 pub use child::{connect_stdio, die_with_parent, end_with, enter_cwd};
 pub use credentials::own_stdio;

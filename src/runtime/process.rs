@@ -145,20 +145,28 @@ impl Starting {
     }
 
     /// Clones a child that sets its stage up and waits: `spec` needs to be right in what
-    /// [`Spec::has_stage_of`] compares, without limits or a terminal.
+    /// [`Spec::has_stage_of`] compares, without a terminal.
     pub(super) fn begin_ahead(spec: &Spec, netns: Option<OwnedFd>) -> Result<Starting, StartError> {
         let (channel, far) = wire::pair().at("start", || "cannot make a socket pair")?;
-        seccomp::default_program();
-        let cloned = clone_process(namespaces(spec, netns.is_some()), None);
-        match cloned.at("clone", || "cannot make a process")? {
-            Cloned::Parent { pid, pidfd } => {
+        let mut cgroup = Cgroup::create(&spec.id, &spec.cgroup, &spec.limits)?;
+        let folder = cgroup.v2.as_ref().map(AsFd::as_fd);
+        match clone_process(namespaces(spec, netns.is_some()), folder) {
+            Ok(Cloned::Parent { pid, pidfd }) => {
+                cgroup.close_doors();
                 let mut starting = Starting { stage: AHEAD, ..Starting::adopt(pid, pidfd, channel) };
+                starting.process.cgroup = RefCell::new(cgroup);
                 // Without the right to look at it the child takes it down itself.
                 starting.process.namespace =
                     File::open(format!("/proc/{pid}/ns/mnt")).ok().map(OwnedFd::from);
                 Ok(starting)
             }
-            Cloned::Child => child::main_ahead(spec, netns.as_ref().map(AsFd::as_fd), far.as_fd()),
+            Ok(Cloned::Child) => {
+                child::main_ahead(spec, netns.as_ref().map(AsFd::as_fd), &cgroup, far.as_fd())
+            }
+            Err(error) => {
+                cgroup.remove();
+                Err(error).at("clone", || "cannot make a process")
+            }
         }
     }
 

@@ -39,13 +39,15 @@ pub(super) use self::serve::{Duties, Hands, Running, serve};
 use self::stopping::Stopping;
 pub(super) use self::streams::Streams;
 use super::attach::socket_address;
-use super::launch::{MonitorTask, accept_task};
+use super::helper::{self, Given};
+use super::launch::MonitorTask;
 use super::log::{self, Sink};
 use super::record::{Record, Wanted};
 use super::wire::Packet;
 use super::{Containers, now, spec};
 use crate::api::ContainerState;
-use crate::runtime::{self, StartError};
+use crate::network::Namespace;
+use crate::runtime::{self, At, Process, StartError, Stdio, Waiting};
 use crate::sys::signals::Signals;
 
 /// The kernel's choice when memory is short must not be the monitor; the program has its own value by then.
@@ -53,28 +55,49 @@ const OOM_SCORE: &[u8] = b"-999";
 /// Exit codes of the monitor itself, which nobody reads but a debugger.
 const FAILED: i32 = 1;
 
-/// The door `kiln _monitor`: to be called before any thread starts; gives the process's exit code.
-pub fn monitor_main() -> i32 {
-    let Ok((socket, task, fds)) = accept_task::<MonitorTask>() else { return FAILED };
+/// The door `kiln _monitor [<id>]`: to be called before any thread starts; gives the process's exit code.
+///
+/// With an id a first process is got ready for that container before the task comes.
+pub fn monitor_main(id: Option<&str>) -> i32 {
+    match begin(id).and_then(|monitor| monitor.map_or(Ok(()), Monitor::run)) {
+        Ok(()) => 0,
+        Err(_) => FAILED,
+    }
+}
+
+fn begin(id: Option<&str>) -> io::Result<Option<Monitor>> {
+    let socket = helper::settle_in()?;
+    let waiting = id.and_then(|id| get_ready(id, &socket));
+    let Some(Given { task, fds, program }) = helper::receive_task::<MonitorTask>(&socket)? else {
+        return Ok(None);
+    };
     let mut fds = fds.into_iter();
     let lock = fds.next();
     let namespace = if task.has_namespace { fds.next() } else { None };
+    let waiting = waiting.filter(|waiting| waiting.fits(&task.spec) && waiting.is_in(namespace.as_ref()));
     let containers = Containers::new(&task.root);
     let record = Record { state: task.state.clone(), ..task.record.clone() };
-    let monitor = Monitor {
+    Ok(Some(Monitor {
         keeper: Keeper::new(containers, record),
         clients: Clients::new(socket, task.wants),
         log: None,
         listener: None,
+        waiting,
         namespace,
         _lock: lock,
         _address: fds.next(),
         task,
-    };
-    match monitor.run() {
-        Ok(()) => 0,
-        Err(_) => FAILED,
-    }
+        _program: program,
+    }))
+}
+
+/// Starts a first process for a container that is still to be made, and tells what its network is.
+fn get_ready(id: &str, socket: &OwnedFd) -> Option<Waiting> {
+    let waiting = Waiting::begin(spec::plain(id)).ok();
+    let network = waiting.as_ref().and_then(|waiting| Namespace::enter(waiting.network().ok()?).ok());
+    let fds: Vec<_> = network.iter().flat_map(Namespace::fds).collect();
+    helper::send(socket, &fds).ok()?;
+    waiting
 }
 
 struct Monitor {
@@ -84,10 +107,13 @@ struct Monitor {
     /// Between two runs.
     log: Option<Box<dyn Sink>>,
     listener: Option<OwnedFd>,
+    /// What the first run begins with.
+    waiting: Option<Waiting>,
     /// What every run of the program is started in.
     namespace: Option<OwnedFd>,
     _lock: Option<OwnedFd>,
     _address: Option<OwnedFd>,
+    _program: OwnedFd,
 }
 
 /// What is done beside a program.
@@ -139,12 +165,23 @@ impl Monitor {
         };
         let (stdio, mut streams) =
             Streams::make(record.config.tty, record.config.interactive, log).map_err(pipes)?;
-        let namespace = self.namespace.as_ref().map(OwnedFd::try_clone).transpose().map_err(pipes)?;
-        let mut process = runtime::start(&self.task.spec, stdio, namespace)?;
+        let mut process = self.run_program(stdio)?;
         if let Some(master) = process.take_pty() {
             streams.set_terminal(master).map_err(pipes)?;
         }
         Ok((Box::new(process), streams))
+    }
+
+    fn run_program(&mut self, stdio: Stdio) -> Result<Process, StartError> {
+        if let (Some(waiting), Stdio::Fds(fds)) = (self.waiting.take(), &stdio)
+            && let Some(process) = waiting.go(&self.task.spec, fds)?
+        {
+            return Ok(process);
+        }
+        let clone = |namespace: &OwnedFd| {
+            namespace.try_clone().at("network", || "cannot share the container's network namespace")
+        };
+        runtime::start(&self.task.spec, stdio, self.namespace.as_ref().map(clone).transpose()?)
     }
 
     /// Records that the program runs, and tells it.

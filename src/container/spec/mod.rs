@@ -16,7 +16,7 @@ use super::record::{Config, Record};
 use crate::api::NetworkMode;
 use crate::network::{host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
 use crate::redacted::Redacted;
-use crate::runtime::{Mount, Net, Spec, Target, Tree};
+use crate::runtime::{CgroupPlace, Mount, Net, Spec, Target, Tree};
 
 /// Returns what the runtime starts for `record`, whose image's snapshots are at `lowers`, the uppermost first.
 pub(super) fn spec(
@@ -63,6 +63,17 @@ pub(super) fn spec(
         limits: limits::limits(&config.resources)?,
         ..Spec::default()
     })
+}
+
+/// Returns what the stage of a container looks like that asks for nothing special.
+pub(super) fn plain(id: &str) -> Spec {
+    Spec {
+        id: id.to_owned(),
+        rootfs: Mounts { lowers: vec![PathBuf::from("/")], upper: None, work: None },
+        network: Net::Namespace,
+        cgroup: CgroupPlace::Own,
+        ..Spec::default()
+    }
 }
 
 /// Refuses what [`spec`] would not understand, before there is a container.

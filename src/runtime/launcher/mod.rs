@@ -18,19 +18,18 @@
 
 mod door;
 
-use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::MemfdFlags;
 use rustix::net::Shutdown;
 use serde::{Deserialize, Serialize};
 
 pub use door::launcher_main;
 
+use super::child::spec_file;
 use super::error::{At, Exit, StartError};
 use super::process::Ended;
 use super::sealed;
@@ -205,14 +204,6 @@ impl Drop for Launcher {
 
 fn lost() -> StartError {
     StartError::new("launcher", "the launcher process has ended; its steps were killed")
-}
-
-/// A spec can be larger than a message: heredoc scripts are in it.
-fn spec_file(spec: &Spec) -> io::Result<OwnedFd> {
-    let fd = rustix::fs::memfd_create(c"kiln-spec", MemfdFlags::CLOEXEC)?;
-    let mut file = std::fs::File::from(fd);
-    file.write_all(&serde_json::to_vec(spec)?)?;
-    Ok(file.into())
 }
 
 /// A child that waits to become a step. Dropping it ends it.

@@ -1,0 +1,62 @@
+//! A process tree that is started before it is known what it shall be.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use super::child::{AHEAD, spec_file};
+use super::error::{At, StartError};
+use super::process::{Process, Starting};
+use super::rootfs::Stubs;
+use super::spec::Spec;
+
+/// A first process that has set its stage up and waits to become a program. Dropping it ends it.
+#[derive(Debug)]
+pub struct Waiting {
+    spec: Spec,
+    starting: Starting,
+}
+
+impl Waiting {
+    /// Clones one for whatever has the same stage as `spec`, which says its name, its network, what it may see and its
+    /// limits, and as root filesystem any folder that exists.
+    ///
+    /// For single-threaded processes only, as [`super::start`]. What goes wrong in the child shows in [`Waiting::go`].
+    pub fn begin(spec: Spec) -> Result<Waiting, StartError> {
+        let starting = Starting::begin_ahead(&spec, None)?;
+        Ok(Waiting { spec, starting })
+    }
+
+    /// Opens its network namespace.
+    pub fn network(&self) -> io::Result<OwnedFd> {
+        File::open(format!("/proc/{}/ns/net", self.starting.process.pid())).map(OwnedFd::from)
+    }
+
+    /// Tells whether it can become `spec`.
+    pub fn fits(&self, spec: &Spec) -> bool {
+        spec.id == self.spec.id && spec.has_stage_of(&self.spec)
+    }
+
+    /// Tells whether `network` is its network namespace, or none is given.
+    pub fn is_in(&self, network: Option<&OwnedFd>) -> bool {
+        let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| stat.st_ino).ok();
+        network.is_none_or(|given| self.network().is_ok_and(|own| inode(&own) == inode(given)))
+    }
+
+    /// Lets it become the program of a spec that [fits](Waiting::fits); returns when that runs.
+    ///
+    /// `None` when it could not be got ready for anything: the spec is to be started in the other way.
+    pub fn go(mut self, spec: &Spec, stdio: &[OwnedFd; 3]) -> Result<Option<Process>, StartError> {
+        let file = spec_file(spec).at("start", || "cannot write down what is to be started")?;
+        let mut run = || {
+            self.starting.go(spec, &file, stdio, &mut Stubs::default())?;
+            while !self.starting.advance()? {}
+            Ok(())
+        };
+        match run() {
+            Ok(()) => Ok(Some(self.starting.process)),
+            Err(StartError { stage, .. }) if stage == AHEAD => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
