@@ -13,7 +13,6 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::net::{SocketFlags, accept_with};
-use rustix::process::DumpableBehavior;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +22,8 @@ use super::mounts::{self, Mounter};
 use super::rights::{self, Seal};
 use super::state::{State, Status};
 use crate::runtime::{
-    At, Program, Root, StartError, User, connect_stdio, die_with_parent, end_with, enter_cwd, look_up,
-    new_filesystem, open_pty, own_stdio, wire,
+    At, Program, Root, StartError, User, connect_stdio, die_with_parent, end_with, enter_cwd, forget_caller,
+    look_up, new_filesystem, open_pty, own_stdio, wire,
 };
 use crate::sys;
 use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, set_attributes};
@@ -161,13 +160,7 @@ fn until_start(plan: Plan<'_>) -> Result<Waiting<'_>> {
 /// Nothing of the creator stays but stdio, what the program shall get, and the listed descriptors.
 pub(super) fn leave_creator_behind(preserved: i32, keep: &[i32]) -> Result<()> {
     sys::fds::close_all_except(3 + preserved, keep).at("start", || "cannot close inherited descriptors")?;
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .at("start", || "cannot hide the process's memory")?;
-    sys::process::reset_signals().at("start", || "cannot reset signals")?;
-    rustix::process::umask(Mode::from_raw_mode(0o022));
-    // A kernel without keyrings has nothing to leave behind.
-    let _ = sys::process::new_session_keyring();
-    rustix::process::setsid().at("start", || "cannot make a session").map(drop)
+    forget_caller()
 }
 
 fn join(plan: &Plan<'_>) -> Result<()> {

@@ -6,7 +6,6 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
 use serde::{Deserialize, Serialize};
 
 use super::child::{self, Message};
@@ -14,7 +13,7 @@ use super::config::Process;
 use super::error::{Doing, Error, Result};
 use super::state::{Folder, Status};
 use super::{check, console, rights};
-use crate::runtime::{At, Cgroup, Exit, StartError, die_with_parent, end_with, wire};
+use crate::runtime::{At, Cgroup, Exit, StartError, clone_into, die_with_parent, end_with, wire};
 use crate::sys;
 use crate::sys::clone::{Cloned, clone_process};
 use crate::sys::seccomp::Instruction;
@@ -166,20 +165,7 @@ fn enter(plan: &Join<'_>) -> std::result::Result<Cloned, StartError> {
     keep.extend(plan.tasks.iter().map(AsRawFd::as_raw_fd));
     keep.extend(plan.cgroup.iter().map(AsRawFd::as_raw_fd));
     child::leave_creator_behind(plan.preserved, &keep)?;
-    for tasks in plan.tasks {
-        rustix::io::write(tasks, b"0").at("cgroup", || "cannot join the container's cgroup")?;
-    }
-    let all = UnshareFlags::NEWNS
-        | UnshareFlags::NEWPID
-        | UnshareFlags::NEWIPC
-        | UnshareFlags::NEWUTS
-        | UnshareFlags::NEWNET
-        | UnshareFlags::NEWCGROUP;
-    let all = ThreadNameSpaceType::from_bits_retain(all.bits());
-    move_into_thread_name_spaces(plan.container, all)
-        .at("exec", || "cannot enter the container's namespaces")?;
-    clone_process(libc::CLONE_PARENT as u64, plan.cgroup)
-        .at("clone", || "cannot make a process in the container")
+    clone_into(plan.container, plan.tasks, plan.cgroup)
 }
 
 /// The process, up to its program; returns only why it could not become that.

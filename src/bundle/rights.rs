@@ -10,12 +10,9 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::config::{Capabilities, Process};
 use super::error::{Error, Result};
-use crate::runtime::{At, Capabilities as Named, StartError, compile_profile};
+use crate::runtime::{At, Capabilities as Named, StartError, compile_profile, shrink_bounding_set};
 use crate::sys;
 use crate::sys::seccomp::Instruction;
-
-/// The bits of the kernel's capability sets.
-const CAPABILITY_BITS: u32 = 64;
 
 const RESOURCES: [(&str, Resource); 16] = [
     ("AS", Resource::As),
@@ -162,22 +159,6 @@ fn raise(ambient: CapabilitySet) -> std::result::Result<(), StartError> {
     for one in ambient.iter() {
         rustix::thread::configure_capability_in_ambient_set(one, true)
             .at("capabilities", || "cannot set the ambient capabilities")?;
-    }
-    Ok(())
-}
-
-fn shrink_bounding_set(keep: CapabilitySet) -> std::result::Result<(), StartError> {
-    for bit in 0..CAPABILITY_BITS {
-        let capability = CapabilitySet::from_bits_retain(1 << bit);
-        if keep.contains(capability) {
-            continue;
-        }
-        match rustix::thread::remove_capability_from_bounding_set(capability) {
-            Ok(()) => {}
-            // The kernel's last capability is behind us.
-            Err(Errno::INVAL) => break,
-            Err(error) => return Err(error).at("capabilities", || format!("cannot drop capability {bit}")),
-        }
     }
     Ok(())
 }

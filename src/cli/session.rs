@@ -85,8 +85,18 @@ impl Session {
         names: &[String],
         work: impl Fn(&str) -> Result<String, Error> + Sync,
     ) -> Result<i32, Error> {
+        self.all_at_once_then(names, work, |_, line| print_line(&line?))
+    }
+
+    /// The same, where `told` decides what is printed of each result.
+    pub(crate) fn all_at_once_then<T: Send>(
+        &self,
+        names: &[String],
+        work: impl Fn(&str) -> T + Sync,
+        mut told: impl FnMut(&str, T) -> Result<(), Error>,
+    ) -> Result<i32, Error> {
         if let [name] = names {
-            return self.each(std::slice::from_ref(name), |name| print_line(&work(name)?));
+            return self.each(std::slice::from_ref(name), |name| told(name, work(name)));
         }
         let mut code = exit::SUCCESS;
         for names in names.chunks(AT_ONCE) {
@@ -96,7 +106,7 @@ impl Session {
                 let mut results = started
                     .into_iter()
                     .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-                self.each(names, |_| print_line(&results.next().unwrap_or_else(|| Ok(String::new()))?))
+                self.each(names, |name| results.next().map_or(Ok(()), |result| told(name, result)))
             })?);
         }
         Ok(code)

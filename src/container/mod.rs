@@ -232,11 +232,15 @@ fn remove_folder(folder: &Path) -> std::io::Result<()> {
 /// Takes the lock of the container in `folder`, if it is free.
 fn try_lock(folder: &Path) -> Result<Option<OwnedFd>> {
     let path = folder.join("lock");
-    let file = open_lock(&path).at("open", &path)?;
+    take_lock(open_lock(&path).at("open", &path)?, &path)
+}
+
+/// Takes a container's lock, if it is free.
+fn take_lock(file: File, path: &Path) -> Result<Option<OwnedFd>> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file.into())),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(error).at("lock", &path),
+        Err(error) => Err(error).at("lock", path),
     }
 }
 

@@ -1,12 +1,14 @@
 //! What killed processes left of containers: folders being deleted, and folders that never got a record.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use kiln_cache::Store;
 
 use super::error::{At, Result};
 use super::record::{Record, owner};
-use super::{Containers, remove_folder, try_lock};
+use super::{Containers, remove_folder, take_lock};
 use crate::runtime::Cgroup;
 
 impl Containers {
@@ -20,12 +22,14 @@ impl Containers {
             let folder = entry.path();
             // Whoever removes a container holds its lock, which moved with the folder. Without one, the remover has come
             // past it, or was killed there; a new one would be in its way.
-            let _lock = match folder.join("lock").exists() {
-                true => match try_lock(&folder) {
+            let path = folder.join("lock");
+            let _lock = match File::open(&path) {
+                Ok(file) => match take_lock(file, &path) {
                     Ok(Some(lock)) => Some(lock),
                     _ => continue,
                 },
-                false => None,
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                Err(_) => continue,
             };
             self.finish_removal(store, &folder, &entry.file_name().to_string_lossy())?;
         }

@@ -259,6 +259,11 @@ fn keep_list(plan: &Plan<'_>) -> Vec<i32> {
 pub(super) fn leave_parent_behind(keep: &[i32]) -> Result<(), StartError> {
     sys::fds::close_all_except(0, keep).at("start", || "cannot close inherited descriptors")?;
     fill_standard_numbers()?;
+    forget_caller()
+}
+
+/// The rest of step 1, behind the descriptors.
+pub fn forget_caller() -> Result<(), StartError> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .at("start", || "cannot hide the process's memory")?;
     sys::process::reset_signals().at("start", || "cannot reset signals")?;

@@ -70,7 +70,7 @@ fn set_capabilities(effective: CapabilitySet) -> Result<(), StartError> {
 }
 
 /// Drops what isn't in `keep` from the bounding set; returns what the caller itself has of the rest.
-fn shrink_bounding_set(keep: CapabilitySet) -> Result<CapabilitySet, StartError> {
+pub fn shrink_bounding_set(keep: CapabilitySet) -> Result<CapabilitySet, StartError> {
     for bit in 0..CAPABILITY_BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
         if keep.contains(capability) {

@@ -142,7 +142,16 @@ fn enter(plan: &Join<'_>) -> Result<Cloned, StartError> {
     keep.extend(plan.tools.iter().map(|tools| tools.files.as_raw_fd()));
     keep.extend(plan.cgroup.iter().map(AsRawFd::as_raw_fd));
     child::leave_parent_behind(&keep)?;
-    for tasks in plan.tasks {
+    clone_into(plan.container, plan.tasks, plan.cgroup)
+}
+
+/// Enters a container's cgroups and namespaces, and clones there a child of the caller's own parent.
+pub fn clone_into(
+    container: BorrowedFd<'_>,
+    tasks: &[OwnedFd],
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Cloned, StartError> {
+    for tasks in tasks {
         rustix::io::write(tasks, b"0").at("cgroup", || "cannot join the container's cgroup")?;
     }
     let all = UnshareFlags::NEWNS
@@ -152,12 +161,7 @@ fn enter(plan: &Join<'_>) -> Result<Cloned, StartError> {
         | UnshareFlags::NEWNET
         | UnshareFlags::NEWCGROUP;
     let all = ThreadNameSpaceType::from_bits_retain(all.bits());
-    move_into_thread_name_spaces(plan.container, all)
-        .at("exec", || "cannot enter the container's namespaces")?;
-    clone_in_container(plan.cgroup)
-}
-
-fn clone_in_container(cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, StartError> {
+    move_into_thread_name_spaces(container, all).at("exec", || "cannot enter the container's namespaces")?;
     clone_process(libc::CLONE_PARENT as u64, cgroup).at("clone", || "cannot make a process in the container")
 }
 

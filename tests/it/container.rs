@@ -211,6 +211,24 @@ fn names_are_unique_and_a_running_container_is_not_removed() {
 }
 
 #[test]
+fn several_are_removed_at_once_and_told_in_the_order_of_the_command() {
+    let Some(kiln) = kiln("several_are_removed_at_once_and_told_in_the_order_of_the_command") else { return };
+    for name in ["box-a", "box-b", "box-c"] {
+        kiln.ok(&["create", "--name", name, "busybox"]);
+    }
+    let removed = kiln.run(&["rm", "box-c", "lost", "box-a"]);
+    assert_eq!(removed.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&removed.stdout), "box-c\nbox-a\n");
+    let text = String::from_utf8_lossy(&removed.stderr).into_owned();
+    assert!(text.contains("no such container: lost"), "{text}");
+    // With `-f` the wanted state is there already.
+    let forced = kiln.run(&["rm", "-f", "lost", "box-b"]);
+    assert_eq!(forced.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&forced.stdout), "box-b\n");
+    assert!(String::from_utf8_lossy(&forced.stderr).contains("`lost`"));
+}
+
+#[test]
 fn a_killed_command_leaves_its_container_running() {
     let Some(kiln) = kiln("a_killed_command_leaves_its_container_running") else { return };
     let mut child =

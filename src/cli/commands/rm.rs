@@ -26,15 +26,14 @@ pub(crate) struct Rm {
 pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Rm = flags::parse(invocation)?;
     let engine = invocation.session.root_engine()?;
-    invocation.session.each(&flags.containers, |name| {
-        match engine.rm(name, flags.force, flags.volumes).map_err(Error::from) {
-            // As docker since 20.10: the wanted state is there already.
-            Err(error) if flags.force && is_not_found(&error) => {
-                crate::cli::tell(&format!("no such container: `{name}`\n"));
-                return Ok(());
-            }
-            other => other?,
+    let remove = |name: &str| engine.rm(name, flags.force, flags.volumes).map_err(Error::from);
+    invocation.session.all_at_once_then(&flags.containers, remove, |name, removed| match removed {
+        // As docker since 20.10: the wanted state is there already.
+        Err(error) if flags.force && is_not_found(&error) => {
+            crate::cli::tell(&format!("no such container: `{name}`\n"));
+            Ok(())
         }
-        print_line(name)
+        Err(error) => Err(error),
+        Ok(()) => print_line(name),
     })
 }

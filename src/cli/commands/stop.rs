@@ -4,18 +4,18 @@ use crate::cli::error::Error;
 use crate::cli::flags;
 use crate::cli::session::Invocation;
 
-/// `kiln stop`
+/// `kiln stop`, and what `kiln restart` begins with.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Stop {
     /// Signal to send first
     #[arg(long, short, value_name = "SIGNAL")]
-    signal: Option<String>,
+    pub(super) signal: Option<String>,
     /// Seconds to wait before killing it (default 10, or the container's own; -1: for ever)
     #[arg(long, short, visible_alias = "time", value_name = "SECONDS", allow_negative_numbers = true)]
-    timeout: Option<i64>,
+    pub(super) timeout: Option<i64>,
     /// The containers
     #[arg(value_name = "CONTAINER", required = true)]
-    containers: Vec<String>,
+    pub(super) containers: Vec<String>,
 }
 
 /// Stops containers and prints their names.

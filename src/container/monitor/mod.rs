@@ -44,7 +44,7 @@ use super::launch::MonitorTask;
 use super::log::{self, Sink};
 use super::record::{Record, Wanted};
 use super::wire::Packet;
-use super::{Containers, now, spec};
+use super::{Containers, now, remove_folder, spec};
 use crate::api::ContainerState;
 use crate::network::Namespace;
 use crate::runtime::{self, At, Process, StartError, Stdio, Waiting};
@@ -310,7 +310,7 @@ impl Monitor {
         if let Ok(store) = Store::open(&self.task.root) {
             let _ = store.unpin(&record.owner());
         }
-        std::fs::remove_dir_all(folder)
+        remove_folder(&folder)
     }
 }
 
