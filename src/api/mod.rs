@@ -27,10 +27,11 @@ pub use cache::{
 };
 pub use check::{BrokenRule, CheckReport, Finding, Formatted, Place};
 pub use container::{
-    ChangeKind, CommitRequest, ContainerInfo, ContainerSize, ContainerState, ContainerStats,
+    BoundPort, ChangeKind, CommitRequest, ContainerInfo, ContainerSize, ContainerState, ContainerStats,
     ContainerStreams, Copied, CopyOptions, CreateRequest, DeviceValue, ExecRequest, Health, HealthCheck,
-    HealthProbe, HealthRequest, HealthStatus, Isolation, LogConfig, LogsRequest, PathChange, ProcessTable,
-    PublishedPort, Resources, RestartPolicy, RunOutcome, Stdio, Ulimit, UpdateRequest, VolumeRequest,
+    HealthProbe, HealthRequest, HealthStatus, Isolation, LogConfig, LogsRequest, MountKind, MountRequest,
+    NetworkWish, PathChange, PortRequest, ProcessTable, Protocol, PublishedPort, Resources, RestartPolicy,
+    RunOutcome, Stdio, Ulimit, UpdateRequest,
 };
 pub use engine_event::{EngineEvent, EventsRequest};
 pub use event::{Event, Events, StepId, StepOutcome, Stream};

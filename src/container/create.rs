@@ -1,6 +1,6 @@
 //! Making a container: what the request leaves open is filled in from the image.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -8,13 +8,12 @@ use std::path::Path;
 use kiln_cache::{SnapshotId, Store};
 
 use super::error::{At, Error, Result};
-use super::record::{Config, MountPoint, Record, State, VERSION};
+use super::record::{Config, Record, State, VERSION};
 use super::{Containers, health, log, names, now, spec, try_lock};
 use crate::api::{CreateRequest, NetworkMode};
 use crate::oci::RunConfig;
 use crate::runtime;
 use crate::sys::signals;
-use crate::volume::Source;
 
 /// Without an image's or the user's wish, `stop` sends this.
 const STOP_SIGNAL: i32 = libc::SIGTERM;
@@ -146,55 +145,6 @@ impl Containers {
         }
         Err(Error::Invalid { message: "no made-up name is free: give one with --name".to_owned() })
     }
-
-    /// Resolves volumes and binds, and fills empty volumes with the image's content.
-    fn mounts(&self, store: &Store, image: &Image<'_>, request: &CreateRequest) -> Result<Vec<MountPoint>> {
-        let mut targets = BTreeSet::new();
-        let mut mounts = Vec::new();
-        for volume in &request.volumes {
-            let target = target(&volume.target)?;
-            if !targets.insert(target.clone()) {
-                return Err(Error::Invalid { message: format!("duplicate mount point: {target}") });
-            }
-            mounts.push(self.mount_point(
-                Source::parse(volume.source.as_deref())?,
-                target,
-                volume.readonly,
-            )?);
-        }
-        for volume in image.config.volumes.keys() {
-            let target = target(&format!("/{}", volume.trim_start_matches('/')))?;
-            if targets.insert(target.clone()) {
-                mounts.push(self.mount_point(Source::Anonymous, target, false)?);
-            }
-        }
-        let volumes: Vec<_> =
-            mounts.iter().filter_map(|mount| Some((mount.volume.as_ref()?, mount))).collect();
-        if !volumes.is_empty() {
-            let rootfs = crate::runtime::view(&store.overlay(image.chain, None).lowers)
-                .map_err(|error| Error::Invalid { message: error.to_string() })?;
-            for (name, mount) in volumes {
-                self.volumes.copy_up(name, std::os::fd::AsFd::as_fd(&rootfs), &mount.target)?;
-            }
-        }
-        Ok(mounts)
-    }
-
-    fn mount_point(&self, source: Source, target: String, readonly: bool) -> Result<MountPoint> {
-        let (volume, anonymous, source) = match source {
-            Source::Bind(path) => (None, false, crate::volume::bind(&path)?),
-            Source::Named(name) => {
-                let path = self.volumes.open(&name)?;
-                (Some(name), false, path)
-            }
-            Source::Anonymous => {
-                let name = names::random_id().at("read", "/dev/urandom")?;
-                let path = self.volumes.open(&name)?;
-                (Some(name), true, path)
-            }
-        };
-        Ok(MountPoint { volume, anonymous, source, target, readonly })
-    }
 }
 
 /// Gives the writable layer's top folder, which is the container's `/`, the owner and mode of the image's.
@@ -204,19 +154,6 @@ fn like(upper: &Path, top: Option<&Path>) -> Result<()> {
     std::os::unix::fs::chown(upper, Some(wanted.uid()), Some(wanted.gid()))
         .at("change the owner of", upper)?;
     std::fs::set_permissions(upper, wanted.permissions()).at("change the mode of", upper)
-}
-
-/// Checks a mount point's path inside, and gives it without superfluous parts.
-fn target(text: &str) -> Result<String> {
-    let path = Path::new(text);
-    let plain: std::path::PathBuf =
-        path.components().filter(|part| !matches!(part, std::path::Component::CurDir)).collect();
-    let climbs = path.components().any(|part| part == std::path::Component::ParentDir);
-    if !path.is_absolute() || climbs || plain == Path::new("/") {
-        let message = format!("invalid mount point `{text}`: it must be an absolute path below /");
-        return Err(Error::Invalid { message });
-    }
-    Ok(plain.to_string_lossy().into_owned())
 }
 
 fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config> {
@@ -267,6 +204,10 @@ fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config
         dns_options: request.dns_options.clone(),
         dns_search: request.dns_search.clone(),
         network: request.network,
+        networks: request.networks.clone(),
+        links: request.links.clone(),
+        ports: request.ports.clone(),
+        publish_all: request.publish_all,
         add_hosts: request.add_hosts.clone(),
         mounts: Vec::new(),
         transient: false,
@@ -373,13 +314,5 @@ mod tests {
         };
         let expected = ["HOSTNAME=box", "TERM=xterm", "PATH=/bin", "A=user", "C="];
         assert_eq!(env(&image(), &request, "box"), expected);
-    }
-
-    #[test]
-    fn mount_points_are_absolute_and_below_the_root() {
-        assert_eq!(target("/data/./x/").unwrap(), "/data/x");
-        for bad in ["", "data", "/", "/.", "/a/../b", ".."] {
-            assert!(target(bad).is_err(), "{bad}");
-        }
     }
 }

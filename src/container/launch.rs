@@ -1,6 +1,5 @@
 //! Starting a container: its network, and its monitor.
 
-use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -8,14 +7,12 @@ use kiln_cache::Store;
 use rustix::net::RecvFlags;
 use serde::{Deserialize, Serialize};
 
-use super::ahead::{Ahead, MONITOR, hand_over};
+use super::ahead::{MONITOR, hand_over};
 use super::attach::Attachment;
 use super::error::{At, Error, Result};
-use super::record::{Address, Record, State, Wanted};
+use super::record::{Record, State, Wanted};
 use super::wire::{self, Packet, Wants};
 use super::{Containers, spec};
-use crate::api::NetworkMode;
-use crate::network::Endpoint;
 use crate::runtime::Spec;
 
 /// What a monitor has to do.
@@ -29,10 +26,50 @@ pub(super) struct MonitorTask {
     pub(super) spec: Spec,
     /// What the starter wants of the streams.
     pub(super) wants: Wants,
-    /// Whether a namespace comes with it.
-    pub(super) has_namespace: bool,
-    /// The address whose holder comes with it.
-    pub(super) address: Option<Ipv4Addr>,
+    /// The descriptors that come with it.
+    pub(super) fds: Vec<FdKind>,
+}
+
+/// What a descriptor is that a monitor gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum FdKind {
+    Lock,
+    Namespace,
+    Lease,
+}
+
+/// What a monitor gets besides its task.
+#[derive(Debug, Default)]
+pub(super) struct Handed {
+    /// The container's lock.
+    pub(super) lock: Option<OwnedFd>,
+    /// What every run of the program is started in.
+    pub(super) namespace: Option<OwnedFd>,
+    /// What holds its addresses as long as it is open.
+    pub(super) leases: Vec<OwnedFd>,
+}
+
+impl Handed {
+    /// Puts them into an order, and tells it.
+    fn into_fds(self) -> (Vec<FdKind>, Vec<OwnedFd>) {
+        let lock = self.lock.map(|fd| (FdKind::Lock, fd));
+        let namespace = self.namespace.map(|fd| (FdKind::Namespace, fd));
+        let leases = self.leases.into_iter().map(|fd| (FdKind::Lease, fd));
+        lock.into_iter().chain(namespace).chain(leases).unzip()
+    }
+
+    /// Takes them as they came.
+    pub(super) fn of(kinds: &[FdKind], fds: Vec<OwnedFd>) -> Self {
+        let mut handed = Self::default();
+        for (kind, fd) in kinds.iter().zip(fds) {
+            match kind {
+                FdKind::Lock => handed.lock = Some(fd),
+                FdKind::Namespace => handed.namespace = Some(fd),
+                FdKind::Lease => handed.leases.push(fd),
+            }
+        }
+        handed
+    }
 }
 
 /// How a start takes part in the container's streams.
@@ -84,51 +121,32 @@ impl Containers {
         // Read again under the lock: its last run may have ended just now.
         let record = Record::read(&self.folder(&record.id))?;
         let ahead = self.take_ahead(MONITOR);
-        let endpoint = match record.config.network {
-            NetworkMode::Bridge => {
-                Some(self.networks.connect_in(ahead.as_ref().and_then(Ahead::network), &record.id)?)
-            }
-            NetworkMode::None | NetworkMode::Host => None,
-        };
-        let place = endpoint.as_ref().map(|endpoint| (endpoint.address.addr(), endpoint.gateway));
-        let shared = self.shared_network(&record.config)?;
-        let donor = shared.as_ref().map(|(_, target)| target);
+        let connection = self.connect(&record, ahead.as_ref())?;
         let lowers = store.overlay(&record.chain, None).lowers;
         let tty = record.config.tty.then(|| streams.size.unwrap_or((24, 80)));
         let mut task = MonitorTask {
             root: self.root.clone(),
             spec: Spec {
                 namespaces: self.namespaces(&record.config)?,
-                ..spec::spec(&record, &self.folder(&record.id), lowers, tty, place, donor)?
+                ..spec::spec(&record, &self.folder(&record.id), lowers, tty, &connection)?
             },
             wants: streams.wants(&record),
-            state: State { wanted: Wanted::Up, restarts: 0, ..record.state.clone() },
+            state: State {
+                wanted: Wanted::Up,
+                restarts: 0,
+                endpoints: connection.endpoints.clone(),
+                ..record.state.clone()
+            },
             record,
-            has_namespace: endpoint.is_some() || shared.is_some(),
-            address: place.map(|(address, _)| address),
+            fds: Vec::new(),
         };
-        task.state.address = endpoint.as_ref().map(|endpoint| self.address(endpoint));
-        let mut fds = vec![lock];
-        fds.extend(shared.map(|(namespace, _)| namespace));
-        if let Some(endpoint) = endpoint {
-            let (namespace, holder) = endpoint.hand_over();
-            fds.push(namespace);
-            fds.extend(holder);
-        }
+        let handed = Handed { lock: Some(lock), namespace: connection.namespace, leases: connection.leases };
+        let (kinds, fds) = handed.into_fds();
+        task.fds = kinds;
         let socket = hand_over(ahead, MONITOR, &task, &fds)
             .at("start the monitor in", self.folder(&task.record.id))?;
         drop(fds);
         started(socket, &task.record)
-    }
-
-    fn address(&self, endpoint: &Endpoint) -> Address {
-        let mac: Vec<_> = endpoint.mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        Address {
-            bridge: self.networks.bridge().to_owned(),
-            address: endpoint.address.to_string(),
-            gateway: endpoint.gateway.to_string(),
-            mac: mac.join(":"),
-        }
     }
 }
 

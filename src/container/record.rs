@@ -7,14 +7,17 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use kiln_cache::SnapshotId;
 use serde::{Deserialize, Serialize};
 
 use super::error::{At, Error, Result};
 use crate::api::{
-    ContainerState, Health, HealthCheck, Isolation, LogConfig, NetworkMode, Resources, RestartPolicy,
+    BoundPort, ContainerState, Health, HealthCheck, Isolation, LogConfig, NetworkMode, NetworkWish,
+    PortRequest, Resources, RestartPolicy,
 };
 
 /// The format of both files.
@@ -120,8 +123,20 @@ pub struct Config {
     /// `--dns-search`.
     #[serde(default)]
     pub dns_search: Vec<String>,
-    /// Which network it has.
+    /// What kind of network it has.
     pub network: NetworkMode,
+    /// The networks that it is connected to; without any the default bridge.
+    #[serde(default)]
+    pub networks: Vec<NetworkWish>,
+    /// `--link`: container and alias.
+    #[serde(default)]
+    pub links: Vec<(String, String)>,
+    /// `-p`.
+    #[serde(default)]
+    pub ports: Vec<PortRequest>,
+    /// `-P`.
+    #[serde(default)]
+    pub publish_all: bool,
     /// `--add-host`.
     pub add_hosts: Vec<(String, String)>,
     /// Volumes and binds, in order.
@@ -177,8 +192,12 @@ pub struct State {
     pub error: String,
     /// The kernel killed one of its processes for memory.
     pub oom_killed: bool,
-    /// Its place in the network, while it runs.
-    pub address: Option<Address>,
+    /// Its places in networks, while it runs.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
+    /// The host's ports that lead to it, while it runs.
+    #[serde(default)]
+    pub ports: Vec<BoundPort>,
     /// How often its policy has started it again.
     #[serde(default)]
     pub restarts: u32,
@@ -203,7 +222,8 @@ impl Default for State {
             exit_code: None,
             error: String::new(),
             oom_killed: false,
-            address: None,
+            endpoints: Vec::new(),
+            ports: Vec::new(),
             restarts: 0,
             restart_at: None,
             wanted: Wanted::Down,
@@ -214,15 +234,29 @@ impl Default for State {
 
 /// A place in a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Address {
-    /// The bridge.
+pub struct Endpoint {
+    /// The network's id.
+    pub network: String,
+    /// Its name.
+    pub network_name: String,
+    /// Its bridge.
     pub bridge: String,
-    /// The address with its prefix length.
-    pub address: String,
-    /// The default route's next hop.
-    pub gateway: String,
-    /// The MAC of `eth0`.
+    /// The container's link: `eth0`.
+    pub interface: String,
+    /// The host's link, a port of the bridge.
+    pub link: String,
+    /// The MAC of the container's link.
     pub mac: String,
+    /// The address in its subnet.
+    pub address: Option<Ipv4Net>,
+    /// The bridge's address.
+    pub gateway: Option<Ipv4Addr>,
+    /// The address in its subnet.
+    pub address6: Option<Ipv6Net>,
+    /// The bridge's address.
+    pub gateway6: Option<Ipv6Addr>,
+    /// Names that it has there besides its own.
+    pub aliases: Vec<String>,
 }
 
 impl Record {

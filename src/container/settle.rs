@@ -36,7 +36,8 @@ impl Containers {
         let folder = self.folder(&record.id);
         end(&record);
         // The record of its address is nobody's now; it may be another one's by the time it is looked at.
-        if record.state.address.take().is_some() {
+        record.state.ports.clear();
+        if !std::mem::take(&mut record.state.endpoints).is_empty() {
             let _ = self.networks.reap();
         }
         let _ = fs::remove_file(folder.join("socket"));

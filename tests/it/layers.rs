@@ -17,8 +17,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("fetch", &["redacted", "api", "blocking", "registry", "cache"]),
     ("runtime", &["sys", "redacted", "cache"]),
     ("bundle", &["sys", "runtime"]),
-    ("network", &["sys"]),
-    ("volume", &[]),
+    ("network", &["sys", "api"]),
+    ("volume", &["sys", "api"]),
+    ("resolver", &["sys", "network"]),
+    ("proxy", &["sys"]),
     ("rotated", &[]),
     ("events", &["api", "rotated"]),
     ("image", &["sys", "api", "blocking", "oci", "registry", "cache"]),
@@ -52,8 +54,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "container",
         &[
-            "sys", "redacted", "api", "blocking", "oci", "runtime", "network", "volume", "rotated", "events",
-            "image", "cache",
+            "sys", "redacted", "api", "blocking", "oci", "runtime", "network", "volume", "resolver", "proxy",
+            "rotated", "events", "image", "cache",
         ],
     ),
     (

@@ -5,6 +5,9 @@ mod health;
 mod isolation;
 mod limits;
 mod log;
+mod mount;
+mod network;
+mod port;
 mod restart;
 mod stats;
 
@@ -13,23 +16,15 @@ pub use health::{Health, HealthCheck, HealthProbe, HealthRequest, HealthStatus};
 pub use isolation::{Isolation, Ulimit};
 pub use limits::{DeviceValue, Resources, UpdateRequest};
 pub use log::{LogConfig, LogsRequest};
+pub use mount::{MountKind, MountRequest};
+pub use network::NetworkWish;
+pub use port::{BoundPort, PortRequest, Protocol, PublishedPort};
 pub use restart::RestartPolicy;
 pub use stats::{ContainerStats, ProcessTable};
 
 use std::path::PathBuf;
 
 use super::{NetworkMode, PullPolicy};
-
-/// One `-v`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct VolumeRequest {
-    /// What stands before the first colon: an absolute host path (bind), a volume's name, or nothing (anonymous).
-    pub source: Option<String>,
-    /// Where it appears in the container; absolute.
-    pub target: String,
-    /// `:ro`.
-    pub readonly: bool,
-}
 
 /// `kiln run` and `kiln create`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -55,10 +50,20 @@ pub struct CreateRequest {
     pub hostname: Option<String>,
     /// `-l`.
     pub labels: Vec<(String, String)>,
-    /// `-v`.
-    pub volumes: Vec<VolumeRequest>,
-    /// `--network`.
+    /// `-v` and `--mount`.
+    pub mounts: Vec<MountRequest>,
+    /// `--volumes-from`: a container, and whether its mounts become read-only or writable.
+    pub volumes_from: Vec<(String, Option<bool>)>,
+    /// What kind of network it has.
     pub network: NetworkMode,
+    /// The networks of `--network`; without any the default bridge.
+    pub networks: Vec<NetworkWish>,
+    /// `--link`: container and alias.
+    pub links: Vec<(String, String)>,
+    /// `-p`.
+    pub ports: Vec<PortRequest>,
+    /// `-P`.
+    pub publish_all: bool,
     /// `--add-host`, `(name, address)`.
     pub add_hosts: Vec<(String, String)>,
     /// `-t`.
@@ -245,15 +250,6 @@ pub struct ContainerSize {
     pub written: u64,
     /// The same with those of its image.
     pub whole: u64,
-}
-
-/// A port of a container that is reached from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublishedPort {
-    /// `80/tcp`.
-    pub port: String,
-    /// `0.0.0.0:8800`.
-    pub address: String,
 }
 
 /// What `kiln run` gave.

@@ -40,7 +40,7 @@ use self::stopping::Stopping;
 pub(super) use self::streams::Streams;
 use super::attach::socket_address;
 use super::helper::{self, Given};
-use super::launch::MonitorTask;
+use super::launch::{Handed, MonitorTask};
 use super::log::{self, Sink};
 use super::record::{Record, Wanted};
 use super::wire::Packet;
@@ -71,9 +71,7 @@ fn begin(id: Option<&str>) -> io::Result<Option<Monitor>> {
     let Some(Given { task, fds, program }) = helper::receive_task::<MonitorTask>(&socket)? else {
         return Ok(None);
     };
-    let mut fds = fds.into_iter();
-    let lock = fds.next();
-    let namespace = if task.has_namespace { fds.next() } else { None };
+    let Handed { lock, namespace, leases } = Handed::of(&task.fds, fds);
     let waiting = waiting.filter(|waiting| waiting.fits(&task.spec) && waiting.is_in(namespace.as_ref()));
     let containers = Containers::new(&task.root);
     let record = Record { state: task.state.clone(), ..task.record.clone() };
@@ -85,7 +83,8 @@ fn begin(id: Option<&str>) -> io::Result<Option<Monitor>> {
         waiting,
         namespace,
         _lock: lock,
-        _address: fds.next(),
+        _leases: leases,
+        lasting: Vec::new(),
         task,
         _program: program,
     }))
@@ -112,7 +111,9 @@ struct Monitor {
     /// What every run of the program is started in.
     namespace: Option<OwnedFd>,
     _lock: Option<OwnedFd>,
-    _address: Option<OwnedFd>,
+    _leases: Vec<OwnedFd>,
+    /// Duties of its whole life, between two runs too.
+    lasting: Duties<Keeper>,
     _program: OwnedFd,
 }
 
@@ -200,7 +201,11 @@ impl Monitor {
     ) -> io::Result<()> {
         let (clients, keeper) = (&mut self.clients, &mut self.keeper);
         let mut hands = Hands { process, streams, clients, keeper, is_over: false };
-        serve(&mut hands, self.listener.as_ref(), duties)
+        let of_run = duties.len();
+        duties.append(&mut self.lasting);
+        let served = serve(&mut hands, self.listener.as_ref(), duties);
+        self.lasting = duties.split_off(of_run);
+        served
     }
 
     /// Records that it will run again, and tells this end to those who followed it.
@@ -288,7 +293,8 @@ impl Monitor {
     /// Writes the record for the last time, or takes the container away; then gives its folder's new place.
     fn close_record(&mut self) -> Option<PathBuf> {
         let keeper = &mut self.keeper;
-        keeper.record.state.address = None;
+        keeper.record.state.endpoints.clear();
+        keeper.record.state.ports.clear();
         keeper.record.state.restart_at = None;
         // Nobody is left to hear of an error here; the record then says `running`, without a lock: lost.
         let _ = std::fs::remove_file(keeper.folder.join("socket"));
@@ -302,8 +308,8 @@ impl Monitor {
     /// The slow part of the end.
     fn clean(self, removed: Option<PathBuf>) -> io::Result<()> {
         let Keeper { containers, record, .. } = self.keeper;
-        if let Some(address) = self.task.address {
-            containers.networks.give_back(address);
+        for address in self.task.state.endpoints.iter().filter_map(|endpoint| endpoint.address) {
+            containers.networks.give_back(address.addr());
         }
         let Some(folder) = removed else { return Ok(()) };
         containers.remove_volumes(&record, true);

@@ -7,10 +7,11 @@ use crate::container::Record;
 
 /// Shows it in docker's shape.
 pub(super) fn network(record: &Record) -> Value {
-    let place = record.state.address.as_ref();
-    let (address, prefix) = place.and_then(|place| place.address.split_once('/')).unwrap_or(("", "0"));
-    let prefix: u8 = prefix.parse().unwrap_or(0);
-    let gateway = place.map_or("", |place| &place.gateway);
+    let place = record.state.endpoints.first();
+    let address = place.and_then(|place| place.address);
+    let prefix = address.map_or(0, |address| address.prefix_len());
+    let address = address.map_or(String::new(), |address| address.addr().to_string());
+    let gateway = place.and_then(|place| place.gateway).map_or(String::new(), |gateway| gateway.to_string());
     let mac = place.map_or("", |place| &place.mac);
     // Ports are named while it runs, published or not.
     let ports: Map<_, _> = match record.state.status.is_alive() {

@@ -5,7 +5,10 @@ mod health;
 mod isolation;
 mod limits;
 mod logging;
-mod places;
+mod mounts;
+mod names;
+mod network;
+mod ports;
 
 pub(super) use base::from_files;
 pub(super) use health::policy as restart_policy;
@@ -24,8 +27,16 @@ use crate::cli::settings::Environment;
 use crate::cli::{exit, flags};
 
 /// Flags of docker that are still to come.
-pub(crate) const NOT_YET: &[&[&str]] =
-    &[base::NOT_YET, health::NOT_YET, isolation::NOT_YET, limits::NOT_YET, places::NOT_YET];
+pub(crate) const NOT_YET: &[&[&str]] = &[
+    base::NOT_YET,
+    health::NOT_YET,
+    isolation::NOT_YET,
+    limits::NOT_YET,
+    mounts::NOT_YET,
+    names::NOT_YET,
+    network::NOT_YET,
+    ports::NOT_YET,
+];
 
 /// `kiln create`
 #[derive(Debug, Default, clap::Args)]
@@ -51,7 +62,13 @@ pub(crate) struct Options {
     #[command(flatten)]
     logging: logging::Logging,
     #[command(flatten)]
-    places: places::Places,
+    mounts: mounts::Mounts,
+    #[command(flatten)]
+    names: names::Names,
+    #[command(flatten)]
+    network: network::Network,
+    #[command(flatten)]
+    ports: ports::Ports,
 }
 
 impl Options {
@@ -104,7 +121,10 @@ pub(crate) fn request(
     options.isolation.fill(&mut request)?;
     options.limits.fill(&mut request)?;
     options.logging.fill(&mut request)?;
-    options.places.fill(&mut request)?;
+    options.mounts.fill(&mut request)?;
+    options.names.fill(&mut request)?;
+    options.network.fill(&mut request)?;
+    options.ports.fill(&mut request)?;
     Ok(request)
 }
 
@@ -157,7 +177,7 @@ mod tests {
         let mut options = Options::default();
         options.base.env = vec!["A=1".into(), "HOME".into(), "NONE".into()];
         options.base.pull = "never".into();
-        options.places.network = "none".into();
+        options.network.network = "none".into();
         options.limits.changeable.pids_limit = Some(-1);
         let environment = Environment::from([("HOME", "/root")]);
         let rest = ["busybox".to_owned(), "sh".to_owned(), "-c".to_owned()];

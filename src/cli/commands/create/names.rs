@@ -1,0 +1,63 @@
+//! Flags of `kiln create` and `run`: which names the container knows.
+
+use crate::api::CreateRequest;
+use crate::cli::commands::pairs;
+use crate::cli::error::Error;
+
+/// Flags of docker that are still to come.
+pub(super) const NOT_YET: &[&str] = &["--link"];
+
+/// Which names the container knows.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Names {
+    /// Add an entry to /etc/hosts (NAME:ADDRESS)
+    #[arg(long, value_name = "HOST")]
+    add_host: Vec<String>,
+    /// Ask this name server
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<String>,
+    /// Set an option of name look-ups (ndots:2)
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    dns_option: Vec<String>,
+    /// Look up short names in this domain (.: in none)
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+}
+
+impl Names {
+    /// Puts them into the request.
+    pub(super) fn fill(&self, request: &mut CreateRequest) -> Result<(), Error> {
+        request.add_hosts = self.add_host.iter().map(|text| host(text)).collect::<Result<_, _>>()?;
+        request.dns = self.dns.iter().map(|text| server(text)).collect::<Result<_, _>>()?;
+        request.dns_options =
+            self.dns_option.iter().map(|text| word("--dns-option", text)).collect::<Result<_, _>>()?;
+        request.dns_search =
+            self.dns_search.iter().map(|text| word("--dns-search", text)).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+}
+
+/// Reads `--add-host`; `host-gateway` stands for the machine, by its address in the container's network.
+fn host(text: &str) -> Result<(String, String), Error> {
+    match text.split_once('=').or_else(|| text.split_once(':')) {
+        Some((name, "host-gateway")) if !name.is_empty() && !name.contains(char::is_whitespace) => {
+            Ok((name.to_owned(), "host-gateway".to_owned()))
+        }
+        _ => pairs::host(text),
+    }
+}
+
+fn server(text: &str) -> Result<String, Error> {
+    match text.parse::<std::net::IpAddr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => Err(Error::usage(format!("invalid value `{text}` for `--dns`: it must be an address"))),
+    }
+}
+
+/// Reads a word of `/etc/resolv.conf`.
+fn word(flag: &str, text: &str) -> Result<String, Error> {
+    match text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        true => Err(Error::usage(format!("invalid value `{text}` for `{flag}`"))),
+        false => Ok(text.to_owned()),
+    }
+}
