@@ -15,6 +15,7 @@ pub mod fetch;
 pub mod image;
 pub mod network;
 pub mod oci;
+pub mod proxy;
 pub mod redacted;
 pub mod registry;
 pub mod rotated;
