@@ -18,6 +18,7 @@ pub mod oci;
 pub mod proxy;
 pub mod redacted;
 pub mod registry;
+pub mod resolver;
 pub mod rotated;
 pub mod runtime;
 pub mod sys;
