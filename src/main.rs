@@ -1,5 +1,5 @@
 //! The doors of kiln, opened before any thread starts: the launcher of steps, the monitor of a container, the
-//! helper of an exec, the OCI runtime, the writer and the compressor of a log, the flush of a store, and the command
+//! helper of an exec, the proxy of published ports, the OCI runtime, the writer and the compressor of a log, the flush of a store, and the command
 //! line.
 
 fn main() {
@@ -9,6 +9,7 @@ fn main() {
         Some(kiln::container::COMPRESS_DOOR) => kiln::container::compress_main(std::env::args_os().skip(2)),
         Some(kiln::container::PUMP_DOOR) => kiln::container::pump_main(std::env::args_os().skip(2)),
         Some("_exec") => kiln::container::exec_main(),
+        Some("_proxy") => kiln::container::proxy_main(),
         Some("_runtime") => kiln::cli::runtime_main(std::env::args_os().skip(2)),
         Some(kiln::engine::flush::DOOR) => kiln::engine::flush::main(std::env::args_os().skip(2)),
         _ => kiln::cli::main(std::env::args_os().skip(1)),

@@ -208,6 +208,7 @@ fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config
         links: request.links.clone(),
         ports: request.ports.clone(),
         publish_all: request.publish_all,
+        publish_address: request.publish_address,
         add_hosts: request.add_hosts.clone(),
         mounts: Vec::new(),
         transient: false,
@@ -215,9 +216,10 @@ fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config
     })
 }
 
-/// Gives the ports of the image and of the request, each once, in order.
+/// Gives the ports of the image and of the request, the published ones too, each once, in order.
 fn exposed(image: &RunConfig, request: &CreateRequest) -> Vec<String> {
     let mut ports: Vec<_> = image.exposed_ports.keys().chain(&request.expose).cloned().collect();
+    ports.extend(request.ports.iter().map(|port| format!("{}/{}", port.container, port.protocol.name())));
     ports.sort();
     ports.dedup();
     ports

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use crate::runtime::sealed_program;
 
 /// The most descriptors that go in one packet: a task, the program, and what belongs to the task.
-const MOST_FDS: usize = 64;
+pub(super) const MOST_FDS: usize = 64;
 
 /// A process of kiln's own that waits for its task. It ends when this is dropped.
 #[derive(Debug)]

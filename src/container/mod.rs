@@ -47,6 +47,7 @@ mod mounting;
 mod names;
 mod networking;
 mod pause;
+mod ports;
 mod record;
 mod settle;
 mod sharing;
@@ -65,7 +66,7 @@ pub use error::{Error, Result};
 pub use exec::exec_main;
 pub use launch::Streams;
 pub use log::{COMPRESS_DOOR, PUMP_DOOR, compress_main, path as log_path, pump_main};
-pub use monitor::monitor_main;
+pub use monitor::{monitor_main, proxy_main};
 pub use record::{Config, Endpoint, MountPoint, Record, State, Wanted};
 
 use std::fs::{File, OpenOptions};

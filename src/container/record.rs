@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -137,6 +137,9 @@ pub struct Config {
     /// `-P`.
     #[serde(default)]
     pub publish_all: bool,
+    /// Where ports are published that name no address; none is everywhere.
+    #[serde(default)]
+    pub publish_address: Option<IpAddr>,
     /// `--add-host`.
     pub add_hosts: Vec<(String, String)>,
     /// Volumes and binds, in order.

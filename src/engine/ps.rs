@@ -49,7 +49,7 @@ impl Engine {
             volumes: mounts.iter().filter(|mount| mount.volume.is_some()).count(),
             health: record.state.health.as_ref().filter(|_| alive).map(|health| health.status),
             exposed: record.config.exposed,
-            ports: Vec::new(),
+            ports: super::port::published(&record.state.ports),
             folder: self.containers().folder(&record.id),
             id: record.id,
             name: record.name,

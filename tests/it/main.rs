@@ -48,6 +48,7 @@ mod network;
 mod oci;
 mod peer;
 mod podman;
+mod ports;
 mod reference;
 mod registry;
 mod reproducible;

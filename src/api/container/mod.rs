@@ -22,6 +22,7 @@ pub use port::{BoundPort, PortRequest, Protocol, PublishedPort};
 pub use restart::RestartPolicy;
 pub use stats::{ContainerStats, ProcessTable};
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::{NetworkMode, PullPolicy};
@@ -64,6 +65,8 @@ pub struct CreateRequest {
     pub ports: Vec<PortRequest>,
     /// `-P`.
     pub publish_all: bool,
+    /// Where ports are published that name no address; none is everywhere.
+    pub publish_address: Option<IpAddr>,
     /// `--add-host`, `(name, address)`.
     pub add_hosts: Vec<(String, String)>,
     /// `-t`.

@@ -75,8 +75,7 @@ fn mistakes_are_named_with_what_to_do() {
         ),
         (&["--xyzzyx", "img"], "unknown flag: `--xyzzyx` | see `kiln create --help`"),
         (&["-name=x", "img"], "unknown flag: `-n` | did you mean `--name`? | see `kiln create --help`"),
-        (&["-p", "80:80", "img"], "`-p` is not supported yet | see `kiln create --help`"),
-        (&["--publish=80", "img"], "`--publish` is not supported yet | see `kiln create --help`"),
+        (&["--storage-opt", "x", "img"], "`--storage-opt` is not supported yet | see `kiln create --help`"),
         (&["--name"], "`--name` needs a value | see `kiln create --help`"),
         (
             &["--rm=maybe", "img"],

@@ -14,6 +14,7 @@ mod health;
 mod keeper;
 mod oom;
 mod pause;
+mod ports;
 mod restart;
 mod serve;
 mod stopping;
@@ -33,6 +34,8 @@ use self::health::Checks;
 use self::keeper::Keeper;
 use self::oom::Oom;
 use self::pause::Pausing;
+use self::ports::Ports;
+pub use self::ports::proxy_main;
 use self::restart::Delay;
 pub(super) use self::restart::is_wanted_again;
 pub(super) use self::serve::{Duties, Hands, Running, serve};
@@ -128,7 +131,7 @@ impl Monitor {
     fn run(mut self) -> io::Result<()> {
         // Ends of terminals and sessions are nothing to it; only SIGKILL, and the end of its program, end it.
         let _signals = Signals::take(&[libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGQUIT])?;
-        let (mut process, mut streams) = match self.start() {
+        let (mut process, mut streams) = match self.hold_ports().and_then(|()| self.start()) {
             Ok(started) => started,
             Err(error) => return self.failed(error),
         };
@@ -154,6 +157,22 @@ impl Monitor {
                 None => return self.give_up(),
             };
         }
+    }
+
+    /// Takes the ports that lead to the container, for as long as this process lives.
+    fn hold_ports(&mut self) -> Result<(), StartError> {
+        let Keeper { containers, record, .. } = &mut self.keeper;
+        if record.state.endpoints.is_empty() {
+            return Ok(());
+        }
+        let held = containers.hold_ports(record)?;
+        if held.is_empty() {
+            return Ok(());
+        }
+        record.state.ports = held.iter().map(|held| held.port).collect();
+        let ports = Ports::new(held, &record.state.endpoints);
+        self.lasting.push(Box::new(ports.at("ports", || "cannot watch the published ports")?));
+        Ok(())
     }
 
     fn start(&mut self) -> Result<Run, StartError> {

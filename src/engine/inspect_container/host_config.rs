@@ -37,7 +37,7 @@ fn base(config: &Config) -> Value {
         "ContainerIDFile": "",
         "LogConfig": { "Type": config.log.driver, "Config": config.log.options },
         "NetworkMode": network_name(config.network),
-        "PortBindings": {},
+        "PortBindings": super::ports::bindings(config),
         "RestartPolicy": { "Name": config.restart.name(), "MaximumRetryCount": config.restart.limit() },
         "AutoRemove": config.remove,
         "VolumeDriver": "",
@@ -48,7 +48,7 @@ fn base(config: &Config) -> Value {
         "DnsSearch": config.dns_search,
         "ExtraHosts": hosts,
         "Links": null,
-        "PublishAllPorts": false,
+        "PublishAllPorts": config.publish_all,
     });
     if !config.annotations.is_empty() {
         shown["Annotations"] = json!(config.annotations);

@@ -2,6 +2,7 @@
 
 mod host_config;
 mod network;
+mod ports;
 
 use std::path::Path;
 

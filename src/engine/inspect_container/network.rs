@@ -1,6 +1,6 @@
 //! `NetworkSettings`: the container's place in its network, while it runs.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::api::NetworkMode;
 use crate::container::Record;
@@ -13,16 +13,11 @@ pub(super) fn network(record: &Record) -> Value {
     let address = address.map_or(String::new(), |address| address.addr().to_string());
     let gateway = place.and_then(|place| place.gateway).map_or(String::new(), |gateway| gateway.to_string());
     let mac = place.map_or("", |place| &place.mac);
-    // Ports are named while it runs, published or not.
-    let ports: Map<_, _> = match record.state.status.is_alive() {
-        true => record.config.exposed.iter().map(|port| (port.clone(), Value::Null)).collect(),
-        false => Map::new(),
-    };
     json!({
         "Bridge": place.map_or("", |place| &place.bridge),
         "SandboxID": "",
         "SandboxKey": "",
-        "Ports": ports,
+        "Ports": super::ports::bound(record),
         "EndpointID": "",
         "Gateway": gateway,
         "GlobalIPv6Address": "",

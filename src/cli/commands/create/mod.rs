@@ -35,7 +35,6 @@ pub(crate) const NOT_YET: &[&[&str]] = &[
     mounts::NOT_YET,
     names::NOT_YET,
     network::NOT_YET,
-    ports::NOT_YET,
 ];
 
 /// `kiln create`
