@@ -6,7 +6,7 @@ use crate::engine::Ahead;
 
 /// How flags begin with which a container gets a stage, a cgroup or a terminal of another kind than most have. One that
 /// is missing here, or stands for something else, costs time and nothing more.
-const SPECIAL: [&str; 22] = [
+const SPECIAL: [&str; 23] = [
     "--blkio",
     "--cgroup",
     "--cpu",
@@ -22,6 +22,7 @@ const SPECIAL: [&str; 22] = [
     "--oom",
     "--pid",
     "--privileged",
+    "--runtime",
     "--security-opt",
     "--shm-size",
     "--sysctl",

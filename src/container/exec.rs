@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use kiln_cache::Mounts;
@@ -19,6 +19,7 @@ use super::attach::Attachment;
 use super::create::set;
 use super::error::{At, Error, Result};
 use super::events::event;
+use super::foreign::Foreign;
 use super::helper::{self, Helper};
 use super::launch::Streams;
 use super::record::Record;
@@ -26,7 +27,7 @@ use super::wire::{self, Packet, Wants};
 use super::{Containers, monitor, names, now, spec};
 use crate::api::{ContainerState, EngineEvent, ExecRequest};
 use crate::events::Log;
-use crate::runtime::{self, ExecSpec, Process, StartError, Target};
+use crate::runtime::{self, ExecSpec, StartError, Target};
 
 /// Where a container's folder shows its further processes.
 const FOLDER: &str = "execs";
@@ -36,6 +37,8 @@ const FOLDER: &str = "execs";
 struct ExecTask {
     target: Target,
     spec: ExecSpec,
+    /// The container's runtime, when it isn't kiln's own.
+    foreign: Option<Foreign>,
     interactive: bool,
     wants: Wants,
     /// How others know of it; a probe of the container's health is nobody's.
@@ -77,6 +80,7 @@ impl Containers {
         };
         let task = ExecTask {
             known: Some(known),
+            foreign: Foreign::of(record, &self.folder(&record.id))?.filter(|_| tools.is_none()),
             target,
             spec: ExecSpec { tools, ..exec_spec(record, request, streams.size)? },
             interactive: request.interactive,
@@ -145,13 +149,14 @@ fn lock(file: &File) -> rustix::io::Result<()> {
 
 /// Starts a further process of the container itself, such as a probe of its health, whose output comes through the
 /// socket. The caller has to reap the helper.
-pub(super) fn spawn_inner(record: &Record, command: &[String]) -> Result<(OwnedFd, Child)> {
+pub(super) fn spawn_inner(record: &Record, folder: &Path, command: &[String]) -> Result<(OwnedFd, Child)> {
     let name = || record.name.clone();
     let target = record.state.process.clone().ok_or_else(|| Error::NotRunning { name: name() })?;
     let request = ExecRequest { command: command.to_vec(), ..ExecRequest::default() };
     let wants = Wants { stdout: true, stderr: true, ..Wants::default() };
-    let task =
-        ExecTask { target, spec: exec_spec(record, &request, None)?, interactive: false, wants, known: None };
+    let spec = exec_spec(record, &request, None)?;
+    let foreign = Foreign::of(record, folder)?;
+    let task = ExecTask { target, spec, foreign, interactive: false, wants, known: None };
     Helper::start(&[EXEC]).and_then(|helper| helper.hand_over(&task, &[])).at("start a helper for", name())
 }
 
@@ -207,16 +212,16 @@ fn serve(socket: OwnedFd, task: &ExecTask) -> io::Result<()> {
             return Ok(());
         }
     };
-    clients.started(process.pid().unsigned_abs());
+    clients.started(process.target().map_or(0, |target| target.pid).unsigned_abs());
     let mut hands = monitor::Hands {
-        process: Some(&process),
+        process: Some(&*process),
         streams: &mut streams,
         clients: &mut clients,
         keeper: &mut (),
         is_over: false,
     };
     monitor::serve(&mut hands, None, &mut Vec::new())?;
-    let code = process.wait()?.code();
+    let code = process.wait()?;
     streams.drain(&mut clients);
     if let Some(known) = &task.known {
         known.ended(code);
@@ -226,12 +231,24 @@ fn serve(socket: OwnedFd, task: &ExecTask) -> io::Result<()> {
     Ok(())
 }
 
-fn start(task: &ExecTask) -> std::result::Result<(Process, monitor::Streams), StartError> {
+type Started = (Box<dyn monitor::Running>, monitor::Streams);
+
+fn start(task: &ExecTask) -> std::result::Result<Started, StartError> {
     let pipes = |error: io::Error| StartError::new("pipe", format!("cannot make pipes: {error}"));
     let made = monitor::Streams::make(task.spec.tty.is_some(), task.interactive, None);
     let (stdio, mut streams) = made.map_err(pipes)?;
-    let mut process = runtime::exec(&task.target, &task.spec, stdio)?;
-    if let Some(master) = process.take_pty() {
+    let (process, master): (Box<dyn monitor::Running>, _) = match &task.foreign {
+        Some(foreign) => {
+            let (process, master) = foreign.exec(&task.target, &task.spec, stdio)?;
+            (Box::new(process), master)
+        }
+        None => {
+            let mut process = runtime::exec(&task.target, &task.spec, stdio)?;
+            let master = process.take_pty();
+            (Box::new(process), master)
+        }
+    };
+    if let Some(master) = master {
         streams.set_terminal(master).map_err(pipes)?;
     }
     Ok((process, streams))

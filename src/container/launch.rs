@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::ahead::{MONITOR, hand_over};
 use super::attach::Attachment;
 use super::error::{At, Error, Result};
+use super::foreign::Foreign;
 use super::record::{Record, State, Wanted};
 use super::wire::{self, Packet, Wants};
 use super::{Containers, spec};
@@ -24,6 +25,8 @@ pub(super) struct MonitorTask {
     /// The record's, which it doesn't bring itself.
     pub(super) state: State,
     pub(super) spec: Spec,
+    /// The runtime, when it isn't kiln's own.
+    pub(super) foreign: Option<Foreign>,
     /// What the starter wants of the streams.
     pub(super) wants: Wants,
     /// The descriptors that come with it.
@@ -130,6 +133,7 @@ impl Containers {
                 namespaces: self.namespaces(&record.config)?,
                 ..spec::spec(&record, &self.folder(&record.id), lowers, tty, &connection)?
             },
+            foreign: Foreign::of(&record, &self.folder(&record.id))?,
             wants: streams.wants(&record),
             state: State {
                 wanted: Wanted::Up,

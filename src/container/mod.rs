@@ -35,6 +35,7 @@ mod error;
 mod events;
 mod exec;
 mod files;
+mod foreign;
 mod health;
 mod helper;
 mod identity;

@@ -53,7 +53,7 @@ pub use program::{DEFAULT_PATH, Program};
 pub use pty::{open as open_pty, resize};
 pub use rootfs::view;
 pub use sealed::sealed_program;
-pub use seccomp::{BadProfile, compile_profile};
+pub use seccomp::{BadProfile, compile_profile, default_document, profile_document};
 pub use spec::{
     Capabilities, CgroupPlace, DeviceLimit, ExecSpec, Filter, IdRange, Limits, Mount, Namespaces, Net, Ns,
     Rights, Rlimit, Spec, Target,

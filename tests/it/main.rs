@@ -32,6 +32,7 @@ mod debug;
 mod deep;
 mod events;
 mod fmt;
+mod foreign_runtime;
 mod guard;
 mod health;
 mod hostile;

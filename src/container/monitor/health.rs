@@ -66,7 +66,8 @@ impl Checks {
     fn start(&mut self, at: Instant, keeper: &mut Keeper) {
         let start = now();
         let counts = !self.is_starting(keeper, at);
-        match spawn_inner(&keeper.record, &health::command(&self.check, &keeper.record.config.shell)) {
+        let command = health::command(&self.check, &keeper.record.config.shell);
+        match spawn_inner(&keeper.record, &keeper.folder, &command) {
             Ok((socket, helper)) => {
                 keeper.helpers.push(helper);
                 let deadline = at + nanos(self.check.timeout);

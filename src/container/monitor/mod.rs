@@ -75,6 +75,7 @@ fn begin(id: Option<&str>) -> io::Result<Option<Monitor>> {
         return Ok(None);
     };
     let Handed { lock, namespace, leases } = Handed::of(&task.fds, fds);
+    let waiting = waiting.filter(|_| task.foreign.is_none());
     let waiting = waiting.filter(|waiting| waiting.fits(&task.spec) && waiting.is_in(namespace.as_ref()));
     let containers = Containers::new(&task.root);
     let record = Record { state: task.state.clone(), ..task.record.clone() };
@@ -185,23 +186,32 @@ impl Monitor {
         };
         let (stdio, mut streams) =
             Streams::make(record.config.tty, record.config.interactive, log).map_err(pipes)?;
-        let mut process = self.run_program(stdio)?;
-        if let Some(master) = process.take_pty() {
+        let (process, master) = self.run_program(stdio)?;
+        if let Some(master) = master {
             streams.set_terminal(master).map_err(pipes)?;
         }
-        Ok((Box::new(process), streams))
+        Ok((process, streams))
     }
 
-    fn run_program(&mut self, stdio: Stdio) -> Result<Process, StartError> {
+    fn run_program(&mut self, stdio: Stdio) -> Result<(Box<dyn Running>, Option<OwnedFd>), StartError> {
+        if let Some(foreign) = &self.task.foreign {
+            let (process, master) = foreign.start(&self.task.spec, stdio, self.namespace.as_ref())?;
+            return Ok((Box::new(process), master));
+        }
+        let own = |mut process: Process| {
+            let master = process.take_pty();
+            (Box::new(process) as Box<dyn Running>, master)
+        };
         if let (Some(waiting), Stdio::Fds(fds)) = (self.waiting.take(), &stdio)
             && let Some(process) = waiting.go(&self.task.spec, fds)?
         {
-            return Ok(process);
+            return Ok(own(process));
         }
         let clone = |namespace: &OwnedFd| {
             namespace.try_clone().at("network", || "cannot share the container's network namespace")
         };
-        runtime::start(&self.task.spec, stdio, self.namespace.as_ref().map(clone).transpose()?)
+        let namespace = self.namespace.as_ref().map(clone).transpose()?;
+        runtime::start(&self.task.spec, stdio, namespace).map(own)
     }
 
     /// Records that the program runs, and tells it.

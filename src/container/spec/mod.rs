@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use kiln_cache::Mounts;
 
-pub(super) use self::places::binds;
-pub(super) use self::rights::{rights, rlimits};
+pub(super) use self::places::{binds, host_devices};
+pub(super) use self::rights::{rights, rlimits, seccomp};
 use super::error::Result;
-use super::identity;
 use super::networking::Connection;
 use super::record::{Config, Record};
+use super::{foreign, identity};
 use crate::api::NetworkMode;
 use crate::runtime::{CgroupPlace, Net, Spec};
 
@@ -80,5 +80,6 @@ pub(super) fn check(config: &Config) -> Result<()> {
     limits::check(&config.resources)?;
     rights::check_ulimits(config)?;
     rights::check_sysctls(config)?;
+    foreign::check(config)?;
     places::check(config)
 }

@@ -2,6 +2,7 @@
 //! none hides another.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use crate::container::error::{Error, Result};
@@ -125,8 +126,30 @@ fn devices(text: &str) -> Result<Vec<Mount>> {
     Ok(found)
 }
 
+/// The machine's devices, for a container that may use all of them.
+pub(in crate::container) fn host_devices() -> Vec<PathBuf> {
+    // Folders of filesystems that a container has itself, and what every runtime makes.
+    const OWN: [&str; 12] =
+        ["console", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "tty", "urandom", "zero"];
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/dev").into_iter().flatten().flatten() {
+        if OWN.iter().any(|own| entry.file_name() == *own) {
+            continue;
+        }
+        match entry.file_type() {
+            // One that goes meanwhile isn't there.
+            Ok(kind) if kind.is_dir() => drop(below(&entry.path(), "", &mut found)),
+            Ok(kind) if kind.is_char_device() || kind.is_block_device() => {
+                found.push(Mount::Device { source: entry.path(), target: String::new() });
+            }
+            _ => {}
+        }
+    }
+    let source = |mount| if let Mount::Device { source, .. } = mount { Some(source) } else { None };
+    found.into_iter().filter_map(source).collect()
+}
+
 fn below(folder: &Path, target: &str, found: &mut Vec<Mount>) -> std::io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let kind = entry.file_type()?;

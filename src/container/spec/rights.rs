@@ -4,7 +4,9 @@ use crate::api::{Isolation, Ulimit};
 use crate::container::error::{Error, Result};
 use crate::container::record::Config;
 use crate::container::sharing::shares_network;
-use crate::runtime::{Capabilities, Filter, Rights, Rlimit, compile_profile};
+use crate::runtime::{
+    Capabilities, Filter, Rights, Rlimit, compile_profile, default_document, profile_document,
+};
 
 /// What `--security-opt` says.
 #[derive(Debug, Default)]
@@ -37,13 +39,29 @@ pub(in crate::container) fn rights(config: &Config, all: bool) -> Result<Rights>
         None if privileged => Filter::Off,
         Some(Seccomp::Builtin) | None => Filter::Default,
         Some(Seccomp::Profile(json)) => {
-            let release = rustix::system::uname().release().to_string_lossy().into_owned();
-            let program = compile_profile(&json, capabilities, &release)
+            let program = compile_profile(&json, capabilities, &release())
                 .map_err(|error| invalid(format!("invalid seccomp profile in `--security-opt`: {error}")))?;
             Filter::Program(program)
         }
     };
     Ok(Rights { capabilities, no_new_privileges: options.no_new_privileges, filter })
+}
+
+/// Returns the filter in the words of the runtime-spec, null for none.
+pub(in crate::container) fn seccomp(config: &Config) -> Result<serde_json::Value> {
+    let options = options(config)?;
+    let capabilities = if config.privileged { Capabilities::ALL } else { capabilities(&config.isolation)? };
+    match options.seccomp {
+        Some(Seccomp::Unconfined) => Ok(serde_json::Value::Null),
+        None if config.privileged => Ok(serde_json::Value::Null),
+        Some(Seccomp::Builtin) | None => Ok(default_document(capabilities)),
+        Some(Seccomp::Profile(json)) => profile_document(&json, capabilities, &release())
+            .map_err(|error| invalid(format!("invalid seccomp profile in `--security-opt`: {error}"))),
+    }
+}
+
+fn release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// Docker's order: `ALL` among the added ones is all but the dropped, `ALL` among the dropped is only the added.

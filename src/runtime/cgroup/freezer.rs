@@ -13,7 +13,7 @@ const V1_STATE: &str = "freezer.state";
 
 impl Cgroup {
     /// Begins to freeze all processes, or lets them go on.
-    pub(in crate::runtime) fn freeze(&mut self, frozen: bool) -> Result<(), StartError> {
+    pub fn freeze(&mut self, frozen: bool) -> Result<(), StartError> {
         if let Some(file) = self.file("cgroup.freeze") {
             let value = if frozen { "1" } else { "0" };
             return super::write(&file, value);
@@ -45,7 +45,7 @@ impl Cgroup {
     }
 
     /// Lets processes that were killed die: those that v1 has frozen wait for that.
-    pub(in crate::runtime) fn let_die(&self) {
+    pub fn let_die(&self) {
         if let Some(file) = self.folders.iter().map(|folder| folder.join(V1_STATE)).find(|file| file.exists())
         {
             let _ = fs::write(file, "THAWED");

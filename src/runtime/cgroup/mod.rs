@@ -97,7 +97,7 @@ impl Cgroup {
 
     /// Changes the limits of what runs in it; nothing else becomes different. For controllers that it had no folder of,
     /// its processes are moved.
-    pub(super) fn limit(&mut self, limits: &Limits) -> Result<(), StartError> {
+    pub fn limit(&mut self, limits: &Limits) -> Result<(), StartError> {
         let before = self.folders.len();
         let result = self.join_limited(&mounted()?, limits);
         self.close_doors();
@@ -136,6 +136,35 @@ impl Cgroup {
     pub fn of(id: &str) -> Cgroup {
         let folders = our_folders().into_iter().map(|folder| folder.join(id));
         Cgroup { folders: folders.filter(|folder| folder.is_dir()).collect(), ..Cgroup::default() }
+    }
+
+    /// Takes the folders that process `pid` is in, which another runtime has started in this cgroup; the others go.
+    pub fn adopt(&mut self, pid: i32) -> io::Result<()> {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        let all = hierarchies(&fs::read_to_string("/proc/self/mountinfo")?);
+        let folder = |hierarchy: &Hierarchy| {
+            let is_its = |names: &str| match &hierarchy.v1 {
+                Some(own) => names.split(',').any(|name| own.iter().any(|own| own == name)),
+                None => names.is_empty(),
+            };
+            let path = text.lines().find_map(|line| {
+                let (names, path) = line.split_once(':')?.1.split_once(':')?;
+                is_its(names).then(|| Path::new(path.trim_start_matches('/')))
+            });
+            // Only what is the container's alone may be frozen, killed and removed.
+            path.filter(|path| *path == self.name).map(|path| hierarchy.mount_point.join(path))
+        };
+        let joined: Vec<PathBuf> = all.iter().filter_map(folder).collect();
+        for left in self.folders.iter().filter(|folder| !joined.contains(folder)) {
+            let _ = fs::remove_dir(left);
+        }
+        self.folders = joined;
+        Ok(())
+    }
+
+    /// Below each hierarchy's top, where it is.
+    pub fn name(&self) -> &Path {
+        &self.name
     }
 
     /// Opens what a further process needs to join: the v1 task files, and the v2 folder.

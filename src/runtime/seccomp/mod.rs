@@ -5,11 +5,13 @@
 //! ENOSYS and the C library falls back. The tree needs about eight comparisons for any number; the kernel walks
 //! it once for each number at the load, so a short path is also a fast start.
 
+mod document;
 mod profile;
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
+pub use self::document::{default_document, profile_document};
 pub use self::profile::{BadProfile, compile_profile};
 use super::spec::{Capabilities, Filter, Rights};
 use crate::sys::seccomp::Instruction;
@@ -154,24 +156,30 @@ fn gated(name: &str, rule: Rule, capabilities: Capabilities) -> Rule {
     }
 }
 
+/// Reads a line of the table.
+fn row(line: &str) -> Option<(&str, Rule)> {
+    let mut fields = line.split_ascii_whitespace();
+    let name = fields.next().filter(|name| !name.starts_with('#'))?;
+    let rule = match fields.nth(3)? {
+        "allow" => Rule::Allow,
+        "nosys" => Rule::NoSys,
+        "clone" => Rule::Clone,
+        "socket" => Rule::Socket,
+        "personality" => Rule::Personality,
+        _ => Rule::Deny,
+    };
+    Some((name, rule))
+}
+
 fn rules_of(arch: Arch, capabilities: Capabilities) -> Vec<(u32, Rule)> {
     // The table is theirs.
     let is_default = capabilities == Capabilities::default();
-    let row = |line: &str| -> Option<(u32, Rule)> {
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        let rule = match *fields.get(4)? {
-            "allow" => Rule::Allow,
-            "nosys" => Rule::NoSys,
-            "clone" => Rule::Clone,
-            "socket" => Rule::Socket,
-            "personality" => Rule::Personality,
-            _ => Rule::Deny,
-        };
-        let rule = if is_default { rule } else { gated(fields[0], rule, capabilities) };
-        Some((fields.get(arch.column)?.parse().ok()?, rule))
+    let of_arch = |line: &'static str| -> Option<(u32, Rule)> {
+        let (name, rule) = row(line)?;
+        let rule = if is_default { rule } else { gated(name, rule, capabilities) };
+        Some((line.split_ascii_whitespace().nth(arch.column)?.parse().ok()?, rule))
     };
-    let lines = TABLE.lines().filter(|line| !line.starts_with('#'));
-    let mut rules: Vec<_> = lines.filter_map(row).collect();
+    let mut rules: Vec<_> = TABLE.lines().filter_map(of_arch).collect();
     rules.sort_unstable_by_key(|(number, _)| *number);
     rules
 }

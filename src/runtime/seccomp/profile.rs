@@ -3,7 +3,7 @@
 //! Names that this table doesn't know are left out, as libseccomp does. A number beyond the table gets ENOSYS where the
 //! profile's default is an error, so that a C library newer than the profile falls back.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Arch, FIRST_ARGUMENT, IF_EQUAL, Instruction, LOAD, RET_ALLOW, RET_ENOSYS, RET_KILL, RETURN, TABLE,
@@ -47,33 +47,33 @@ pub enum BadProfile {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Profile {
-    default_action: String,
-    default_errno_ret: Option<u32>,
+pub(super) struct Profile {
+    pub(super) default_action: String,
+    pub(super) default_errno_ret: Option<u32>,
     #[serde(default)]
-    syscalls: Vec<Syscalls>,
+    pub(super) syscalls: Vec<Syscalls>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Syscalls {
+pub(super) struct Syscalls {
     #[serde(default)]
-    name: String,
+    pub(super) name: String,
     #[serde(default)]
-    names: Vec<String>,
-    action: String,
-    errno_ret: Option<u32>,
+    pub(super) names: Vec<String>,
+    pub(super) action: String,
+    pub(super) errno_ret: Option<u32>,
     #[serde(default, deserialize_with = "or_null")]
-    args: Vec<Argument>,
+    pub(super) args: Vec<Argument>,
     #[serde(default, deserialize_with = "or_null")]
-    includes: Condition,
+    pub(super) includes: Condition,
     #[serde(default, deserialize_with = "or_null")]
-    excludes: Condition,
+    pub(super) excludes: Condition,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Argument {
+pub(super) struct Argument {
     index: u32,
     value: u64,
     #[serde(default)]
@@ -83,10 +83,10 @@ struct Argument {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Condition {
-    caps: Vec<String>,
-    arches: Vec<String>,
-    min_kernel: Option<String>,
+pub(super) struct Condition {
+    pub(super) caps: Vec<String>,
+    pub(super) arches: Vec<String>,
+    pub(super) min_kernel: Option<String>,
 }
 
 /// Go writes an empty list as `null`.
@@ -190,7 +190,7 @@ fn rules_of_call(
 }
 
 /// Both Go's names and libseccomp's.
-fn is_arch(name: &str, arch: Arch) -> bool {
+pub(super) fn is_arch(name: &str, arch: Arch) -> bool {
     let names: &[&str] = match arch.column {
         1 => &["amd64", "x86_64", "SCMP_ARCH_X86_64"],
         2 => &["386", "x86", "SCMP_ARCH_X86", "amd64"],
@@ -199,7 +199,7 @@ fn is_arch(name: &str, arch: Arch) -> bool {
     names.contains(&name)
 }
 
-fn is_at_least(release: &str, least: &str) -> bool {
+pub(super) fn is_at_least(release: &str, least: &str) -> bool {
     let numbers = |text: &str| {
         let mut parts =
             text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));

@@ -99,6 +99,17 @@ impl Capabilities {
         Capabilities::named(name).is_some_and(|one| self.0 & one.0 == one.0)
     }
 
+    /// The names of those that are in it, as `CAP_CHOWN`.
+    pub fn names(self) -> Vec<String> {
+        let is_in = |(number, _): &(usize, &&str)| self.0 & (1 << number) != 0;
+        CAPABILITIES.iter().enumerate().filter(is_in).map(|(_, name)| format!("CAP_{name}")).collect()
+    }
+
+    /// Returns what is in both.
+    pub fn only(self, other: u64) -> Capabilities {
+        Capabilities(self.0 & other)
+    }
+
     /// The bits as the kernel has them.
     pub fn bits(self) -> u64 {
         self.0

@@ -1,7 +1,11 @@
 //! Flags of `kiln create` and `run`: what a container may do and see.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
 use crate::api::{CreateRequest, Ulimit};
 use crate::cli::error::Error;
+use crate::cli::settings::Environment;
 use crate::cli::units;
 
 /// Flags of docker that are still to come.
@@ -10,7 +14,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "--device-cgroup-rule",
     "--gpus",
     "--isolation",
-    "--runtime",
 ];
 
 /// What a container may do and see.
@@ -52,6 +55,9 @@ pub(crate) struct Isolation {
     /// Make the root filesystem read-only
     #[arg(long)]
     read_only: bool,
+    /// Run the container by another OCI runtime: crun, runc, youki or a path
+    #[arg(long, value_name = "NAME")]
+    runtime: Option<String>,
     /// Change the protection: no-new-privileges, seccomp=FILE|unconfined, systempaths=unconfined
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
@@ -74,7 +80,7 @@ pub(crate) struct Isolation {
 
 impl Isolation {
     /// Puts it into the request.
-    pub(super) fn fill(&self, request: &mut CreateRequest) -> Result<(), Error> {
+    pub(super) fn fill(&self, request: &mut CreateRequest, environment: &Environment) -> Result<(), Error> {
         request.privileged = self.privileged;
         request.readonly = self.read_only;
         let isolation = &mut request.isolation;
@@ -90,6 +96,8 @@ impl Isolation {
         isolation.sysctls = self.sysctl.iter().map(|text| sysctl(text)).collect::<Result<_, _>>()?;
         isolation.ulimits = self.ulimit.iter().map(|text| ulimit(text)).collect::<Result<_, _>>()?;
         isolation.init = self.init;
+        isolation.runtime =
+            self.runtime.as_deref().map(|name| runtime(name, environment)).transpose()?.flatten();
         // Docker's empty word is its default.
         let mode = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         isolation.cgroupns = mode(&self.cgroupns);
@@ -107,6 +115,28 @@ impl Isolation {
 
 fn bad(flag: &str, value: impl std::fmt::Display, why: &str) -> Error {
     Error::usage(format!("invalid value `{value}` for `{flag}`: {why}"))
+}
+
+/// Finds the program of another runtime; `kiln` is none.
+fn runtime(name: &str, environment: &Environment) -> Result<Option<String>, Error> {
+    if ["", "kiln"].contains(&name) {
+        return Ok(None);
+    }
+    let found = match name.contains('/') {
+        true => vec![PathBuf::from(name)],
+        false => {
+            let folders = environment.get("PATH").unwrap_or_default().split(':');
+            folders.map(|folder| Path::new(folder).join(name)).collect()
+        }
+    };
+    let is_program = |path: &&PathBuf| {
+        let mode = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
+        mode.is_some_and(|found| found.permissions().mode() & 0o111 != 0)
+    };
+    let unknown = || bad("--runtime", name, "there is no such program");
+    let path = found.iter().find(is_program).ok_or_else(unknown)?;
+    let path = std::path::absolute(path).map_err(|_| unknown())?;
+    path.into_os_string().into_string().map(Some).map_err(|_| unknown())
 }
 
 fn oom_score(score: i32) -> Result<i32, Error> {

@@ -117,7 +117,7 @@ pub(crate) fn request(
         CreateRequest { image: image.clone(), command: command.to_vec(), ..CreateRequest::default() };
     options.base.fill(&mut request, environment)?;
     options.life.fill(&mut request)?;
-    options.isolation.fill(&mut request)?;
+    options.isolation.fill(&mut request, environment)?;
     options.limits.fill(&mut request)?;
     options.logging.fill(&mut request)?;
     options.mounts.fill(&mut request)?;
