@@ -131,7 +131,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     c::rename::ENTRY,
     c::restart::ENTRY,
     command!(Other, "rm", "Remove one or more containers", "[OPTIONS] CONTAINER [CONTAINER...]",
-        c::rm::Rm, c::rm::run, not_yet: c::rm::NOT_YET),
+        c::rm::Rm, c::rm::run),
     command!(Other, "rmi", "Remove one or more images", "[OPTIONS] IMAGE [IMAGE...]",
         c::rmi::Rmi, c::rmi::run, not_yet: &["--no-prune", "--platform"]),
     c::runtime::ENTRY,

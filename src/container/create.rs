@@ -60,6 +60,7 @@ impl Containers {
         log::check(&request.log).map_err(|message| Error::Invalid { message })?;
         let mut config = config(&id, image.config, request)?;
         self.resolve_modes(&mut config, request.hostname.is_some())?;
+        self.resolve_links(&mut config)?;
         spec::check(&config)?;
         std::fs::create_dir_all(self.folder.join("names")).at("create", &self.folder)?;
         config.mounts = self.mounts(store, image, request)?;
@@ -114,6 +115,7 @@ impl Containers {
             // Whoever finds the record finds the lock taken.
             let busy = || Error::Running { verb: "create", name: record.name.clone() };
             let lock = try_lock(&folder)?.ok_or_else(busy)?;
+            self.note_links(record)?;
             record.write_config(&folder)?;
             let link = self.name_path(&record.name);
             std::os::unix::fs::symlink(&record.id, &link).at("create", &link)?;

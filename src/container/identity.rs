@@ -1,58 +1,91 @@
 //! The files that tell a container its name and who its neighbours are.
+//!
+//! They are files of the container's folder, bound into it: what changes of them is written in place, since a bind keeps
+//! to its file. Containers with one network have them in common.
 
-use std::net::Ipv4Addr;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
-use super::error::{Error, Result};
-use super::networking::Connection;
-use super::record::{Config, Record};
+use super::error::{At, Result};
+use super::links::{self, Neighbour};
+use super::record::{Config, Endpoint, Record};
 use crate::api::NetworkMode;
-use crate::network::{host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
-use crate::redacted::Redacted;
-use crate::runtime::{Mount, Target, Tree};
+use crate::network::{RESOLVER, host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
+use crate::runtime::Mount;
 
-/// The files that tell of name and network.
-const FILES: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
-/// The most that is taken over of one.
-const FILE_BYTES: u64 = 1 << 20;
+/// The files in a container's folder, and where they are inside.
+const FILES: [(&str, &str); 3] =
+    [("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")];
 
-/// The files that tell a container about its name and network, unless the user mounts own ones there.
-pub(super) fn files(record: &Record, connection: &Connection) -> Result<Vec<Mount>> {
+/// Writes the files of a container that starts with `endpoints`; gives their mounts, unless the user mounts own ones
+/// there.
+pub(super) fn files(record: &Record, folder: &Path, endpoints: &[Endpoint]) -> Result<Vec<Mount>> {
     let config = &record.config;
-    let texts = match &connection.donor {
-        Some(donor) => texts_of(donor)?,
-        None => texts(config, connection.place()),
+    let folder = match donor(config) {
+        Some(id) => owner_of(&folder.with_file_name(id))?,
+        None => {
+            write(record, folder, endpoints, &links::neighbours(record, folder, endpoints)?)?;
+            folder.to_owned()
+        }
     };
-    let files = FILES.into_iter().zip(texts);
-    let files = files.filter(|(target, _)| config.mounts.iter().all(|mount| mount.target != *target));
-    Ok(files
-        .map(|(target, text)| Mount::File {
-            target: target.to_owned(),
-            content: Redacted::new(text),
-            mode: 0o644,
-            owner: (0, 0),
-            readonly: config.readonly,
-        })
-        .collect())
+    let is_free = |target: &str| config.mounts.iter().all(|mount| mount.target != target);
+    let files = FILES.into_iter().filter(|(_, target)| is_free(target));
+    let mount = |(name, target): (&str, &str)| Mount::Bind {
+        source: folder.join(name),
+        target: target.to_owned(),
+        readonly: config.readonly,
+    };
+    Ok(files.map(mount).collect())
 }
 
-/// What the files say in the container whose network is shared.
-fn texts_of(donor: &Target) -> Result<[String; 3]> {
-    let tree = Tree::of_running(donor).map_err(|error| Error::Invalid { message: error.to_string() })?;
-    Ok(FILES.map(|path| {
-        let bytes = tree.read(path, FILE_BYTES).ok().flatten().unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }))
+/// Writes the files of a container that runs anew.
+pub(super) fn rewrite(record: &Record, folder: &Path) -> Result<()> {
+    let endpoints = &record.state.endpoints;
+    write(record, folder, endpoints, &links::living_neighbours(record, folder, endpoints))
 }
 
-fn texts(config: &Config, place: Option<(Ipv4Addr, Ipv4Addr)>) -> [String; 3] {
-    let (address, gateway) = place.unzip();
+/// The container whose network it shares.
+fn donor(config: &Config) -> Option<&str> {
+    config.isolation.network.as_deref()?.strip_prefix("container:")
+}
+
+/// The folder of the container whose files those of the one in `folder` are.
+fn owner_of(folder: &Path) -> Result<PathBuf> {
+    let record = Record::read(folder)?;
+    match donor(&record.config) {
+        Some(id) => owner_of(&folder.with_file_name(id)),
+        None => Ok(folder.to_owned()),
+    }
+}
+
+fn write(record: &Record, folder: &Path, endpoints: &[Endpoint], neighbours: &[Neighbour]) -> Result<()> {
+    let texts = texts(&record.config, endpoints, neighbours);
+    for ((name, _), text) in FILES.into_iter().zip(texts) {
+        let path = folder.join(name);
+        replace(&path, &text).at("write", &path)?;
+    }
+    Ok(())
+}
+
+/// Writes into the file that is there. Its readers find the old text, the new one, or for an instant the rest of the old
+/// one after the new.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
+}
+
+fn texts(config: &Config, endpoints: &[Endpoint], neighbours: &[Neighbour]) -> [String; 3] {
     let on_host = config.network == NetworkMode::Host;
     let hostname = match config.hostname.as_str() {
         "" => std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
         name => name.to_owned(),
     };
     let hosts = match on_host {
-        false => hosts_file(&hostname, address, gateway, &config.add_hosts),
+        false => hosts(config, &hostname, endpoints, neighbours),
         true => {
             let mut text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
             for (name, at) in &config.add_hosts {
@@ -63,7 +96,42 @@ fn texts(config: &Config, place: Option<(Ipv4Addr, Ipv4Addr)>) -> [String; 3] {
         }
     };
     let host = host_resolv_conf();
-    let resolv = if on_host { host } else { resolv_conf(&host) };
-    let resolv = own_resolv_conf(&resolv, &config.dns, &config.dns_search, &config.dns_options);
+    let resolv = match endpoints.iter().any(Endpoint::has_names) {
+        // Its own servers are for the resolver to ask.
+        true => own_resolv_conf(
+            &resolv_conf(&host),
+            &[RESOLVER.to_owned()],
+            &config.dns_search,
+            &resolver_options(config),
+        ),
+        false => {
+            let base = if on_host { host } else { resolv_conf(&host) };
+            own_resolv_conf(&base, &config.dns, &config.dns_search, &config.dns_options)
+        }
+    };
     [hosts, format!("{hostname}\n"), resolv]
+}
+
+/// A name without a dot is asked as it is at first: it may be a container's.
+fn resolver_options(config: &Config) -> Vec<String> {
+    let is_said = config.dns_options.iter().any(|option| option.starts_with("ndots:"));
+    let own = (!is_said).then(|| "ndots:0".to_owned());
+    config.dns_options.iter().cloned().chain(own).collect()
+}
+
+fn hosts(config: &Config, hostname: &str, endpoints: &[Endpoint], neighbours: &[Neighbour]) -> String {
+    let mut extra = config.add_hosts.clone();
+    extra.extend(neighbours.iter().map(|neighbour| (neighbour.names.clone(), neighbour.address.to_string())));
+    let own = match config.isolation.domainname.as_deref() {
+        Some(domain) if !domain.is_empty() => format!("{hostname}.{domain} {hostname}"),
+        _ => hostname.to_owned(),
+    };
+    let addresses: Vec<IpAddr> = endpoints.iter().flat_map(addresses).collect();
+    let gateway = endpoints.iter().find_map(|endpoint| endpoint.gateway);
+    hosts_file(&own, &addresses, gateway, &extra)
+}
+
+fn addresses(endpoint: &Endpoint) -> impl Iterator<Item = IpAddr> {
+    let v4 = endpoint.address.map(|net| IpAddr::V4(net.addr()));
+    v4.into_iter().chain(endpoint.address6.map(|net| IpAddr::V6(net.addr())))
 }

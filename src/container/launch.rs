@@ -150,7 +150,9 @@ impl Containers {
         let socket = hand_over(ahead, MONITOR, &task, &fds)
             .at("start the monitor in", self.folder(&task.record.id))?;
         drop(fds);
-        started(socket, &task.record)
+        let attachment = started(socket, &task.record)?;
+        self.retell_links(&task.record);
+        Ok(attachment)
     }
 }
 

@@ -41,6 +41,7 @@ mod helper;
 mod identity;
 mod launch;
 mod life;
+mod links;
 mod log;
 mod monitor;
 mod mount;

@@ -1,6 +1,5 @@
 //! Connecting a container that starts to its networks.
 
-use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
 use super::Containers;
@@ -22,14 +21,6 @@ pub(super) struct Connection {
     pub(super) leases: Vec<OwnedFd>,
     /// A process of the container whose network it shares.
     pub(super) donor: Option<Target>,
-}
-
-impl Connection {
-    /// Its address, and where the machine is.
-    pub(super) fn place(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
-        let first = self.endpoints.first()?;
-        Some((first.address?.addr(), first.gateway?))
-    }
 }
 
 impl Containers {

@@ -24,6 +24,8 @@ use crate::api::{
 pub(super) const VERSION: u32 = 2;
 /// The format of `record.json`.
 const JOINED_VERSION: u32 = 1;
+/// The name of the default bridge's network.
+const DEFAULT_NETWORK: &str = "bridge";
 const CONFIG: &str = "config.json";
 const STATE: &str = "state.json";
 const JOINED: &str = "record.json";
@@ -260,6 +262,13 @@ pub struct Endpoint {
     pub gateway6: Option<Ipv6Addr>,
     /// Names that it has there besides its own.
     pub aliases: Vec<String>,
+}
+
+impl Endpoint {
+    /// Tells whether containers have names there: everywhere but on the default bridge.
+    pub(super) fn has_names(&self) -> bool {
+        self.network_name != DEFAULT_NETWORK
+    }
 }
 
 impl Record {

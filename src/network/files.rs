@@ -3,6 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+/// Where a container with names in its networks finds the resolver.
+pub const RESOLVER: &str = "127.0.0.11";
+
 /// Where systemd-resolved keeps the servers that stand behind its stub on 127.0.0.53.
 const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 
@@ -95,10 +98,10 @@ fn read(path: &Path) -> Option<String> {
 
 /// Returns an `/etc/hosts` with the loopback names, `extra` entries as `(name, address)`, and the own name.
 ///
-/// The address `host-gateway` stands for `gateway`. Without an own address the own name is on loopback.
+/// The address `host-gateway` stands for `gateway`. Without addresses of its own the own name is on loopback.
 pub fn hosts_file(
     hostname: &str,
-    address: Option<Ipv4Addr>,
+    addresses: &[IpAddr],
     gateway: Option<Ipv4Addr>,
     extra: &[(String, String)],
 ) -> String {
@@ -113,8 +116,10 @@ pub fn hosts_file(
             _ => text.push_str(&format!("{at}\t{name}\n")),
         }
     }
-    let own = address.unwrap_or(Ipv4Addr::LOCALHOST);
-    text.push_str(&format!("{own}\t{hostname}\n"));
+    let own = if addresses.is_empty() { &[IpAddr::V4(Ipv4Addr::LOCALHOST)] } else { addresses };
+    for address in own {
+        text.push_str(&format!("{address}\t{hostname}\n"));
+    }
     text
 }
 
@@ -159,8 +164,8 @@ mod tests {
     fn the_own_name_and_extra_hosts_are_in_the_hosts_file() {
         let extra =
             [("db".to_owned(), "10.0.0.9".to_owned()), ("host".to_owned(), "host-gateway".to_owned())];
-        let text =
-            hosts_file("box", Some(Ipv4Addr::new(172, 17, 0, 2)), Some(Ipv4Addr::new(172, 17, 0, 1)), &extra);
+        let own = [IpAddr::V4(Ipv4Addr::new(172, 17, 0, 2))];
+        let text = hosts_file("box", &own, Some(Ipv4Addr::new(172, 17, 0, 1)), &extra);
         assert!(text.starts_with("127.0.0.1\tlocalhost\n"));
         assert!(text.ends_with("10.0.0.9\tdb\n172.17.0.1\thost\n172.17.0.2\tbox\n"), "{text}");
     }

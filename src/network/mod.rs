@@ -33,7 +33,7 @@ mod netlink;
 mod nft;
 mod pool;
 
-pub use files::{host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
+pub use files::{RESOLVER, host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
 pub use namespace::Namespace;
 pub use pool::Pool;
 

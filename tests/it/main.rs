@@ -45,6 +45,7 @@ mod lint;
 mod lint_peer;
 mod logs;
 mod lost;
+mod names;
 mod network;
 mod oci;
 mod peer;

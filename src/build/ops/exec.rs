@@ -367,7 +367,7 @@ impl Exec {
             owner: (0, 0),
             readonly: true,
         };
-        let hosts = crate::network::hosts_file(&spec.hostname, None, None, &spec.add_hosts);
+        let hosts = crate::network::hosts_file(&spec.hostname, &[], None, &spec.add_hosts);
         let mut mounts = vec![
             file("/etc/resolv.conf", self.machine.resolv_conf(spec.network)),
             file("/etc/hosts", hosts),

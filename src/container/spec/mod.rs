@@ -40,7 +40,7 @@ pub(super) fn spec(
         hostname: config.hostname.clone(),
         domainname: config.isolation.domainname.clone().unwrap_or_default(),
         groups: config.isolation.group_add.clone(),
-        mounts: places::mounts(config, identity::files(record, connection)?)?,
+        mounts: places::mounts(config, identity::files(record, folder, &connection.endpoints)?)?,
         shm_bytes: config.isolation.shm_bytes.unwrap_or(0),
         rights: rights(config, false)?,
         rlimits: rlimits(config),

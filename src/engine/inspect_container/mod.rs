@@ -53,12 +53,22 @@ impl Engine {
             "Config": config(&record, &self.image_part(&record)),
             "NetworkSettings": network::network(&record),
         });
+        if !record.config.links.is_empty() {
+            shown["HostConfig"]["Links"] = json!(self.links(&record));
+        }
         if sized {
             let size = self.container_size(&record.id, &record.image_id)?;
             shown["SizeRw"] = json!(size.written);
             shown["SizeRootFs"] = json!(size.whole);
         }
         Ok(shown)
+    }
+
+    /// Its links as docker spells them: `/target:/container/alias`.
+    fn links(&self, record: &Record) -> Vec<String> {
+        let name = |id: &str| self.container(id).map_or_else(|_| id.to_owned(), |target| target.name);
+        let link = |(id, alias): &(String, String)| format!("/{}:/{}/{alias}", name(id), record.name);
+        record.config.links.iter().map(link).collect()
     }
 
     /// The folders of its filesystem.

@@ -33,7 +33,6 @@ pub(crate) const NOT_YET: &[&[&str]] = &[
     isolation::NOT_YET,
     limits::NOT_YET,
     mounts::NOT_YET,
-    names::NOT_YET,
     network::NOT_YET,
 ];
 

@@ -4,9 +4,6 @@ use crate::api::CreateRequest;
 use crate::cli::commands::pairs;
 use crate::cli::error::Error;
 
-/// Flags of docker that are still to come.
-pub(super) const NOT_YET: &[&str] = &["--link"];
-
 /// Which names the container knows.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Names {
@@ -22,6 +19,9 @@ pub(crate) struct Names {
     /// Look up short names in this domain (.: in none)
     #[arg(long, value_name = "DOMAIN")]
     dns_search: Vec<String>,
+    /// Give a container a name here (CONTAINER[:ALIAS])
+    #[arg(long, value_name = "CONTAINER")]
+    link: Vec<String>,
 }
 
 impl Names {
@@ -33,7 +33,18 @@ impl Names {
             self.dns_option.iter().map(|text| word("--dns-option", text)).collect::<Result<_, _>>()?;
         request.dns_search =
             self.dns_search.iter().map(|text| word("--dns-search", text)).collect::<Result<_, _>>()?;
+        request.links = self.link.iter().map(|text| link(text)).collect::<Result<_, _>>()?;
         Ok(())
+    }
+}
+
+/// Reads `--link`; without an alias the container's name is one.
+fn link(text: &str) -> Result<(String, String), Error> {
+    let (container, alias) = text.split_once(':').unwrap_or((text, text));
+    match container.is_empty() || alias.is_empty() {
+        true => Err(Error::usage(format!("invalid value `{text}` for `--link`"))
+            .hint("write it as `CONTAINER` or `CONTAINER:ALIAS`")),
+        false => Ok((container.to_owned(), alias.to_owned())),
     }
 }
 
