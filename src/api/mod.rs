@@ -72,4 +72,15 @@ pub struct Settings {
     pub known_hosts: Option<PathBuf>,
     /// What the build cache is kept to after builds.
     pub cache: CacheBounds,
+    /// How ports are published.
+    pub publish: PublishPolicy,
+}
+
+/// How ports are published: `[publish]` of `config.toml`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PublishPolicy {
+    /// Where a port is reached whose request names no address; none is everywhere.
+    pub address: Option<std::net::IpAddr>,
+    /// What other programs' packet filters drop is let through to published ports.
+    pub opens_firewall: bool,
 }

@@ -22,8 +22,8 @@ pub(crate) fn overview() -> String {
 Global Options:
       --root DIR     Store of images, containers and build cache (default
                      \"/var/lib/kiln\"; environment: KILN_ROOT)
-      --config DIR   Configuration, with certs.d/HOST/hosts.toml for registry
-                     mirrors (environment: KILN_CONFIG)
+      --config DIR   Configuration: config.toml, and certs.d/HOST/hosts.toml
+                     for registry mirrors (environment: KILN_CONFIG)
       --help         Print this help
   -v, --version      Print the version
 

@@ -8,6 +8,7 @@
 
 mod ahead;
 mod commands;
+mod config_file;
 mod error;
 mod exit;
 mod failure;

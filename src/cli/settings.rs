@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use super::{time, units};
+use super::{config_file, time, units};
 use crate::api::{CacheBounds, Settings, Share};
 
 /// Variables that RUN steps and downloads get from the caller, in both cases as people write them.
@@ -70,9 +70,9 @@ pub(crate) fn settings(
         None => variable("XDG_RUNTIME_DIR").map_or_else(|| root.join("run"), |dir| dir.join("kiln")),
     };
     let mut certs = Vec::new();
-    if let Some(config) = globals.config.clone().or_else(|| variable("KILN_CONFIG")) {
-        certs.push(absolute(&config)?.join("certs.d"));
-    }
+    let config = globals.config.clone().or_else(|| variable("KILN_CONFIG"));
+    let config = config.as_deref().map(absolute).transpose()?;
+    certs.extend(config.as_ref().map(|config| config.join("certs.d")));
     certs.extend(["/etc/kiln", "/etc/containerd", "/etc/docker"].map(|dir| Path::new(dir).join("certs.d")));
     let known_hosts = environment.filled("HOME").map(|home| Path::new(home).join(".ssh/known_hosts"));
     Ok(Settings {
@@ -88,6 +88,7 @@ pub(crate) fn settings(
             None => ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
         },
         cache: cache_bounds(environment)?,
+        publish: config_file::publish_policy(config.as_deref().unwrap_or(Path::new("/etc/kiln")))?,
     })
 }
 

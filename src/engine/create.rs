@@ -29,6 +29,14 @@ impl Engine {
         let store = self.store()?;
         let config = crate::image::config(store, &image)?;
         let image = Image { id: image.id.to_string(), chain: &image.chain, config: &config.config };
+        let placed;
+        let request = match self.settings.publish.address {
+            Some(address) => {
+                placed = CreateRequest { publish_address: Some(address), ..request.clone() };
+                &placed
+            }
+            None => request,
+        };
         let made = self.containers().create(store, &image, request, purpose).map_err(failure)?;
         self.containers().tell(&made.0, "create", &[]);
         Ok(made)

@@ -89,6 +89,7 @@ fn engine(root: &Path) -> Engine {
         known_hosts: None,
         cdi: Vec::new(),
         cache: kiln::api::CacheBounds { off: true, ..Default::default() },
+        publish: Default::default(),
     })
 }
 

@@ -51,6 +51,7 @@ mod oci;
 mod peer;
 mod podman;
 mod ports;
+mod ports_crash;
 mod reference;
 mod registry;
 mod reproducible;

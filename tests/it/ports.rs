@@ -13,19 +13,19 @@ use crate::support::needs_root;
 /// How long a server may take to come up.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Says `hello` to everybody, over port 80.
-const SERVER: &str = "echo hello > /tmp/index.html; exec busybox httpd -f -p 80 -h /tmp";
+pub(crate) const SERVER: &str = "echo hello > /tmp/index.html; exec busybox httpd -f -p 80 -h /tmp";
 
 fn kiln(name: &str) -> Option<Kiln> {
     needs_root(name).then(Kiln::busybox)
 }
 
 /// Starts a container in the background.
-fn start(kiln: &Kiln, options: &[&str], script: &str) {
+pub(crate) fn start(kiln: &Kiln, options: &[&str], script: &str) {
     kiln.ok(&[&["run", "-d"], options, &["busybox", "sh", "-c", script]].concat());
 }
 
 /// The one page that the server has; `None` when there is no connection.
-fn page(at: SocketAddr) -> Option<String> {
+pub(crate) fn page(at: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(5)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
@@ -35,7 +35,7 @@ fn page(at: SocketAddr) -> Option<String> {
 }
 
 /// Waits for the page of a server that is coming up.
-fn says_hello(at: SocketAddr) {
+pub(crate) fn says_hello(at: SocketAddr) {
     let end = Instant::now() + PATIENCE;
     while page(at).as_deref() != Some("hello\n") {
         assert!(Instant::now() < end, "nothing answers at {at}");
@@ -44,7 +44,7 @@ fn says_hello(at: SocketAddr) {
 }
 
 /// Where `kiln port` says that a port is reached.
-fn addresses(kiln: &Kiln, container: &str, port: &str) -> Vec<SocketAddr> {
+pub(crate) fn addresses(kiln: &Kiln, container: &str, port: &str) -> Vec<SocketAddr> {
     kiln.ok(&["port", container, port]).lines().map(|line| line.parse().unwrap()).collect()
 }
 
@@ -211,6 +211,25 @@ fn who_has_a_port_already_is_named() {
     refused(run(&["-p", "80", "--network", "container:second"]), &words);
     let ran = run(&["-p", "80", "--network", "none"]).ok();
     assert!(ran.error.contains("published ports have no meaning with `--network none`"), "{ran}");
+}
+
+#[test]
+fn the_configuration_says_where_ports_are_published() {
+    let Some(kiln) = kiln("the_configuration_says_where_ports_are_published") else { return };
+    let config = kiln.scratch().join("config");
+    std::fs::create_dir(&config).unwrap();
+    let run = |text: &str, words: &[&str]| {
+        std::fs::write(config.join("config.toml"), text).unwrap();
+        crate::support::binary::run(kiln.command(words).env("KILN_CONFIG", &config))
+    };
+    let here = "[publish]\naddress = \"127.0.0.1\"\n";
+    run(here, &["run", "-d", "--name", "web", "-p", "80", "-p", "0.0.0.0::81", "busybox", "sleep", "1000"])
+        .ok();
+    let ips = |port| addresses(&kiln, "web", port).iter().map(|at| at.ip().to_string()).collect::<Vec<_>>();
+    assert_eq!((ips("80"), ips("81")), (vec!["127.0.0.1".into()], vec!["0.0.0.0".into()]));
+    let wrong = run("[publish]\nadress = \"127.0.0.1\"\n", &["ps"]);
+    assert_ne!(wrong.code, 0);
+    assert!(wrong.error.contains("config.toml`: line 2: unknown field `adress`"), "{wrong}");
 }
 
 #[test]
