@@ -68,6 +68,7 @@ mod stress;
 mod support;
 mod system_check;
 mod tree;
+mod tutorials;
 mod userns;
 mod views;
 mod why;

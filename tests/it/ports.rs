@@ -36,8 +36,13 @@ pub(crate) fn page(at: SocketAddr) -> Option<String> {
 
 /// Waits for the page of a server that is coming up.
 pub(crate) fn says_hello(at: SocketAddr) {
+    says(at, "hello\n");
+}
+
+/// The same with another page.
+pub(crate) fn says(at: SocketAddr, expected: &str) {
     let end = Instant::now() + PATIENCE;
-    while page(at).as_deref() != Some("hello\n") {
+    while page(at).as_deref() != Some(expected) {
         assert!(Instant::now() < end, "nothing answers at {at}");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -49,7 +54,7 @@ pub(crate) fn addresses(kiln: &Kiln, container: &str, port: &str) -> Vec<SocketA
 }
 
 /// The machine's own address, as its routes choose it; nothing is sent.
-fn own_address() -> Ipv4Addr {
+pub(crate) fn own_address() -> Ipv4Addr {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     match socket.connect("203.0.113.1:9").and_then(|()| socket.local_addr()) {
         Ok(SocketAddr::V4(address)) => *address.ip(),
@@ -86,7 +91,7 @@ fn refused(ran: Ran, words: &[&str]) {
 }
 
 /// A port that is free at this moment.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -27,14 +27,8 @@ use crate::cli::settings::Environment;
 use crate::cli::{exit, flags};
 
 /// Flags of docker that are still to come.
-pub(crate) const NOT_YET: &[&[&str]] = &[
-    base::NOT_YET,
-    health::NOT_YET,
-    isolation::NOT_YET,
-    limits::NOT_YET,
-    mounts::NOT_YET,
-    network::NOT_YET,
-];
+pub(crate) const NOT_YET: &[&[&str]] =
+    &[base::NOT_YET, health::NOT_YET, isolation::NOT_YET, limits::NOT_YET, mounts::NOT_YET, network::NOT_YET];
 
 /// `kiln create`
 #[derive(Debug, Default, clap::Args)]
