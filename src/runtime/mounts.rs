@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, StatxFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -18,10 +18,10 @@ use rustix::mount::{
 
 use super::error::{At, StartError};
 use super::inroot::{Kind, Made, Root};
-use super::spec::{IdRange, Mount, Spec};
+use super::spec::{Below, How, IdRange, Mount, Propagation, Spec};
 use super::stage::{MOVED, Stage, folder_in};
 use super::userns;
-use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, make_private, set_attributes};
+use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, alter, make_private, set_attributes};
 
 /// What the list of sources promises.
 const ONE_EACH: &str = "a source was opened for each mount that has one";
@@ -238,21 +238,76 @@ pub(super) fn kind_of(file: &OwnedFd) -> Result<Kind, Errno> {
     Ok(Kind::of(FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
 }
 
-/// A file or folder of the machine's with all that is mounted below it.
+/// A file or folder of the machine's. Its path is resolved once: what is looked at, changed and attached is the tree
+/// that was found then.
 pub(super) fn bind(
     source: &Path,
     readonly: bool,
+    how: &How,
     userns: Option<BorrowedFd<'_>>,
 ) -> Result<OwnedFd, StartError> {
     let fail = || format!("cannot mount `{}`", source.display());
-    let tree = clone_tree(CWD, source, true).at("mount", fail)?;
-    make_private(tree.as_fd()).at("mount", fail)?;
+    let deep = how.below != Below::None;
+    let tree = if how.subpath.is_none() && how.propagation == Propagation::Private {
+        clone_tree(CWD, source, deep).at("mount", fail)?
+    } else {
+        let place = part_of(source, how.subpath.as_deref())?;
+        refuse_unshared(&place, how.propagation, source)?;
+        clone_tree(&place, Path::new(""), deep).at("mount", fail)?
+    };
+    match how.propagation {
+        Propagation::Private => make_private(tree.as_fd()).at("mount", fail)?,
+        Propagation::Slave => alter(tree.as_fd(), 0, 0, libc::MS_SLAVE, true).at("mount", fail)?,
+        // A clone of a shared mount is its peer.
+        Propagation::Shared => {}
+    }
     if let Some(userns) = userns {
         userns::map(tree.as_fd(), source, userns)?;
+    }
+    if readonly && how.below == Below::Writable {
+        set_attributes(tree.as_fd(), NODEV, true).at("mount", fail)?;
+        set_attributes(tree.as_fd(), RDONLY, false).at("mount", fail)?;
+        return Ok(tree);
     }
     let attributes = NODEV | if readonly { RDONLY } else { 0 };
     set_attributes(tree.as_fd(), attributes, true).at("mount", fail)?;
     Ok(tree)
+}
+
+/// Opens a source, or what lies in it: links there lead to nothing but its own files, whoever changes them meanwhile.
+fn part_of(source: &Path, subpath: Option<&str>) -> Result<OwnedFd, StartError> {
+    let whole = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .at("mount", || format!("cannot mount `{}`", source.display()))?;
+    match subpath {
+        None => Ok(whole),
+        Some(part) => Root(whole.as_fd())
+            .open(part, OFlags::PATH)
+            .at("mount", || format!("cannot mount `{part}` of `{}`", source.display())),
+    }
+}
+
+/// Refuses to propagate mounts of a source whose own mount doesn't.
+fn refuse_unshared(place: &OwnedFd, wanted: Propagation, source: &Path) -> Result<(), StartError> {
+    if wanted == Propagation::Private {
+        return Ok(());
+    }
+    let fail = || format!("cannot look at the mount of `{}`", source.display());
+    let asked = rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).at("mount", fail)?;
+    let table = std::fs::read_to_string("/proc/self/mountinfo").at("mount", fail)?;
+    let id = asked.stx_mnt_id.to_string();
+    let line = table.lines().find(|line| line.split(' ').next() == Some(&id)).unwrap_or_default();
+    let mut fields = line.split(' ').skip(6).take_while(|field| *field != "-");
+    let enough = |field: &str| {
+        field.starts_with("shared:") || (wanted == Propagation::Slave && field.starts_with("master:"))
+    };
+    if fields.any(enough) {
+        return Ok(());
+    }
+    let at = line.split(' ').nth(4).unwrap_or("?");
+    let text =
+        format!("cannot mount `{}`: it is mounted on `{at}`, which is not a shared mount", source.display());
+    let hint = format!("make it one with `mount --make-shared {at}`");
+    Err(StartError { hint: Some(hint), ..StartError::new("mount", text) })
 }
 
 /// A node of the machine's, bound without the mark that makes devices plain files.

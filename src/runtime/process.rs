@@ -249,7 +249,8 @@ fn mounts_of(
     userns: Option<BorrowedFd<'_>>,
 ) -> Result<(OwnedFd, Vec<OwnedFd>), StartError> {
     let _assumed = spec.ids.map(userns::assume).transpose()?;
-    Ok((rootfs::mount(spec, stubs, userns)?, rootfs::mount_sources(spec, userns)?))
+    let sources = rootfs::mount_sources(spec, userns)?;
+    Ok((rootfs::mount(spec, &sources, stubs, userns)?, sources))
 }
 
 /// Clones the child, in the pid namespace of another tree when it shares that.

@@ -36,9 +36,10 @@ pub(super) const OPTIONS: [(&str, &str); 4] =
 #[derive(Debug, Default)]
 pub(super) struct Stubs(Option<(Vec<(String, Kind)>, OwnedFd)>);
 
-/// Makes the mount that `mounts` describes, attached to nothing.
+/// Makes the root filesystem of `spec`, attached to nothing. `sources` are those of [`mount_sources`].
 pub(super) fn mount(
     spec: &Spec,
+    sources: &[OwnedFd],
     stubs: &mut Stubs,
     userns: Option<BorrowedFd<'_>>,
 ) -> Result<OwnedFd, StartError> {
@@ -52,7 +53,7 @@ pub(super) fn mount(
     }
     if spec.remove_stubs {
         // Without it, on kernels before 6.15, mount points are made in the upper folder and removed at the end.
-        if let Ok(stubs) = stubs.layer(spec)
+        if let Ok(stubs) = stubs.layer(spec, sources)
             && let Ok(mount) = overlay(mounts, spec.volatile, Some(stubs), userns, attrs)
         {
             return Ok(mount);
@@ -72,7 +73,7 @@ pub(super) fn mount_sources(spec: &Spec, userns: Option<BorrowedFd<'_>>) -> Resu
             [one] if layers.upper.is_none() => bind(one, false),
             _ => overlay(layers, true, None, userns, MountAttrFlags::MOUNT_ATTR_NODEV),
         }),
-        Mount::Bind { source, readonly, .. } => Some(mounts::bind(source, *readonly, userns)),
+        Mount::Bind { source, readonly, how, .. } => Some(mounts::bind(source, *readonly, how, userns)),
         Mount::Device { source, .. } => Some(mounts::device(source)),
         Mount::Tmpfs { .. } | Mount::File { .. } => None,
     };
@@ -104,7 +105,7 @@ fn overlay(
 /// For any process; symbolic links in it must be resolved by openat2 with `RESOLVE_IN_ROOT`.
 pub fn view(lowers: &[PathBuf]) -> Result<OwnedFd, StartError> {
     let rootfs = Mounts { lowers: lowers.to_vec(), upper: None, work: None };
-    mount(&Spec { rootfs, ..Spec::default() }, &mut Stubs::default(), None)
+    mount(&Spec { rootfs, ..Spec::default() }, &[], &mut Stubs::default(), None)
 }
 
 /// One folder without an upper one: a read-only bind of it.
@@ -212,8 +213,8 @@ impl Stubs {
     /// A mount point made in the upper folder is a change to take back, and costs the store's filesystem an inode:
     /// on an ext4 without a journal, with many deleted ones about, most of a step's time. Being the lowest, this
     /// layer decides nothing about a folder that the image has; and nothing ever changes in a lower layer.
-    fn layer(&mut self, spec: &Spec) -> io::Result<&OwnedFd> {
-        let points = mount_points(spec);
+    fn layer(&mut self, spec: &Spec, sources: &[OwnedFd]) -> io::Result<&OwnedFd> {
+        let points = mount_points(spec, sources)?;
         let kept = self.0.take().filter(|(kept, _)| *kept == points);
         let layer = match kept {
             Some((_, layer)) => layer,
@@ -223,16 +224,22 @@ impl Stubs {
     }
 }
 
-fn mount_points(spec: &Spec) -> Vec<(String, Kind)> {
+fn mount_points(spec: &Spec, sources: &[OwnedFd]) -> io::Result<Vec<(String, Kind)>> {
     let folders = ["/proc", "/sys", "/dev"].map(|folder| (folder.to_owned(), Kind::Folder));
-    let kind = |mount: &Mount| match mount {
-        Mount::File { .. } | Mount::Device { .. } => Kind::File,
-        Mount::Tmpfs { .. } => Kind::Folder,
-        Mount::Layers { is_folder, .. } => Kind::of(*is_folder),
-        Mount::Bind { source, .. } => Kind::of(source.is_dir()),
-    };
-    let asked = spec.mounts.iter().map(|mount| (mount.target().to_owned(), kind(mount)));
-    folders.into_iter().chain(asked).collect()
+    let mut points = Vec::from(folders);
+    let mut sources = sources.iter();
+    for mount in &spec.mounts {
+        let source = if mount.has_source() { sources.next() } else { None };
+        let kind = match (mount, source) {
+            (Mount::Tmpfs { .. }, _) => Kind::Folder,
+            (Mount::Layers { is_folder, .. }, _) => Kind::of(*is_folder),
+            // What was opened is what will be mounted, whatever has its name by now.
+            (Mount::Bind { .. }, Some(source)) => mounts::kind_of(source)?,
+            _ => Kind::File,
+        };
+        points.push((mount.target().to_owned(), kind));
+    }
+    Ok(points)
 }
 
 fn stub_layer(points: &[(String, Kind)]) -> io::Result<OwnedFd> {

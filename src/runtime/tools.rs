@@ -113,7 +113,7 @@ fn files(layers: &Mounts, ids: Option<IdRange>, target: &Target) -> Result<Owned
         return userns::map(files.as_fd(), layer, namespace.as_fd()).map(|()| files);
     }
     let rootfs = Mounts { upper: None, work: None, ..layers.clone() };
-    rootfs::mount(&Spec { rootfs, ..Spec::default() }, &mut Stubs::default(), Some(namespace.as_fd()))
+    rootfs::mount(&Spec { rootfs, ..Spec::default() }, &[], &mut Stubs::default(), Some(namespace.as_fd()))
 }
 
 /// Returns where something is mounted directly on the root's mount.

@@ -73,7 +73,7 @@ impl Tree {
     /// The tree of layers that no container runs on, as a mount that ends with this.
     pub fn of_layers(mounts: &Mounts) -> Result<Tree, StartError> {
         let spec = Spec { rootfs: mounts.clone(), ..Spec::default() };
-        Ok(Tree { root: rootfs::mount(&spec, &mut Stubs::default(), None)?, _namespace: None })
+        Ok(Tree { root: rootfs::mount(&spec, &[], &mut Stubs::default(), None)?, _namespace: None })
     }
 
     /// The tree that a container would run on, with `mounts` (binds only) in it; nobody else sees them.
@@ -87,8 +87,8 @@ impl Tree {
             remove_stubs: true,
             ..Spec::default()
         };
-        let root = rootfs::mount(&spec, &mut Stubs::default(), None)?;
         let sources = rootfs::mount_sources(&spec, None)?;
+        let root = rootfs::mount(&spec, &sources, &mut Stubs::default(), None)?;
         let mount_all = |attach_point: Option<&Path>| {
             if let Some(place) = attach_point {
                 mount_at(&root, place, mounts, &sources)?;

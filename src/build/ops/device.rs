@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::api::{Failure, FailureKind};
 use crate::build::graph::DeviceSpec;
 use crate::build::solve::OpError;
-use crate::runtime::Mount;
+use crate::runtime::{How, Mount};
 
 /// A longer file is no spec.
 const SPEC_BYTES: u64 = 4 << 20;
@@ -225,6 +225,7 @@ impl Edits {
             source: PathBuf::from(&mount.host_path),
             target: mount.container_path.clone(),
             readonly: mount.options.iter().any(|option| option == "ro"),
+            how: How::default(),
         }));
         Ok(())
     }
@@ -296,7 +297,12 @@ mod tests {
         let all = edits(&wanted("acme.example/gpu=a"), &folders).unwrap();
         assert_eq!(all.groups, ["44"]);
         let device = Mount::Device { source: "/dev/null".into(), target: "/dev/acme".into() };
-        let bind = Mount::Bind { source: "/etc/hostname".into(), target: "/h".into(), readonly: true };
+        let bind = Mount::Bind {
+            source: "/etc/hostname".into(),
+            target: "/h".into(),
+            readonly: true,
+            how: How::default(),
+        };
         assert_eq!(all.mounts, [device, bind]);
     }
 

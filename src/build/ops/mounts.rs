@@ -23,7 +23,7 @@ use crate::build::graph::{CopySpec, FileOwner, MountKind, MountSpec};
 use crate::build::solve::{Context, OpError, Outcome};
 use crate::build::tree::{Entry, Merged, clean, resolve};
 use crate::redacted::Redacted;
-use crate::runtime::Mount;
+use crate::runtime::{How, Mount};
 
 /// The kind of note that keeps the digest of a part of a result: a result never changes, so it is read once.
 const CONTENT_NOTE: &str = "mount-content";
@@ -143,7 +143,7 @@ impl Prepared {
             }
             MountKind::Cache { readonly, .. } => {
                 let source = cache_folder(mount, reads, context)?;
-                self.mounts.push(Mount::Bind { source, target, readonly: *readonly });
+                self.mounts.push(Mount::Bind { source, target, readonly: *readonly, how: How::default() });
             }
             MountKind::Tmpfs { size, readonly } => {
                 let (size, readonly) = (*size, *readonly);
@@ -191,7 +191,7 @@ impl Prepared {
         let source = scratch.path().join("agent");
         self.folders.push(scratch);
         let target = mount.target.clone().unwrap_or_default();
-        self.mounts.push(Mount::Bind { source, target, readonly: false });
+        self.mounts.push(Mount::Bind { source, target, readonly: false, how: How::default() });
         Ok(())
     }
 

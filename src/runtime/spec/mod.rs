@@ -9,7 +9,7 @@ use kiln_cache::Mounts;
 use serde::{Deserialize, Serialize};
 
 pub use self::limits::{CgroupPlace, DeviceLimit, Limits};
-pub use self::mounts::Mount;
+pub use self::mounts::{Below, How, Mount, Propagation};
 pub use self::namespaces::{IdRange, Namespaces, Net, Ns, Target};
 pub use self::rights::{Capabilities, Filter, Rights, Rlimit};
 use crate::redacted::Redacted;

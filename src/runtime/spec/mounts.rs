@@ -11,7 +11,7 @@ use crate::redacted::Redacted;
 /// and never under `/proc` or `/sys`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mount {
-    /// A file or folder of the machine, with everything mounted below it.
+    /// A file or folder of the machine.
     Bind {
         /// The path on the machine.
         source: PathBuf,
@@ -19,6 +19,9 @@ pub enum Mount {
         target: String,
         /// Refuses writes.
         readonly: bool,
+        /// What else there is to say.
+        #[serde(default)]
+        how: How,
     },
     /// A device of the machine, which can be used as such.
     Device {
@@ -72,7 +75,47 @@ pub enum Mount {
     },
 }
 
+/// How a file or folder of the machine is shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct How {
+    /// Only this part of the source is shown; links in it are followed inside the source.
+    pub subpath: Option<String>,
+    /// What becomes of mounts below the source.
+    pub below: Below,
+    /// Whether mounts that come and go later are seen on the other side.
+    pub propagation: Propagation,
+}
+
+/// What becomes of mounts below a source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Below {
+    /// They come along, read-only when the source is.
+    #[default]
+    Same,
+    /// They come along, and can be written to though the source can't.
+    Writable,
+    /// They stay away.
+    None,
+}
+
+/// Whether mounts that come and go below a source, or below its place in the container, do so on the other side too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// On neither.
+    #[default]
+    Private,
+    /// Those of the machine come and go in the container.
+    Slave,
+    /// Those of the container come and go on the machine, too.
+    Shared,
+}
+
 impl Mount {
+    /// Tells whether something of the machine's is opened for it.
+    pub fn has_source(&self) -> bool {
+        matches!(self, Mount::Bind { .. } | Mount::Device { .. } | Mount::Layers { .. })
+    }
+
     /// Returns the path inside.
     pub fn target(&self) -> &str {
         match self {

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kiln::redacted::Redacted;
-use kiln::runtime::{Exit, Launcher, Limits, Mount, Net, Rights, Spec, StartError, StartErrorKind, StepIo};
+use kiln::runtime::{
+    Exit, How, Launcher, Limits, Mount, Net, Rights, Spec, StartError, StartErrorKind, StepIo,
+};
 use kiln_cache::Mounts;
 
 use crate::support::needs_root;
@@ -259,7 +261,12 @@ fn mounts_stay_inside_the_root() {
         mode: 0o644,
         readonly,
     };
-    let bind = |target: &str, readonly| Mount::Bind { source: host.clone(), target: target.into(), readonly };
+    let bind = |target: &str, readonly| Mount::Bind {
+        source: host.clone(),
+        target: target.into(),
+        readonly,
+        how: How::default(),
+    };
     let tmpfs = Mount::Tmpfs {
         target: "/t".into(),
         size: Some(1 << 20),
@@ -293,7 +300,8 @@ fn mounts_stay_inside_the_root() {
     }
     symlink("/proc/1", b.lower().join("sneaky")).unwrap();
     assert!(b.run(&with(vec![bind("/sneaky/cwd", false)], "true")).is_err());
-    let missing = Mount::Bind { source: host.join("none"), target: "/m".into(), readonly: false };
+    let missing =
+        Mount::Bind { source: host.join("none"), target: "/m".into(), readonly: false, how: How::default() };
     assert!(b.run(&with(vec![missing], "true")).unwrap_err().message.contains("none"));
 }
 

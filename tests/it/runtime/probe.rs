@@ -1,6 +1,6 @@
 //! System calls from inside: this test program, which is static, runs as the container's program.
 
-use kiln::runtime::{Exit, Mount, Spec};
+use kiln::runtime::{Exit, How, Mount, Spec};
 
 use super::Box;
 use crate::support::needs_root;
@@ -8,7 +8,7 @@ use crate::support::needs_root;
 fn probe(b: &Box) -> Spec {
     let source = std::env::current_exe().unwrap();
     Spec {
-        mounts: vec![Mount::Bind { source, target: "/probe".into(), readonly: true }],
+        mounts: vec![Mount::Bind { source, target: "/probe".into(), readonly: true, how: How::default() }],
         ..b.spec(&["/probe", "--ignored", "--exact", "--nocapture", "runtime::probe::inside_of_a_container"])
     }
 }
