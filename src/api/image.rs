@@ -52,6 +52,8 @@ pub struct PruneRequest {
     pub images: bool,
     /// Build cache that no image needs.
     pub cache: bool,
+    /// Anonymous volumes that no container has.
+    pub volumes: bool,
     /// `--all`.
     pub all: bool,
     /// Which of the containers and images.
@@ -86,6 +88,8 @@ impl PruneFilter {
 pub struct PruneReport {
     /// Ids of containers.
     pub containers: Vec<String>,
+    /// Names of volumes.
+    pub volumes: Vec<String>,
     /// What became of images.
     pub images: Vec<Removed>,
     /// Cache records dropped.

@@ -16,6 +16,7 @@ mod reason;
 mod remote;
 mod stop;
 mod system;
+mod volume;
 
 pub use build::{
     Allow, BuildOutcome, BuildRequest, ContextModes, ContextSource, DockerfileSource, Layout, NamedContext,
@@ -30,8 +31,8 @@ pub use container::{
     BoundPort, ChangeKind, CommitRequest, ContainerInfo, ContainerSize, ContainerState, ContainerStats,
     ContainerStreams, Copied, CopyOptions, CreateRequest, DeviceValue, ExecRequest, Health, HealthCheck,
     HealthProbe, HealthRequest, HealthStatus, Isolation, LogConfig, LogsRequest, MountKind, MountRequest,
-    NetworkWish, PathChange, PortRequest, ProcessTable, Protocol, PublishedPort, Resources, RestartPolicy,
-    RunOutcome, Stdio, Ulimit, UpdateRequest,
+    NetworkWish, PathChange, PortRequest, ProcessTable, Propagation, Protocol, PublishedPort, Recursion,
+    Resources, RestartPolicy, RunOutcome, Stdio, Ulimit, UpdateRequest,
 };
 pub use engine_event::{EngineEvent, EventsRequest};
 pub use event::{Event, Events, StepId, StepOutcome, Stream};
@@ -47,6 +48,7 @@ pub use remote::{
 };
 pub use stop::Stop;
 pub use system::{Problem, Repairs, SystemCheckReport, SystemCheckRequest};
+pub use volume::{VolumeCreateRequest, VolumeInfo, VolumePruneReport, VolumePruneRequest};
 
 use std::path::PathBuf;
 

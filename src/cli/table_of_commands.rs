@@ -127,7 +127,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     c::pause::ENTRY,
     c::port::ENTRY,
     command!(Other, "prune", "Remove stopped containers, unused images and build cache", "[OPTIONS]",
-        c::prune::Prune, c::prune::everything, not_yet: c::prune::NOT_YET),
+        c::prune::PruneAll, c::prune::everything),
     c::rename::ENTRY,
     c::restart::ENTRY,
     command!(Other, "rm", "Remove one or more containers", "[OPTIONS] CONTAINER [CONTAINER...]",
@@ -167,6 +167,12 @@ pub(crate) static COMMANDS: &[Entry] = &[
     command!(Grouped, "system check", "Verify all that the store holds, and look for what was left on the machine",
         "[OPTIONS]", c::system_check::SystemCheck, c::system_check::run),
     c::system_restore::ENTRY,
+    c::volume::create::ENTRY,
+    c::volume::inspect::ENTRY,
+    c::volume::list::ENTRY,
+    c::volume::prune::ENTRY,
+    c::volume::remove::ENTRY,
+    c::volume::rename::ENTRY,
 ];
 
 /// The groups, as docker has them.
@@ -198,6 +204,10 @@ pub(crate) static GROUPS: &[Group] = &[
     Group { name: "system", about: "Manage kiln", verbs: &[
         ("check", "system check"), ("events", "events"), ("prune", "prune"), ("restore", "system restore"),
     ] },
+    Group { name: "volume", about: "Manage volumes", verbs: &[
+        ("create", "volume create"), ("inspect", "volume inspect"), ("ls", "volume ls"), ("list", "volume ls"),
+        ("prune", "volume prune"), ("rename", "volume rename"), ("rm", "volume rm"), ("remove", "volume rm"),
+    ] },
 ];
 
 /// Commands of docker that kiln hasn't yet: refused by name.
@@ -220,7 +230,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "stack",
     "swarm",
     "trust",
-    "volume",
 ];
 
 /// Returns the entry `name`.

@@ -8,6 +8,7 @@ use std::path::Path;
 use kiln_cache::{SnapshotId, Store};
 
 use super::error::{At, Error, Result};
+use super::mounting::MountedImage;
 use super::record::{Config, Record, State, VERSION};
 use super::{Containers, health, log, names, now, spec, try_lock};
 use crate::api::{CreateRequest, NetworkMode};
@@ -29,6 +30,8 @@ pub struct Image<'a> {
     pub chain: &'a [SnapshotId],
     /// Its defaults.
     pub config: &'a RunConfig,
+    /// The images that the request wants mounted.
+    pub mounted: &'a [MountedImage],
 }
 
 /// What a container is made for.
@@ -63,7 +66,9 @@ impl Containers {
         self.resolve_links(&mut config)?;
         spec::check(&config)?;
         std::fs::create_dir_all(self.folder.join("names")).at("create", &self.folder)?;
-        config.mounts = self.mounts(store, image, request)?;
+        let mut mounted = self.mounts(store, image, request)?;
+        config.mounts = std::mem::take(&mut mounted.points);
+        config.isolation.tmpfs = std::mem::take(&mut mounted.tmpfs);
         config.transient = request.remove && purpose != Purpose::Create;
         config.stdin_once = request.interactive && purpose != Purpose::RunDetached;
         let mut record = Record {
@@ -81,6 +86,7 @@ impl Containers {
             Ok(lock) => Ok((record, lock)),
             Err(error) => {
                 let _ = store.unpin(&record.owner());
+                drop(mounted);
                 self.remove_volumes(&record, true);
                 Err(error)
             }
@@ -92,9 +98,13 @@ impl Containers {
         // Under this lock a pin without a container is one that a killed kiln left.
         let _names = self.lock_names()?;
         // The pin comes first: a container is never there without what it stands on.
-        if !store.pin(&record.owner(), &record.chain)? {
-            let message = format!("the layers of image `{}` are gone from the store", record.image);
-            return Err(Error::Invalid { message });
+        let mounted = record.config.mounts.iter().filter_map(|mount| mount.image.as_ref());
+        let own = (&record.image, &record.chain);
+        for (image, chain) in std::iter::once(own).chain(mounted.map(|image| (&image.name, &image.chain))) {
+            if !store.pin(&record.owner(), chain)? {
+                let message = format!("the layers of image `{image}` are gone from the store");
+                return Err(Error::Invalid { message });
+            }
         }
         let top = store.overlay(&record.chain, None).lowers.into_iter().next();
         let name = match name {
@@ -213,9 +223,19 @@ fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config
         publish_address: request.publish_address,
         add_hosts: request.add_hosts.clone(),
         mounts: Vec::new(),
+        volumes_from: request.volumes_from.iter().map(from_text).collect(),
         transient: false,
         stdin_once: false,
     })
+}
+
+fn from_text((container, readonly): &(String, Option<bool>)) -> String {
+    let mode = match readonly {
+        Some(true) => ":ro",
+        Some(false) => ":rw",
+        None => "",
+    };
+    format!("{container}{mode}")
 }
 
 /// Gives the ports of the image and of the request, the published ones too, each once, in order.

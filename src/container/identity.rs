@@ -14,7 +14,7 @@ use super::links::{self, Neighbour};
 use super::record::{Config, Endpoint, Record};
 use crate::api::NetworkMode;
 use crate::network::{RESOLVER, host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
-use crate::runtime::Mount;
+use crate::runtime::{How, Mount};
 
 /// The files in a container's folder, and where they are inside.
 const FILES: [(&str, &str); 3] =
@@ -37,6 +37,7 @@ pub(super) fn files(record: &Record, folder: &Path, endpoints: &[Endpoint]) -> R
         source: folder.join(name),
         target: target.to_owned(),
         readonly: config.readonly,
+        how: How::default(),
     };
     Ok(files.map(mount).collect())
 }

@@ -11,6 +11,7 @@ use super::ahead::{MONITOR, hand_over};
 use super::attach::Attachment;
 use super::error::{At, Error, Result};
 use super::foreign::Foreign;
+use super::mounting::image_mounts;
 use super::record::{Record, State, Wanted};
 use super::wire::{self, Packet, Wants};
 use super::{Containers, spec};
@@ -126,12 +127,13 @@ impl Containers {
         let ahead = self.take_ahead(MONITOR);
         let connection = self.connect(&record, ahead.as_ref())?;
         let lowers = store.overlay(&record.chain, None).lowers;
+        let images = image_mounts(store, &record.config)?;
         let tty = record.config.tty.then(|| streams.size.unwrap_or((24, 80)));
         let mut task = MonitorTask {
             root: self.root.clone(),
             spec: Spec {
                 namespaces: self.namespaces(&record.config)?,
-                ..spec::spec(&record, &self.folder(&record.id), lowers, tty, &connection)?
+                ..spec::spec(&record, &self.folder(&record.id), lowers, tty, &connection, images)?
             },
             foreign: Foreign::of(&record, &self.folder(&record.id))?,
             wants: streams.wants(&record),

@@ -1,5 +1,6 @@
 //! The end of containers: stop, kill, remove; and their logs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ use crate::runtime::{Cgroup, Target};
 
 /// How long a killed program may take to be gone.
 pub(super) const KILL_WAIT: Duration = Duration::from_secs(10);
+/// How long volumes may be kept by who makes a container; what stays is found by a prune.
+const VOLUMES_WAIT: Duration = Duration::from_secs(20);
 
 /// How a monitor took a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -224,13 +227,44 @@ impl Containers {
         Ok(removed)
     }
 
-    /// Removes the volumes that belong to this container alone.
+    /// Removes the anonymous volumes of a container that is gone, unless another one has them too.
     pub(super) fn remove_volumes(&self, record: &Record, wanted: bool) {
-        for mount in record.config.mounts.iter().filter(|mount| wanted && mount.anonymous) {
-            if let Some(Err(error)) = mount.volume.as_ref().map(|name| self.volumes.remove(name)) {
-                tracing::debug!(%error, "a volume stays");
+        let own = record.config.mounts.iter().filter(|mount| mount.anonymous);
+        let own: Vec<&String> = own.filter_map(|mount| mount.volume.as_ref()).collect();
+        if !wanted || own.is_empty() {
+            return;
+        }
+        // Who can't be asked may have one.
+        let (Ok(Some(_lock)), Ok(users)) =
+            (self.volumes.lock_exclusive_within(VOLUMES_WAIT), self.volume_users())
+        else {
+            tracing::debug!(?own, "volumes stay");
+            return;
+        };
+        for name in own.into_iter().filter(|name| !users.contains_key(*name)) {
+            match self.volumes.remove(name) {
+                Ok(()) => self.tell_volume(name, "destroy", &[("driver", "local".to_owned())]),
+                Err(error) => tracing::debug!(%error, "a volume stays"),
             }
         }
+    }
+
+    /// Returns the names of the containers that have each volume.
+    pub fn volume_users(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for id in self.ids()? {
+            let record = match Record::read(&self.folder(&id)) {
+                // It is being made, or is gone by now.
+                Err(error) if error.is_absence() => continue,
+                record => record?,
+            };
+            let volumes: BTreeSet<_> =
+                record.config.mounts.into_iter().filter_map(|mount| mount.volume).collect();
+            for volume in volumes {
+                users.entry(volume).or_default().push(record.name.clone());
+            }
+        }
+        Ok(users)
     }
 
     /// Writes a container's log.

@@ -69,6 +69,7 @@ pub use exec::exec_main;
 pub use launch::Streams;
 pub use log::{COMPRESS_DOOR, PUMP_DOOR, compress_main, path as log_path, pump_main};
 pub use monitor::{monitor_main, proxy_main};
+pub use mounting::MountedImage;
 pub use record::{Config, Endpoint, MountPoint, Record, State, Wanted};
 
 use std::fs::{File, OpenOptions};

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{At, Error, Result};
 use crate::api::{
     BoundPort, ContainerState, Health, HealthCheck, Isolation, LogConfig, NetworkMode, NetworkWish,
-    PortRequest, Resources, RestartPolicy,
+    PortRequest, Propagation, Recursion, Resources, RestartPolicy,
 };
 
 /// The format of both files.
@@ -144,8 +144,11 @@ pub struct Config {
     pub publish_address: Option<IpAddr>,
     /// `--add-host`.
     pub add_hosts: Vec<(String, String)>,
-    /// Volumes and binds, in order.
+    /// Volumes, binds and images, in order.
     pub mounts: Vec<MountPoint>,
+    /// `--volumes-from`: `container[:ro]`; what came of it is among the mounts.
+    #[serde(default)]
+    pub volumes_from: Vec<String>,
     /// Made by `run --rm`: without a process at work on it, it goes even when it was never started.
     #[serde(default)]
     pub transient: bool,
@@ -154,7 +157,7 @@ pub struct Config {
     pub stdin_once: bool,
 }
 
-/// A volume or a bind.
+/// A volume, a bind, or an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountPoint {
     /// The volume's name; none for a bind.
@@ -167,6 +170,35 @@ pub struct MountPoint {
     pub target: String,
     /// `:ro`.
     pub readonly: bool,
+    /// Only this part of the source is mounted.
+    #[serde(default)]
+    pub subpath: Option<String>,
+    /// The image whose files it shows; the source then says nothing.
+    #[serde(default)]
+    pub image: Option<ImageMount>,
+    /// What becomes of mounts below the source.
+    #[serde(default)]
+    pub recursion: Recursion,
+    /// Whether later mounts show on the other side.
+    #[serde(default)]
+    pub propagation: Propagation,
+    /// The volume's driver has to mount something first.
+    #[serde(default)]
+    pub held: bool,
+    /// It came from another container: `--volumes-from`.
+    #[serde(default)]
+    pub taken_over: bool,
+}
+
+/// An image whose files are mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageMount {
+    /// As the user wrote it.
+    pub name: String,
+    /// `sha256:…`.
+    pub id: String,
+    /// Its snapshots, base first; pinned like the container's own.
+    pub chain: Vec<SnapshotId>,
 }
 
 /// What the user last asked for.

@@ -40,6 +40,9 @@ impl Containers {
         if !std::mem::take(&mut record.state.endpoints).is_empty() {
             let _ = self.networks.reap();
         }
+        if record.config.mounts.iter().any(|mount| mount.held) {
+            self.volumes.unmount_unused();
+        }
         let _ = fs::remove_file(folder.join("socket"));
         // One that waited for its next start has told its last end itself.
         let had_program = record.state.process.is_some();

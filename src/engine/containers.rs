@@ -62,7 +62,7 @@ pub(super) fn failure(error: Error) -> Failure {
         Error::Ambiguous { .. } | Error::Name { .. } | Error::Invalid { .. } | Error::NoCommand => {
             FailureKind::Invalid
         }
-        Error::Volume(crate::volume::Error::Name { .. }) => FailureKind::Invalid,
+        Error::Volume(error) => super::volume::kind(error),
         Error::Mounted { .. }
         | Error::NameTaken { .. }
         | Error::NotRunning { .. }

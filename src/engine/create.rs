@@ -2,8 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::api::{CreateRequest, Events, Failure, FailureKind};
-use crate::container::{Image, Purpose, Record};
+use crate::api::{CreateRequest, Events, Failure, FailureKind, MountKind};
+use crate::container::{Image, MountedImage, Purpose, Record};
 
 use super::Engine;
 use super::containers::failure;
@@ -28,7 +28,9 @@ impl Engine {
         let image = self.ensure_image_of(&request.image, platform.as_ref(), request.pull, events)?;
         let store = self.store()?;
         let config = crate::image::config(store, &image)?;
-        let image = Image { id: image.id.to_string(), chain: &image.chain, config: &config.config };
+        let mounted = self.mounted_images(request, events)?;
+        let id = image.id.to_string();
+        let image = Image { id, chain: &image.chain, config: &config.config, mounted: &mounted };
         let placed;
         let request = match self.settings.publish.address {
             Some(address) => {
@@ -40,5 +42,20 @@ impl Engine {
         let made = self.containers().create(store, &image, request, purpose).map_err(failure)?;
         self.containers().tell(&made.0, "create", &[]);
         Ok(made)
+    }
+
+    /// Finds the images that are to be mounted, pulling those that are missing.
+    fn mounted_images(&self, request: &CreateRequest, events: &Events) -> Result<Vec<MountedImage>, Failure> {
+        let wanted = request.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Image { image, .. } => Some(image),
+            _ => None,
+        });
+        wanted
+            .map(|name| {
+                let image = self.ensure_image_of(name, None, request.pull, events)?;
+                let (id, chain) = (image.id.to_string(), image.chain.clone());
+                Ok(MountedImage { name: name.clone(), id, chain })
+            })
+            .collect()
     }
 }

@@ -57,6 +57,7 @@ mod system_check;
 mod tag;
 mod top;
 mod update;
+mod volume;
 mod wait;
 mod why;
 

@@ -6,7 +6,7 @@ use kiln_cache::{Image, Store, Sweep};
 
 use super::Engine;
 use super::containers::failure;
-use crate::api::{Failure, FailureKind, PruneFilter, PruneReport, PruneRequest};
+use crate::api::{Failure, FailureKind, PruneFilter, PruneReport, PruneRequest, VolumePruneRequest};
 use crate::image;
 use crate::network::Networks;
 
@@ -21,6 +21,12 @@ impl Engine {
             // A bridge that nothing is connected to is made again when it is needed.
             let unused = Networks::new(&store.root().join("networks")).remove_unused();
             unused.map_err(|error| Failure::from_error(FailureKind::System, &error))?;
+        }
+        if request.volumes {
+            let request = VolumePruneRequest { all: false, filter: request.filter.clone() };
+            let removed = self.prune_volumes(&request)?;
+            report.bytes += removed.bytes;
+            report.volumes = removed.volumes;
         }
         let mut images = Vec::new();
         if request.images {

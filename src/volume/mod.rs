@@ -1,78 +1,55 @@
-//! Resolves volume and bind requests to host paths.
+//! The volumes of a store: folders that outlive the containers which have them.
 //!
 //! ```text
 //! <store>/volumes/
+//!     .lock              flock: shared while a container with volumes is made, exclusive while one is removed or renamed
 //!     <name>/            flock while it is being filled
+//!         volume.json    labels, options of the driver; see [`Record`]
 //!         _data/         what containers see
 //!         _data.new/     a copy of the image's content that is not complete yet
+//!         users          flock: shared by those for whom something is mounted on `_data`
+//!     .new/<hex>/        a copy of a volume that is not complete yet; its `lock` is held by who makes it
+//!     .removed/<hex>/    a volume that is being deleted
 //! ```
 //!
-//! A named volume is made at its first use. An anonymous one has 64 hex digits as its name and belongs to one
-//! container. An empty volume gets the image's content at the place where it is mounted ("copy-up"): first
-//! beside, then by one rename, so that a killed kiln leaves it empty or full. A bind's host directory is made
-//! when it is missing, as docker's `-v` does.
+//! A named volume is made at its first use. An anonymous one has 64 hex digits as its name and goes with the last
+//! container that has it. An empty volume gets the image's content at the place where it is mounted ("copy-up"): first
+//! beside, then by one rename, so that a killed kiln leaves it empty or full. The same holds for copies of volumes. What
+//! is removed is first renamed, so that no half volume is left.
+//!
+//! A volume whose driver has options is a filesystem that is mounted on `_data` while containers run that have it (see
+//! [`Volumes::hold`]).
+//!
+//! Not known here: containers, and so who uses a volume.
 
+mod copies;
 mod copy;
+mod device;
+mod error;
+mod list;
+mod record;
 
-use std::fs::{DirBuilder, File};
+pub use self::copies::Unfinished;
+pub use self::device::Held;
+pub use self::error::{Error, Result};
+pub use self::record::Record;
+
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, flock};
 
-/// Why a volume could not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The name has characters that no volume has.
-    #[error(
-        "`{name}` is not a volume name: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed; \
-         a host directory is given by its absolute path"
-    )]
-    Name {
-        /// What was given.
-        name: String,
-    },
-    /// A file operation failed.
-    #[error("cannot {action} `{}`", path.display())]
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// On which path.
-        path: PathBuf,
-        /// The reason.
-        #[source]
-        source: io::Error,
-    },
-}
+use self::error::At;
 
-type Result<T> = std::result::Result<T, Error>;
+/// How long the lock is left to others.
+const PAUSE: Duration = Duration::from_millis(2);
 
-/// What stands before the first colon of `-v`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A host path; absolute.
-    Bind(PathBuf),
-    /// A volume's name.
-    Named(String),
-    /// Nothing.
-    Anonymous,
-}
-
-impl Source {
-    /// Tells a host path from a volume's name.
-    pub fn parse(text: Option<&str>) -> Result<Self> {
-        match text {
-            None => Ok(Self::Anonymous),
-            Some(path) if path.starts_with('/') => Ok(Self::Bind(PathBuf::from(path))),
-            Some(name) if is_name(name) => Ok(Self::Named(name.to_owned())),
-            Some(name) => Err(Error::Name { name: name.to_owned() }),
-        }
-    }
-}
-
-fn is_name(text: &str) -> bool {
+/// Tells whether a volume may be called so.
+pub fn is_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     text.len() > 1
         && text.len() < 256
@@ -80,12 +57,12 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(allowed)
 }
 
-/// Returns the host path of a bind; a missing one is made as a directory.
-pub fn bind(source: &Path) -> Result<PathBuf> {
+/// Makes the directory that is to be bound, when nothing is there.
+pub fn make_source(source: &Path) -> Result<()> {
     if std::fs::metadata(source).is_err() {
         make_dirs(source)?;
     }
-    Ok(source.to_owned())
+    Ok(())
 }
 
 /// The volumes of one store.
@@ -94,20 +71,56 @@ pub struct Volumes {
     folder: PathBuf,
 }
 
+/// Keeps others from removing volumes, or from using them.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
 impl Volumes {
     /// Returns the volumes kept in `folder`; nothing is made before the first use.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
 
-    /// Returns the content folder of volume `name`, made when it is missing.
-    pub fn open(&self, name: &str) -> Result<PathBuf> {
-        if !is_name(name) {
-            return Err(Error::Name { name: name.to_owned() });
+    /// Keeps all volumes where they are, until a record says who uses them.
+    pub fn lock_shared(&self) -> Result<Lock> {
+        self.lock(FlockOperation::LockShared)
+    }
+
+    /// Keeps everybody from taking volumes into use.
+    pub fn lock_exclusive(&self) -> Result<Lock> {
+        self.lock(FlockOperation::LockExclusive)
+    }
+
+    /// The same, unless it takes too long.
+    pub fn lock_exclusive_within(&self, patience: Duration) -> Result<Option<Lock>> {
+        let end = Instant::now() + patience;
+        loop {
+            match self.lock(FlockOperation::NonBlockingLockExclusive) {
+                Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => {}
+                locked => return locked.map(Some),
+            }
+            if Instant::now() > end {
+                return Ok(None);
+            }
+            std::thread::sleep(PAUSE);
         }
-        let data = self.data(name);
-        make_dirs(&data)?;
-        Ok(data)
+    }
+
+    fn lock(&self, operation: FlockOperation) -> Result<Lock> {
+        make_dirs(&self.folder)?;
+        let path = self.folder.join(".lock");
+        Ok(Lock { _file: locked(&path, operation)? })
+    }
+
+    /// Returns the content folder of volume `name`.
+    pub fn data(&self, name: &str) -> PathBuf {
+        self.home(name).join("_data")
+    }
+
+    fn home(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     /// Gives an empty volume the content that the root filesystem `rootfs` has at `target`.
@@ -115,14 +128,10 @@ impl Volumes {
     /// `rootfs` is an open directory; `target` is resolved inside it, links included. A volume that has
     /// anything, and a target that is missing or no directory, change nothing.
     pub fn copy_up(&self, name: &str, rootfs: BorrowedFd<'_>, target: &str) -> Result<()> {
-        let (home, data) = (self.folder.join(name), self.data(name));
-        let wrap = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::File { action, path, source }
-        };
-        let lock = File::open(&home).map_err(wrap("open", &home))?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|e| wrap("lock", &home)(e.into()))?;
-        if !is_empty(&data).map_err(wrap("read", &data))? {
+        let (home, data) = (self.home(name), self.data(name));
+        let lock = File::open(&home).at("open", &home)?;
+        rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive)).at("lock", &home)?;
+        if !is_empty(&data).at("read", &data)? {
             return Ok(());
         }
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
@@ -131,29 +140,22 @@ impl Volumes {
             return Ok(());
         };
         let new = home.join("_data.new");
-        remove_tree(&new).map_err(wrap("remove", &new))?;
-        std::fs::create_dir(&new).map_err(wrap("create", &new))?;
-        copy::tree(from, &new).map_err(wrap("copy the image's content to", &new))?;
-        std::fs::rename(&new, &data).map_err(wrap("fill", &data))
-    }
-
-    /// Removes volume `name` and its content; a missing one is no error.
-    pub fn remove(&self, name: &str) -> Result<()> {
-        if !is_name(name) {
-            return Err(Error::Name { name: name.to_owned() });
-        }
-        let home = self.folder.join(name);
-        remove_tree(&home).map_err(|source| Error::File { action: "remove", path: home, source })
-    }
-
-    fn data(&self, name: &str) -> PathBuf {
-        self.folder.join(name).join("_data")
+        remove_tree(&new).at("remove", &new)?;
+        std::fs::create_dir(&new).at("create", &new)?;
+        copy::tree(from, &new).at("copy the image's content to", &new)?;
+        std::fs::rename(&new, &data).at("fill", &data)
     }
 }
 
+fn locked(path: &Path, operation: FlockOperation) -> Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let file = file.at("open", path)?;
+    rustix::io::retry_on_intr(|| flock(&file, operation)).at("lock", path)?;
+    Ok(file)
+}
+
 fn make_dirs(path: &Path) -> Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
-    made.map_err(|source| Error::File { action: "create", path: path.to_owned(), source })
+    DirBuilder::new().recursive(true).mode(0o755).create(path).at("create", path)
 }
 
 fn is_empty(path: &Path) -> io::Result<bool> {
@@ -175,12 +177,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_paths_and_names_are_told_apart() {
-        assert_eq!(Source::parse(None).unwrap(), Source::Anonymous);
-        assert_eq!(Source::parse(Some("/srv")).unwrap(), Source::Bind("/srv".into()));
-        assert_eq!(Source::parse(Some("db-data.1")).unwrap(), Source::Named("db-data.1".into()));
-        for bad in ["", "x", "../up", "./here", "a/b", "-x", ".hidden", "ä1"] {
-            assert!(Source::parse(Some(bad)).is_err(), "{bad}");
+    fn names_have_no_way_out() {
+        for (name, expected) in [
+            ("db-data.1", true),
+            ("a_", true),
+            ("", false),
+            ("x", false),
+            ("../up", false),
+            ("a/b", false),
+            ("-x", false),
+            (".hidden", false),
+            ("ä1", false),
+        ] {
+            assert_eq!(is_name(name), expected, "{name}");
         }
     }
 
@@ -188,11 +197,11 @@ mod tests {
     fn a_missing_host_directory_is_made_and_a_file_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("a/b");
-        assert_eq!(bind(&missing).unwrap(), missing);
+        make_source(&missing).unwrap();
         assert!(missing.is_dir());
         let file = folder.path().join("f");
         std::fs::write(&file, "x").unwrap();
-        bind(&file).unwrap();
+        make_source(&file).unwrap();
         assert!(file.is_file());
     }
 
@@ -215,7 +224,8 @@ mod tests {
         }
 
         fn copy_up(&self, target: &str) -> PathBuf {
-            let data = self.volumes.open("data").unwrap();
+            self.volumes.open("data").unwrap();
+            let data = self.volumes.data("data");
             let rootfs = File::open(self.folder.path().join("rootfs")).unwrap();
             self.volumes.copy_up("data", rootfs.as_fd(), target).unwrap();
             data
@@ -236,7 +246,8 @@ mod tests {
     #[test]
     fn a_volume_with_content_stays_as_it_is() {
         let image = Image::new();
-        std::fs::write(image.volumes.open("data").unwrap().join("own"), "").unwrap();
+        image.volumes.open("data").unwrap();
+        std::fs::write(image.volumes.data("data").join("own"), "").unwrap();
         let data = image.copy_up("/var/lib/db");
         assert!(data.join("own").exists() && !data.join("file").exists());
     }
@@ -252,7 +263,7 @@ mod tests {
         assert!(is_empty(&image.copy_up("/evil")).unwrap());
         assert!(is_empty(&image.copy_up("/missing")).unwrap());
         image.copy_up("/up");
-        assert!(!image.volumes.open("data").unwrap().join("outside").exists());
+        assert!(!image.volumes.data("data").join("outside").exists());
     }
 
     #[test]

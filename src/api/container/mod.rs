@@ -16,7 +16,7 @@ pub use health::{Health, HealthCheck, HealthProbe, HealthRequest, HealthStatus};
 pub use isolation::{Isolation, Ulimit};
 pub use limits::{DeviceValue, Resources, UpdateRequest};
 pub use log::{LogConfig, LogsRequest};
-pub use mount::{MountKind, MountRequest};
+pub use mount::{MountKind, MountRequest, Propagation, Recursion};
 pub use network::NetworkWish;
 pub use port::{BoundPort, PortRequest, Protocol, PublishedPort};
 pub use restart::RestartPolicy;

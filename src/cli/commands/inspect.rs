@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::pairs::is_not_found;
+use super::volume;
 use crate::api::{Failure, FailureKind};
 use crate::cli::error::Error;
 use crate::cli::format;
@@ -14,7 +15,7 @@ use crate::cli::{exit, flags};
 pub(crate) struct Inspect {
     #[command(flatten)]
     one: InspectOne,
-    /// Look only for this kind: image or container
+    /// Look only for this kind: image, container or volume
     #[arg(long = "type", value_name = "KIND")]
     kind: Option<String>,
     /// Show also how much disk space a container takes
@@ -48,6 +49,7 @@ pub(crate) struct InspectOne {
 enum Kind {
     Image,
     Container,
+    Volume,
     Any,
 }
 
@@ -58,9 +60,10 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         None | Some("") => Kind::Any,
         Some("image") => Kind::Image,
         Some("container") => Kind::Container,
+        Some("volume") => Kind::Volume,
         Some(other) => {
             return Err(Error::usage(format!("`--type {other}` is not supported yet"))
-                .hint("it may be image or container"));
+                .hint("it may be image, container or volume"));
         }
     };
     show(invocation.session, &flags.one, kind, flags.size)
@@ -75,6 +78,11 @@ pub(crate) fn image(invocation: &Invocation<'_>) -> Result<i32, Error> {
 pub(crate) fn container(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: InspectContainer = flags::parse(invocation)?;
     show(invocation.session, &flags.one, Kind::Container, flags.size)
+}
+
+/// Prints what is known of volumes.
+pub(super) fn volumes(session: &Session, flags: &InspectOne) -> Result<i32, Error> {
+    show(session, flags, Kind::Volume, false)
 }
 
 /// Prints what was found, tells what wasn't.
@@ -92,20 +100,24 @@ fn show(session: &Session, flags: &InspectOne, kind: Kind, sized: bool) -> Resul
     Ok(if code == exit::SUCCESS { exit::SUCCESS } else { exit::FAILURE })
 }
 
+/// Finds something by its name.
+type Look<'a> = &'a dyn Fn(&str) -> Result<Value, Error>;
+
 fn look_up(session: &Session, name: &str, kind: Kind, sized: bool) -> Result<Value, Error> {
     let engine = session.engine()?;
-    if kind != Kind::Image {
-        match engine.inspect_container(name, sized).map_err(Error::from) {
-            Err(error) if kind == Kind::Any && is_not_found(&error) => {}
-            other => return other,
+    let container = |name: &str| engine.inspect_container(name, sized).map_err(Error::from);
+    let image = |name: &str| engine.inspect_image(name).map_err(Error::from);
+    let volume = |name: &str| Ok(volume::inspect::shown(&engine.volume(name)?));
+    let all: [(Kind, Look<'_>); 3] =
+        [(Kind::Container, &container), (Kind::Image, &image), (Kind::Volume, &volume)];
+    for (known, look) in all.into_iter().filter(|(known, _)| kind == Kind::Any || kind == *known) {
+        match look(name) {
+            // Not every name can be a volume's.
+            Err(error) if kind == Kind::Any && (known == Kind::Volume || is_not_found(&error)) => {}
+            found => return found,
         }
     }
-    match engine.inspect_image(name).map_err(Error::from) {
-        Err(error) if kind == Kind::Any && is_not_found(&error) => {
-            let failure =
-                Failure::new(FailureKind::NotFound, format!("no such container or image: `{name}`"));
-            Err(failure.hint("`kiln ps -a` and `kiln images` list what there is").into())
-        }
-        other => other,
-    }
+    let failure =
+        Failure::new(FailureKind::NotFound, format!("no such container, image or volume: `{name}`"));
+    Err(failure.hint("`kiln ps -a`, `kiln images` and `kiln volume ls` list what there is").into())
 }

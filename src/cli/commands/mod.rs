@@ -54,5 +54,6 @@ pub(crate) mod unmount;
 pub(crate) mod unpause;
 pub(crate) mod update;
 pub(crate) mod version;
+pub(crate) mod volume;
 pub(crate) mod wait;
 pub(crate) mod why;

@@ -3,14 +3,11 @@
 use std::io::{self, BufRead};
 
 use super::logs::moment;
-use super::rmi;
+use super::{rmi, volume};
 use crate::api::{PruneFilter, PruneRequest};
 use crate::cli::error::Error;
 use crate::cli::session::{Invocation, print};
 use crate::cli::{exit, flags, tell, text, time, units};
-
-/// Flags of docker's `system prune` that are still to come.
-pub(crate) const NOT_YET: &[&str] = &["--volumes"];
 
 /// `kiln prune`
 #[derive(Debug, Default, clap::Args)]
@@ -20,6 +17,16 @@ pub(crate) struct Prune {
     all: bool,
     #[command(flatten)]
     some: PruneSome,
+}
+
+/// `kiln system prune`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct PruneAll {
+    #[command(flatten)]
+    prune: Prune,
+    /// Remove also anonymous volumes that no container has
+    #[arg(long)]
+    volumes: bool,
 }
 
 /// `kiln container prune`
@@ -35,13 +42,14 @@ pub(crate) struct PruneSome {
 
 /// Containers, images and build cache.
 pub(crate) fn everything(invocation: &Invocation<'_>) -> Result<i32, Error> {
-    let flags: Prune = flags::parse(invocation)?;
+    let PruneAll { prune: flags, volumes } = flags::parse(invocation)?;
     let images = if flags.all { "all images that no container uses" } else { "all images without a name" };
     // Records of the cache have neither labels nor a name by which one would choose: `cache prune` has its own filters.
     let cache = flags.some.filter.is_empty();
     let request =
-        PruneRequest { containers: true, images: true, cache, all: flags.all, ..Default::default() };
+        PruneRequest { containers: true, images: true, cache, volumes, all: flags.all, ..Default::default() };
     let what = format!("  - all stopped containers\n  - {images}\n");
+    let what = if volumes { what + "  - all anonymous volumes that no container has\n" } else { what };
     let what = if cache { what + "  - unused build cache\n" } else { what };
     prune(invocation, request, &what, &flags.some)
 }
@@ -79,6 +87,7 @@ fn prune(
     if !report.containers.is_empty() {
         out += &format!("Deleted Containers:\n{}\n\n", report.containers.join("\n"));
     }
+    out += &volume::prune::deleted(&report.volumes);
     if !report.images.is_empty() {
         out += &format!("Deleted Images:\n{}\n", rmi::lines(&report.images));
     }
@@ -95,7 +104,7 @@ fn prune(
 }
 
 /// Reads `--filter`.
-fn filter(texts: &[String], now: i64) -> Result<PruneFilter, Error> {
+pub(super) fn filter(texts: &[String], now: i64) -> Result<PruneFilter, Error> {
     let mut filter = PruneFilter::default();
     for text in texts {
         let (key, value) = text.split_once('=').unwrap_or((text, ""));

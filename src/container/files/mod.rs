@@ -31,6 +31,7 @@ use super::spec::binds;
 use crate::api::{Copied, CopyOptions};
 use crate::image::layer::LayerError;
 use crate::runtime::{IdRange, Tree};
+use crate::volume::Held;
 
 /// As many links as the kernel follows at the end of a path.
 const MOST_LINKS: usize = 40;
@@ -50,6 +51,8 @@ pub(super) struct View {
     ids: Option<IdRange>,
     /// Keeps a stopped one from being started while its writable layer is mounted here.
     _lock: Option<OwnedFd>,
+    /// What is mounted on its volumes.
+    _held: Vec<Held>,
 }
 
 impl Containers {
@@ -149,7 +152,7 @@ impl Containers {
         let fail = |error: crate::runtime::StartError| Error::Invalid { message: error.to_string() };
         if let Some(target) = &record.state.process {
             match Tree::of_running(target) {
-                Ok(tree) => return Ok(View { tree, ids: record.config.ids, _lock: None }),
+                Ok(tree) => return Ok(View { tree, ids: record.config.ids, _lock: None, _held: Vec::new() }),
                 Err(error) if record.state.status.is_alive() => {
                     let now = self.find(&record.id)?;
                     if now.state.process.as_ref() == Some(target) {
@@ -176,8 +179,9 @@ impl Containers {
             }
         };
         let readonly = access == Access::Read || record.config.readonly;
+        let held = self.hold_volumes(&record.config)?;
         let tree = Tree::of_stopped(&rootfs, &binds(&record.config), readonly).map_err(fail)?;
-        Ok(View { tree, ids: None, _lock: lock })
+        Ok(View { tree, ids: None, _lock: lock, _held: held })
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::container::spec::host_devices;
 use crate::runtime::{
-    At, ExecSpec, Mount, Net, Ns, Rights, Rlimit, Spec, StartError, User, masked_paths, readonly_paths,
+    At, Below, ExecSpec, How, Mount, Net, Ns, Propagation, Rights, Rlimit, Spec, StartError, User, masked_paths, readonly_paths,
 };
 
 /// `/dev/shm` when no size is asked for.
@@ -141,9 +141,22 @@ impl Bundle<'_> {
 
     fn mount(&self, index: usize, mount: &Mount) -> Result<Option<Value>, StartError> {
         Ok(Some(match mount {
-            Mount::Bind { source, target, readonly } => {
-                let words: &[&str] = if *readonly { &["nodev", "ro", "rro"] } else { &["nodev"] };
-                bind(source, target, words)
+            Mount::Bind { target, how: How { subpath: Some(part), .. }, .. } => {
+                let text = format!("cannot mount `{part}` at `{target}`: another runtime is given whole sources only");
+                return Err(StartError::new("mount", text));
+            }
+            Mount::Bind { source, target, readonly, how } => {
+                let mut words = vec!["nodev"];
+                words.extend(readonly.then_some("ro"));
+                words.extend((*readonly && how.below == Below::Same).then_some("rro"));
+                let mut bound = bind(source, target, &words);
+                bound["options"][0] = if how.below == Below::None { "bind" } else { "rbind" }.into();
+                bound["options"][1] = match how.propagation {
+                    Propagation::Private => "rprivate".into(),
+                    Propagation::Slave => "rslave".into(),
+                    Propagation::Shared => "rshared".into(),
+                };
+                bound
             }
             // A node of its own: see `devices`.
             Mount::Device { .. } => return Ok(None),

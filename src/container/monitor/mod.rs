@@ -52,6 +52,7 @@ use crate::api::ContainerState;
 use crate::network::Namespace;
 use crate::runtime::{self, At, Process, StartError, Stdio, Waiting};
 use crate::sys::signals::Signals;
+use crate::volume::Held;
 
 /// The kernel's choice when memory is short must not be the monitor; the program has its own value by then.
 const OOM_SCORE: &[u8] = b"-999";
@@ -86,6 +87,7 @@ fn begin(id: Option<&str>) -> io::Result<Option<Monitor>> {
         listener: None,
         waiting,
         namespace,
+        held: None,
         _lock: lock,
         _leases: leases,
         lasting: Vec::new(),
@@ -114,6 +116,8 @@ struct Monitor {
     waiting: Option<Waiting>,
     /// What every run of the program is started in.
     namespace: Option<OwnedFd>,
+    /// What is mounted on its volumes.
+    held: Option<Vec<Held>>,
     _lock: Option<OwnedFd>,
     _leases: Vec<OwnedFd>,
     /// Duties of its whole life, between two runs too.
@@ -186,11 +190,23 @@ impl Monitor {
         };
         let (stdio, mut streams) =
             Streams::make(record.config.tty, record.config.interactive, log).map_err(pipes)?;
+        self.hold_volumes()?;
         let (process, master) = self.run_program(stdio)?;
         if let Some(master) = master {
             streams.set_terminal(master).map_err(pipes)?;
         }
         Ok((process, streams))
+    }
+
+    /// Mounts what its volumes need, once.
+    fn hold_volumes(&mut self) -> Result<(), StartError> {
+        let Keeper { containers, record, .. } = &self.keeper;
+        if self.held.is_none() {
+            let held = containers.hold_volumes(&record.config);
+            self.held = Some(held.map_err(|error| StartError::new("volume", error.to_string()))?);
+            containers.tell_volumes(record, "mount");
+        }
+        Ok(())
     }
 
     fn run_program(&mut self, stdio: Stdio) -> Result<(Box<dyn Running>, Option<OwnedFd>), StartError> {
@@ -337,6 +353,10 @@ impl Monitor {
     /// The slow part of the end.
     fn clean(self, removed: Option<PathBuf>) -> io::Result<()> {
         let Keeper { containers, record, .. } = self.keeper;
+        if self.held.is_some() {
+            containers.tell_volumes(&record, "unmount");
+        }
+        drop(self.held);
         for address in self.task.state.endpoints.iter().filter_map(|endpoint| endpoint.address) {
             containers.networks.give_back(address.addr());
         }

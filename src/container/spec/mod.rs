@@ -15,15 +15,17 @@ use super::networking::Connection;
 use super::record::{Config, Record};
 use super::{foreign, identity};
 use crate::api::NetworkMode;
-use crate::runtime::{CgroupPlace, Net, Spec};
+use crate::runtime::{CgroupPlace, Mount, Net, Spec};
 
-/// Returns what the runtime starts for `record`, whose image's snapshots are at `lowers`, the uppermost first.
+/// Returns what the runtime starts for `record`, whose image's snapshots are at `lowers`, the uppermost first; `images`
+/// are the mounts of other ones.
 pub(super) fn spec(
     record: &Record,
     folder: &Path,
     lowers: Vec<PathBuf>,
     tty: Option<(u16, u16)>,
     connection: &Connection,
+    images: Vec<Mount>,
 ) -> Result<Spec> {
     let config = &record.config;
     let options = rights::options(config)?;
@@ -40,7 +42,7 @@ pub(super) fn spec(
         hostname: config.hostname.clone(),
         domainname: config.isolation.domainname.clone().unwrap_or_default(),
         groups: config.isolation.group_add.clone(),
-        mounts: places::mounts(config, identity::files(record, folder, &connection.endpoints)?)?,
+        mounts: places::mounts(config, identity::files(record, folder, &connection.endpoints)?, images)?,
         shm_bytes: config.isolation.shm_bytes.unwrap_or(0),
         rights: rights(config, false)?,
         rlimits: rlimits(config),

@@ -1,21 +1,22 @@
 //! What is mounted in a container besides the standard set: volumes, folders in memory, devices, in an order in which
 //! none hides another.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use crate::api::{Propagation, Recursion};
 use crate::container::error::{Error, Result};
 use crate::container::record::{Config, MountPoint};
-use crate::runtime::Mount;
+use crate::runtime::{self, Below, How, Mount};
 
-/// Returns the mounts that were asked for, and `files`, shallow ones first.
-pub(super) fn mounts(config: &Config, files: Vec<Mount>) -> Result<Vec<Mount>> {
+/// Returns the mounts that were asked for, with `files` and `images`, shallow ones first.
+pub(super) fn mounts(config: &Config, files: Vec<Mount>, images: Vec<Mount>) -> Result<Vec<Mount>> {
     let mut mounts = files;
     for (target, options) in &config.isolation.tmpfs {
         mounts.push(tmpfs(target, options)?);
     }
-    mounts.extend(config.mounts.iter().map(bind));
+    mounts.extend(images);
+    mounts.extend(config.mounts.iter().filter(|mount| mount.image.is_none()).map(bind));
     for device in &config.isolation.devices {
         mounts.extend(devices(device)?);
     }
@@ -23,27 +24,39 @@ pub(super) fn mounts(config: &Config, files: Vec<Mount>) -> Result<Vec<Mount>> {
     Ok(mounts)
 }
 
-/// Refuses what [`mounts`] would not understand, and two mounts at one place.
+/// Refuses what [`mounts`] would not understand.
 pub(super) fn check(config: &Config) -> Result<()> {
-    let mut targets: BTreeSet<&str> = config.mounts.iter().map(|mount| mount.target.as_str()).collect();
     for (target, options) in &config.isolation.tmpfs {
         tmpfs(target, options)?;
-        if !targets.insert(target.trim_end_matches('/')) {
-            return Err(invalid(format!("duplicate mount point: {target}")));
-        }
     }
     config.isolation.devices.iter().try_for_each(|device| parse_device(device).map(drop))
 }
 
 /// Returns the volumes and binds, shallow ones first: what a container has also while it doesn't run.
 pub(in crate::container) fn binds(config: &Config) -> Vec<Mount> {
-    let mut binds: Vec<_> = config.mounts.iter().map(bind).collect();
+    let points = config.mounts.iter().filter(|mount| mount.image.is_none());
+    let mut binds: Vec<_> = points.map(bind).collect();
     binds.sort_by_key(|mount| Path::new(mount.target()).components().count());
     binds
 }
 
 fn bind(mount: &MountPoint) -> Mount {
-    Mount::Bind { source: mount.source.clone(), target: mount.target.clone(), readonly: mount.readonly }
+    let below = match mount.recursion {
+        Recursion::Enabled | Recursion::Readonly => Below::Same,
+        Recursion::Writable => Below::Writable,
+        Recursion::Disabled => Below::None,
+    };
+    let propagation = match mount.propagation {
+        Propagation::Rprivate | Propagation::Private => runtime::Propagation::Private,
+        Propagation::Rslave | Propagation::Slave => runtime::Propagation::Slave,
+        Propagation::Rshared | Propagation::Shared => runtime::Propagation::Shared,
+    };
+    Mount::Bind {
+        source: mount.source.clone(),
+        target: mount.target.clone(),
+        readonly: mount.readonly,
+        how: How { subpath: mount.subpath.clone(), below, propagation },
+    }
 }
 
 /// Reads `--tmpfs`: a path, and options as `mount` takes them. Without any it runs no programs, as docker's.

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::network_name;
+use super::{mounts, network_name};
 use crate::api::{DeviceValue, Isolation, Resources};
-use crate::container::{Config, MountPoint, Record};
+use crate::container::{Config, Record};
 use crate::runtime;
 
 /// Docker's size of `/dev/shm`.
@@ -25,15 +25,9 @@ pub(super) fn host_config(record: &Record) -> Value {
 }
 
 fn base(config: &Config) -> Value {
-    let bind = |mount: &MountPoint| {
-        let source = mount.volume.clone().unwrap_or_else(|| mount.source.display().to_string());
-        let mode = if mount.readonly { ":ro" } else { "" };
-        format!("{source}:{}{mode}", mount.target)
-    };
-    let binds: Vec<_> = config.mounts.iter().filter(|mount| !mount.anonymous).map(bind).collect();
     let hosts: Vec<_> = config.add_hosts.iter().map(|(name, at)| format!("{name}:{at}")).collect();
     let mut shown = json!({
-        "Binds": binds,
+        "Binds": mounts::binds(config),
         "ContainerIDFile": "",
         "LogConfig": { "Type": config.log.driver, "Config": config.log.options },
         "NetworkMode": network_name(config.network),
@@ -41,7 +35,7 @@ fn base(config: &Config) -> Value {
         "RestartPolicy": { "Name": config.restart.name(), "MaximumRetryCount": config.restart.limit() },
         "AutoRemove": config.remove,
         "VolumeDriver": "",
-        "VolumesFrom": null,
+        "VolumesFrom": some(&config.volumes_from),
         "ConsoleSize": [0, 0],
         "Dns": config.dns,
         "DnsOptions": config.dns_options,

@@ -1,6 +1,7 @@
 //! `kiln inspect` of a container.
 
 mod host_config;
+mod mounts;
 mod network;
 mod ports;
 
@@ -10,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 pub(super) use self::network::network_name;
 use crate::api::{ContainerState, Failure, Health, HealthCheck};
-use crate::container::{MountPoint, Record, log_path};
+use crate::container::{Record, log_path};
 use crate::image;
 use crate::oci::signal_name;
 
@@ -49,7 +50,7 @@ impl Engine {
             "ExecIDs": Some(self.containers().execs(&record.id)).filter(|ids| !ids.is_empty()),
             "HostConfig": host_config::host_config(&record),
             "GraphDriver": { "Name": "overlay2", "Data": self.layers(&record, &folder) },
-            "Mounts": record.config.mounts.iter().map(mount).collect::<Vec<_>>(),
+            "Mounts": mounts::mounts(&record.config),
             "Config": config(&record, &self.image_part(&record)),
             "NetworkSettings": network::network(&record),
         });
@@ -182,30 +183,6 @@ fn healthcheck(check: &HealthCheck) -> Value {
 fn existing(folder: &Path, name: &str) -> String {
     let path = folder.join(name);
     if path.exists() { path.display().to_string() } else { String::new() }
-}
-
-fn mount(mount: &MountPoint) -> Value {
-    let mode = if mount.readonly { "ro" } else { "" };
-    match &mount.volume {
-        Some(name) => json!({
-            "Type": "volume",
-            "Name": name,
-            "Source": mount.source,
-            "Destination": mount.target,
-            "Driver": "local",
-            "Mode": mode,
-            "RW": !mount.readonly,
-            "Propagation": "",
-        }),
-        None => json!({
-            "Type": "bind",
-            "Source": mount.source,
-            "Destination": mount.target,
-            "Mode": mode,
-            "RW": !mount.readonly,
-            "Propagation": "rprivate",
-        }),
-    }
 }
 
 fn time(nanoseconds: Option<i64>) -> String {

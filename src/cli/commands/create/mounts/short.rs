@@ -1,10 +1,20 @@
 //! The short form of a mount: `-v [SOURCE:]TARGET[:OPTIONS]`.
 
-use crate::api::{MountKind, MountRequest};
+use super::{NO_CACHES, NO_SELINUX, Read, absolute, check_target};
+use crate::api::{MountKind, MountRequest, Propagation, Recursion};
 use crate::cli::error::Error;
 
+/// What the third field says.
+#[derive(Default)]
+struct Words {
+    readonly: bool,
+    nocopy: bool,
+    propagation: Option<Propagation>,
+    notes: Vec<&'static str>,
+}
+
 /// Reads `[SOURCE:]TARGET[:OPTIONS]`.
-pub(super) fn volume(text: &str) -> Result<MountRequest, Error> {
+pub(super) fn volume(text: &str) -> Result<Read, Error> {
     let bad = |why: &str| {
         Error::usage(format!("invalid volume `{text}`: {why}"))
             .hint("write it as `/host/path:/path`, `name:/path` or `/path`")
@@ -16,43 +26,67 @@ pub(super) fn volume(text: &str) -> Result<MountRequest, Error> {
         [source, target, options] => (Some(source), target, options),
         _ => return Err(bad("too many colons")),
     };
-    if !target.starts_with('/') {
-        return Err(bad("the path in the container must be absolute"));
+    check_target("volume", text, target)?;
+    let words = words(options).map_err(|word| bad(&format!("unknown option `{word}`")))?;
+    let path = source.map(host_path).transpose()?.flatten();
+    if path.is_some() && words.nocopy {
+        return Err(bad("`nocopy` is for volumes: nothing is copied to a host path"));
     }
-    if target.trim_end_matches('/').is_empty() {
-        return Err(bad("it can't be the root directory"));
+    if path.is_none() && words.propagation.is_some() {
+        return Err(bad("propagation is for host paths"));
     }
-    let mut readonly = false;
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => readonly = true,
-            "rw" => readonly = false,
-            other => {
-                return Err(Error::usage(format!(
-                    "the volume option `{other}` in `{text}` is not supported yet"
-                )));
-            }
-        }
-    }
-    let kind = match source.map(host_path).transpose()? {
-        Some(source) if source.starts_with('/') => MountKind::Bind { source },
-        name => MountKind::Volume { name },
+    let kind = match (path, source) {
+        (Some(source), _) => MountKind::Bind {
+            source,
+            create: true,
+            recursion: Recursion::default(),
+            propagation: words.propagation.unwrap_or_default(),
+        },
+        (None, name) => MountKind::Volume {
+            name: name.map(str::to_owned),
+            nocopy: words.nocopy,
+            subpath: None,
+            driver: None,
+            labels: Vec::new(),
+            options: Vec::new(),
+        },
     };
-    Ok(MountRequest { kind, target: target.to_owned(), readonly })
+    let mount = MountRequest { kind, target: target.to_owned(), readonly: words.readonly };
+    Ok(Read { mount, notes: words.notes })
 }
 
-/// A relative path is one from the working directory; a word without a slash is a volume's name.
-fn host_path(source: &str) -> Result<String, Error> {
+/// Reads the options; an unknown one is the error.
+fn words(options: &str) -> Result<Words, &str> {
+    let mut words = Words::default();
+    for word in options.split(',').filter(|word| !word.is_empty()) {
+        match word {
+            "ro" => words.readonly = true,
+            "rw" => words.readonly = false,
+            "nocopy" => words.nocopy = true,
+            "z" | "Z" => words.notes.push(NO_SELINUX),
+            "consistent" | "cached" | "delegated" => words.notes.push(NO_CACHES),
+            word => words.propagation = Some(Propagation::parse(word).ok_or(word)?),
+        }
+    }
+    Ok(words)
+}
+
+/// The host path that `source` is, if it is one: a relative one begins with a dot, a word is a volume's name.
+fn host_path(source: &str) -> Result<Option<String>, Error> {
     if source.is_empty() {
         return Err(Error::usage("a volume's source is empty"));
     }
-    if !(source == "." || source == ".." || source.starts_with("./") || source.starts_with("../")) {
-        return Ok(source.to_owned());
+    if source.starts_with('/') {
+        return Ok(Some(source.to_owned()));
     }
-    let path = std::path::absolute(source)
-        .map_err(|error| Error::usage(format!("cannot use `{source}`: {error}")))?;
-    let path = path.to_str().map(str::to_owned);
-    path.ok_or_else(|| Error::usage(format!("the path of `{source}` is not UTF-8")))
+    if source == "." || source == ".." || source.starts_with("./") || source.starts_with("../") {
+        return absolute(source).map(Some);
+    }
+    match source.contains('/') {
+        true => Err(Error::usage(format!("`{source}` is not a volume name"))
+            .hint(format!("a host path relative to this directory is written `./{source}`"))),
+        false => Ok(None),
+    }
 }
 
 #[cfg(test)]
@@ -62,17 +96,48 @@ mod tests {
     #[test]
     fn volumes_are_read() {
         let source = |kind| match kind {
-            MountKind::Bind { source } => Some(source),
-            MountKind::Volume { name } => name,
+            MountKind::Bind { source, .. } => Some(source),
+            MountKind::Volume { name, .. } => name,
+            _ => None,
         };
-        let bind = |text| volume(text).ok().map(|mount| (source(mount.kind), mount.target, mount.readonly));
+        let bind = |text| {
+            volume(text).ok().map(|Read { mount, .. }| (source(mount.kind), mount.target, mount.readonly))
+        };
         assert_eq!(bind("/data"), Some((None, "/data".into(), false)));
         assert_eq!(bind("name:/data"), Some((Some("name".into()), "/data".into(), false)));
         assert_eq!(bind("/host:/data:ro"), Some((Some("/host".into()), "/data".into(), true)));
+        assert_eq!(bind("/host:/data:ro,rslave"), Some((Some("/host".into()), "/data".into(), true)));
+        assert_eq!(bind("name:/data:nocopy,rw"), Some((Some("name".into()), "/data".into(), false)));
         let here = std::env::current_dir().unwrap().join("x");
         assert_eq!(bind("./x:/data"), Some((here.to_str().map(str::to_owned), "/data".into(), false)));
-        for text in ["", "data", "/a:b", "/a:/", "/a:/b:zz", "/a:/b:ro:x", ":/b"] {
+        for text in [
+            "",
+            "data",
+            "/a:b",
+            "/a:/",
+            "/a:/b:zz",
+            "/a:/b:ro:x",
+            ":/b",
+            "a/b:/x",
+            "/a:/b:nocopy",
+            "name:/b:rshared",
+        ] {
             assert_eq!(bind(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_changes_nothing_is_said() {
+        let notes = |text| volume(text).unwrap().notes;
+        assert_eq!(notes("/a:/b:z,ro"), [NO_SELINUX]);
+        assert_eq!(notes("/a:/b:cached"), [NO_CACHES]);
+        assert_eq!(notes("/a:/b:ro"), [""; 0]);
+    }
+
+    #[test]
+    fn a_relative_path_without_a_dot_is_told_how_to_be_written() {
+        let Err(Error::Failure(failure)) = volume("a/b:/x") else { panic!("it is refused") };
+        assert!(failure.message.contains("`a/b` is not a volume name"), "{failure:?}");
+        assert!(failure.hints.iter().any(|hint| hint.contains("`./a/b`")), "{failure:?}");
     }
 }

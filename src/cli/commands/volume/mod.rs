@@ -1,0 +1,8 @@
+//! `kiln volume`: a file per verb.
+
+pub(crate) mod create;
+pub(crate) mod inspect;
+pub(crate) mod list;
+pub(crate) mod prune;
+pub(crate) mod remove;
+pub(crate) mod rename;
