@@ -17,6 +17,7 @@ use super::wire::{self, Packet, Wants};
 use super::{Containers, Streams, log, names, remove_folder};
 use crate::api::{ContainerState, LogsRequest};
 use crate::runtime::{Cgroup, Target};
+use crate::volume::Volumes;
 
 /// How long a killed program may take to be gone.
 pub(super) const KILL_WAIT: Duration = Duration::from_secs(10);
@@ -229,24 +230,36 @@ impl Containers {
 
     /// Removes the anonymous volumes of a container that is gone, unless another one has them too.
     pub(super) fn remove_volumes(&self, record: &Record, wanted: bool) {
+        if wanted {
+            Volumes::delete(&self.set_volumes_aside(record));
+        }
+    }
+
+    /// Makes them disappear, and gives what has to be deleted.
+    pub(super) fn set_volumes_aside(&self, record: &Record) -> Vec<PathBuf> {
         let own = record.config.mounts.iter().filter(|mount| mount.anonymous);
         let own: Vec<&String> = own.filter_map(|mount| mount.volume.as_ref()).collect();
-        if !wanted || own.is_empty() {
-            return;
+        if own.is_empty() {
+            return Vec::new();
         }
         // Who can't be asked may have one.
         let (Ok(Some(_lock)), Ok(users)) =
             (self.volumes.lock_exclusive_within(VOLUMES_WAIT), self.volume_users())
         else {
             tracing::debug!(?own, "volumes stay");
-            return;
+            return Vec::new();
         };
+        let mut aside = Vec::new();
         for name in own.into_iter().filter(|name| !users.contains_key(*name)) {
-            match self.volumes.remove(name) {
-                Ok(()) => self.tell_volume(name, "destroy", &[("driver", "local".to_owned())]),
+            match self.volumes.set_aside(name) {
+                Ok(path) => {
+                    aside.extend(path);
+                    self.tell_volume(name, "destroy", &[("driver", "local".to_owned())]);
+                }
                 Err(error) => tracing::debug!(%error, "a volume stays"),
             }
         }
+        aside
     }
 
     /// Returns the names of the containers that have each volume.

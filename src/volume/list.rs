@@ -107,8 +107,18 @@ impl Volumes {
         }
     }
 
-    /// Makes a volume disappear; what has to be deleted is at the path given, which nobody else uses.
-    fn set_aside(&self, name: &str) -> Result<Option<PathBuf>> {
+    /// Deletes what was set aside. What stays after an error is found by the next sweep.
+    pub fn delete(aside: &[PathBuf]) {
+        for path in aside {
+            if let Err(error) = remove_tree(path) {
+                tracing::debug!(%error, ?path, "a volume is not deleted");
+            }
+        }
+    }
+
+    /// Makes a volume disappear; what has to be deleted is at the path given, which nobody else uses. The caller has
+    /// what [`Self::remove`] needs.
+    pub fn set_aside(&self, name: &str) -> Result<Option<PathBuf>> {
         if !is_name(name) {
             return Err(Error::Name { name: name.to_owned() });
         }

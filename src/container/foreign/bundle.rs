@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::container::spec::host_devices;
 use crate::runtime::{
-    At, Below, ExecSpec, How, Mount, Net, Ns, Propagation, Rights, Rlimit, Spec, StartError, User, masked_paths, readonly_paths,
+    At, Below, ExecSpec, How, Mount, Net, Ns, Propagation, Rights, Rlimit, Spec, StartError, User,
+    masked_paths, readonly_paths,
 };
 
 /// `/dev/shm` when no size is asked for.
@@ -142,7 +143,9 @@ impl Bundle<'_> {
     fn mount(&self, index: usize, mount: &Mount) -> Result<Option<Value>, StartError> {
         Ok(Some(match mount {
             Mount::Bind { target, how: How { subpath: Some(part), .. }, .. } => {
-                let text = format!("cannot mount `{part}` at `{target}`: another runtime is given whole sources only");
+                let text = format!(
+                    "cannot mount `{part}` at `{target}`: another runtime is given whole sources only"
+                );
                 return Err(StartError::new("mount", text));
             }
             Mount::Bind { source, target, readonly, how } => {

@@ -52,7 +52,7 @@ use crate::api::ContainerState;
 use crate::network::Namespace;
 use crate::runtime::{self, At, Process, StartError, Stdio, Waiting};
 use crate::sys::signals::Signals;
-use crate::volume::Held;
+use crate::volume::{Held, Volumes};
 
 /// The kernel's choice when memory is short must not be the monitor; the program has its own value by then.
 const OOM_SCORE: &[u8] = b"-999";
@@ -88,6 +88,7 @@ fn begin(id: Option<&str>) -> io::Result<Option<Monitor>> {
         waiting,
         namespace,
         held: None,
+        volumes: Vec::new(),
         _lock: lock,
         _leases: leases,
         lasting: Vec::new(),
@@ -118,6 +119,8 @@ struct Monitor {
     namespace: Option<OwnedFd>,
     /// What is mounted on its volumes.
     held: Option<Vec<Held>>,
+    /// Its volumes that are to be deleted with it.
+    volumes: Vec<PathBuf>,
     _lock: Option<OwnedFd>,
     _leases: Vec<OwnedFd>,
     /// Duties of its whole life, between two runs too.
@@ -338,13 +341,19 @@ impl Monitor {
     /// Writes the record for the last time, or takes the container away; then gives its folder's new place.
     fn close_record(&mut self) -> Option<PathBuf> {
         let keeper = &mut self.keeper;
+        // What was mounted on its volumes goes before anybody hears that it ended.
+        if self.held.take().is_some() {
+            keeper.containers.tell_volumes(&keeper.record, "unmount");
+        }
         keeper.record.state.endpoints.clear();
         keeper.record.state.ports.clear();
         keeper.record.state.restart_at = None;
         // Nobody is left to hear of an error here; the record then says `running`, without a lock: lost.
         let _ = std::fs::remove_file(keeper.folder.join("socket"));
         if keeper.record.config.remove {
-            return keeper.containers.take_away(&keeper.record).ok();
+            let removed = keeper.containers.take_away(&keeper.record).ok();
+            self.volumes = keeper.containers.set_volumes_aside(&keeper.record);
+            return removed;
         }
         let _ = keeper.write();
         None
@@ -353,15 +362,11 @@ impl Monitor {
     /// The slow part of the end.
     fn clean(self, removed: Option<PathBuf>) -> io::Result<()> {
         let Keeper { containers, record, .. } = self.keeper;
-        if self.held.is_some() {
-            containers.tell_volumes(&record, "unmount");
-        }
-        drop(self.held);
         for address in self.task.state.endpoints.iter().filter_map(|endpoint| endpoint.address) {
             containers.networks.give_back(address.addr());
         }
         let Some(folder) = removed else { return Ok(()) };
-        containers.remove_volumes(&record, true);
+        Volumes::delete(&self.volumes);
         if let Ok(store) = Store::open(&self.task.root) {
             let _ = store.unpin(&record.owner());
         }
