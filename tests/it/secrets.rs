@@ -168,7 +168,8 @@ impl Agent {
         let socket = lender.path("agent");
         let mut command = Command::new("ssh-agent");
         let process = command.args(["-D", "-a", &socket]).stdout(Stdio::null()).spawn().unwrap();
-        while !Path::new(&socket).exists() {
+        // Between bind and listen the socket is there, and refuses.
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         Self { process, socket }

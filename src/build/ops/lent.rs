@@ -3,9 +3,13 @@
 //! Key files are served by an `ssh-agent` of the build's own. It ends with the build, and with a build that is
 //! killed: it is the child of a shell that waits for the end of a pipe.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use kiln_cache::{Scratch, Store};
 
@@ -15,8 +19,8 @@ use crate::redacted::Redacted;
 /// What the agent runs, and kills it when its standard input ends.
 const WATCH: &str = "read _; kill $SSH_AGENT_PID";
 
-/// How long an agent may take until its socket is there.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long an agent may take until it listens; a busy machine has other things to do.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a user lends.
 #[derive(Debug, Default)]
@@ -117,7 +121,7 @@ impl OwnAgent {
         let stdin = shell.stdin.take();
         let socket = folder.path().join("agent");
         let own = |folder| Self { shell, stdin, _folder: folder };
-        wait_for(&socket).map_err(failed)?;
+        wait_for(folder.path()).map_err(failed)?;
         for key in keys {
             let mut add = program("ssh-add");
             add.args(["-q", "-"]).env("SSH_AUTH_SOCK", "agent").env("SSH_ASKPASS_REQUIRE", "never");
@@ -136,13 +140,17 @@ impl OwnAgent {
     }
 }
 
-fn wait_for(socket: &Path) -> io::Result<()> {
-    let end = std::time::Instant::now() + PATIENCE;
-    while !socket.exists() {
-        if std::time::Instant::now() > end {
-            return Err(io::Error::other("it made no socket"));
+/// Waits until somebody listens at the socket in `folder`: between bind and listen it is there already.
+fn wait_for(folder: &Path) -> io::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    let folder = File::open(folder)?;
+    // An address has a hundred bytes at most; a store's folder may be longer.
+    let socket = format!("/proc/self/fd/{}/agent", folder.as_raw_fd());
+    while UnixStream::connect(&socket).is_err() {
+        if Instant::now() > end {
+            return Err(io::Error::other("it doesn't listen at its socket"));
         }
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2));
     }
     Ok(())
 }
