@@ -138,6 +138,14 @@ pub(super) fn process(process: &Process) -> Result<()> {
     }
 }
 
+/// Checks the limits of an update. Who may use a device was decided at the creation.
+pub(super) fn update(resources: &Resources) -> Result<()> {
+    if !resources.devices.is_empty() {
+        return refuse("an update of `devices`");
+    }
+    self::resources(resources, &[])
+}
+
 /// Checks limits, of a container or of an update.
 pub(super) fn resources(resources: &Resources, devices: &[Device]) -> Result<()> {
     let values = [

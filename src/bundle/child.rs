@@ -140,6 +140,7 @@ fn until_start(plan: Plan<'_>) -> Result<Waiting<'_>> {
     // The machine's, for what is written below its folders before they are out of reach.
     let profile = apparmor(plan.process)?;
     mounts::enter(&root)?;
+    plan.mounter.share(&root)?;
     settle(&plan)?;
     let master = if plan.process.terminal { Some(terminal(plan.process, Some(root.as_fd()))?) } else { None };
     if plan.config.root.as_ref().is_some_and(|root| root.readonly) {
@@ -183,6 +184,8 @@ fn join(plan: &Plan<'_>) -> Result<()> {
     let propagation = match plan.linux.rootfs_propagation.as_str() {
         "private" | "rprivate" => MountPropagationFlags::PRIVATE,
         "" | "slave" | "rslave" => MountPropagationFlags::DOWNSTREAM,
+        // What the program mounts where it is shared shall be seen on the machine.
+        "shared" | "rshared" => MountPropagationFlags::SHARED,
         other => {
             let text = format!("`linux.rootfsPropagation` of `{other}` is not supported");
             return Err(StartError::new("mount", text));

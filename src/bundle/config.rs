@@ -2,6 +2,7 @@
 //! demands; what is known and can't be done is kept, for [`super::check`] to refuse it by name.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -190,9 +191,10 @@ pub(super) struct Device {
     pub(super) gid: u32,
 }
 
+/// What a container may use up, of `config.json` or of an update.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Resources {
+pub struct Resources {
     #[serde(deserialize_with = "or_null")]
     pub(super) devices: Vec<DeviceRule>,
     pub(super) memory: Option<Memory>,
@@ -329,6 +331,16 @@ impl Process {
         self.user.uid = uid;
         self.user.gid = gid.unwrap_or(self.user.gid);
         self
+    }
+}
+
+impl Resources {
+    /// Reads limits, in the form of `linux.resources`.
+    pub fn of(from: impl std::io::Read) -> Result<Resources> {
+        let fail = || "cannot read the resources";
+        let mut bytes = Vec::new();
+        from.take(MOST_BYTES).read_to_end(&mut bytes).doing(fail)?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::Refused(format!("{}: {error}", fail())))
     }
 }
 

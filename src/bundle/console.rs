@@ -12,9 +12,10 @@ use rustix::net::{
 
 use super::error::{Doing, Error, Result};
 
-/// A terminal needs somebody to get it, and nobody else may ask for one.
-pub(super) fn check(terminal: bool, socket: Option<&Path>) -> Result<()> {
+/// A terminal needs somebody to get it, who may be the caller (`kept`), and nobody else may ask for one.
+pub(super) fn check(terminal: bool, socket: Option<&Path>, kept: bool) -> Result<()> {
     match (terminal, socket) {
+        (true, None) if kept => Ok(()),
         (true, None) => Err(Error::Refused("cannot allocate tty without setting console socket".into())),
         (false, Some(_)) => Err(Error::Refused("cannot use console socket if no tty is allocated".into())),
         _ => Ok(()),

@@ -29,12 +29,15 @@ pub struct CreateOptions {
     pub pid_file: Option<PathBuf>,
     /// The socket that the terminal's master is sent to.
     pub console_socket: Option<PathBuf>,
+    /// Without that, the caller gets the terminal.
+    pub keeps_terminal: bool,
     /// How many descriptors from 3 on the program gets.
     pub preserve_fds: u32,
 }
 
-/// Creates the container `id`: all but the program runs when this returns.
-pub(super) fn create(root: &Path, id: &str, options: &CreateOptions) -> Result<()> {
+/// Creates the container `id`: all but the program runs when this returns. Gives the terminal's master when it is
+/// the caller's.
+pub(super) fn create(root: &Path, id: &str, options: &CreateOptions) -> Result<Option<OwnedFd>> {
     let bundle = options
         .bundle
         .canonicalize()
@@ -42,7 +45,7 @@ pub(super) fn create(root: &Path, id: &str, options: &CreateOptions) -> Result<(
     let config = Config::of_bundle(&bundle)?;
     check::config(&config)?;
     let terminal = config.process.as_ref().is_some_and(|process| process.terminal);
-    console::check(terminal, options.console_socket.as_deref())?;
+    console::check(terminal, options.console_socket.as_deref(), options.keeps_terminal)?;
     let folder = Folder::make(root, id)?;
     let result = folder.lock().and_then(|lock| {
         let creation = Creation { folder: &folder, id, bundle: &bundle, config: &config, options };
@@ -70,7 +73,7 @@ struct Creation<'a> {
 }
 
 impl Creation<'_> {
-    fn run(&self) -> Result<()> {
+    fn run(&self) -> Result<Option<OwnedFd>> {
         let config = self.config;
         let linux = config.linux.clone().unwrap_or_default();
         let process = config.process.clone().unwrap_or_default();
@@ -134,7 +137,7 @@ impl Creation<'_> {
     }
 
     /// Goes with the child until it lives by itself.
-    fn accompany(&self, child: &Child, kept: &mut Kept) -> Result<()> {
+    fn accompany(&self, child: &Child, kept: &mut Kept) -> Result<Option<OwnedFd>> {
         let fail = || "cannot look at the new process";
         child.expect(|message| matches!(message, Message::Prepared))?;
         let process = Target::of(child.pid, &kept.cgroup).doing(fail)?;
@@ -144,16 +147,19 @@ impl Creation<'_> {
         hooks::run("prestart", &hooks.prestart, &state)?;
         hooks::run("createRuntime", &hooks.create_runtime, &state)?;
         child.order(&Order::Go)?;
-        let fds = child.expect(|message| matches!(message, Message::Ready))?;
-        if let (Some(master), Some(socket)) = (fds.first(), &self.options.console_socket) {
-            console::send(socket, master)?;
+        let mut master = child.expect(|message| matches!(message, Message::Ready))?.into_iter().next();
+        if let Some(socket) = &self.options.console_socket
+            && let Some(master) = master.take()
+        {
+            console::send(socket, &master)?;
         }
         self.folder.write("state.json", kept)?;
         if let Some(file) = &self.options.pid_file {
             super::write_pid(file, child.pid)?;
         }
         child.order(&Order::Commit)?;
-        child.expect(|message| matches!(message, Message::Free)).map(drop)
+        child.expect(|message| matches!(message, Message::Free))?;
+        Ok(master)
     }
 
     fn listen(&self) -> Result<OwnedFd> {

@@ -27,10 +27,28 @@ pub struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     /// The socket that the terminal's master is sent to.
     pub console_socket: Option<PathBuf>,
+    /// Without that, the caller gets the terminal.
+    pub keeps_terminal: bool,
     /// How many descriptors from 3 on the program gets.
     pub preserve_fds: u32,
     /// Joins a frozen container too.
     pub ignore_paused: bool,
+}
+
+/// A further process of a container, a child of this one.
+#[derive(Debug)]
+pub struct Further {
+    /// Readable when it has ended.
+    pub pidfd: OwnedFd,
+    /// The master of its terminal, when that is the caller's.
+    pub terminal: Option<OwnedFd>,
+}
+
+impl Further {
+    /// Waits for its end.
+    pub fn wait(&self) -> Result<Exit> {
+        super::wait(self.pidfd.as_fd())
+    }
 }
 
 /// The helper's report to the caller.
@@ -56,8 +74,8 @@ struct Join<'a> {
     channel: BorrowedFd<'a>,
 }
 
-/// Runs `process` in the container `id`; gives its end, or nothing when it runs on by itself.
-pub(super) fn exec(root: &Path, id: &str, process: &Process, options: &ExecOptions) -> Result<Option<Exit>> {
+/// Runs `process` in the container `id`; returns when its program runs.
+pub(super) fn exec(root: &Path, id: &str, process: &Process, options: &ExecOptions) -> Result<Further> {
     let folder = Folder::find(root, id)?;
     let kept = folder.kept()?;
     match folder.status(kept.as_ref()) {
@@ -72,7 +90,7 @@ pub(super) fn exec(root: &Path, id: &str, process: &Process, options: &ExecOptio
         }
     }
     check::process(process)?;
-    console::check(process.terminal, options.console_socket.as_deref())?;
+    console::check(process.terminal, options.console_socket.as_deref(), options.keeps_terminal)?;
     let Some(target) = kept.and_then(|kept| kept.process) else { return Err(Error::NotRunning) };
     let filter = rights::filter(folder.config()?.linux.unwrap_or_default().seccomp.as_ref())?;
     let container = target.open()?;
@@ -107,33 +125,35 @@ pub(super) fn exec(root: &Path, id: &str, process: &Process, options: &ExecOptio
     };
     let pidfd =
         fds.into_iter().next().ok_or_else(|| StartError::new("exec", "the new process has no descriptor"))?;
-    let result = accompany(&channel, pid, options);
-    if let Err(error) = result {
-        // It may have ended by itself.
-        let _ = sys::process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
-        super::reap(pidfd.as_fd());
-        return Err(error);
+    match accompany(&channel, pid, options) {
+        Ok(terminal) => Ok(Further { pidfd, terminal }),
+        Err(error) => {
+            // It may have ended by itself.
+            let _ = sys::process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+            super::reap(pidfd.as_fd());
+            Err(error)
+        }
     }
-    if options.detach { Ok(None) } else { super::wait(pidfd.as_fd()).map(Some) }
 }
 
-/// Goes with the process until its program runs.
-fn accompany(channel: &OwnedFd, pid: i32, options: &ExecOptions) -> Result<()> {
-    let mut is_ready = false;
+/// Goes with the process until its program runs; gives the terminal when it is the caller's.
+fn accompany(channel: &OwnedFd, pid: i32, options: &ExecOptions) -> Result<Option<OwnedFd>> {
+    let (mut is_ready, mut terminal) = (false, None);
     loop {
         match wire::receive::<Message>(channel).doing(|| "cannot hear from the new process")? {
             Some((Message::Failed(error), _)) => return Err(error.into()),
             Some((_, fds)) => {
                 is_ready = true;
-                if let (Some(master), Some(socket)) = (fds.first(), &options.console_socket) {
-                    console::send(socket, master)?;
+                match (fds.into_iter().next(), &options.console_socket) {
+                    (Some(master), Some(socket)) => console::send(socket, &master)?,
+                    (master, _) => terminal = master,
                 }
                 if let Some(file) = &options.pid_file {
                     super::write_pid(file, pid)?;
                 }
             }
             // Closed by execve.
-            None if is_ready => return Ok(()),
+            None if is_ready => return Ok(terminal),
             None => {
                 return Err(StartError::new("exec", "the process ended before its program could run").into());
             }

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::config::{Rate, Resources};
 use super::error::{Doing, Error, Result};
+use super::state::Kept;
 use crate::runtime::{Cgroup, CgroupPlace, DeviceLimit, Limits};
 
 /// Where cgroups are whose place isn't told.
@@ -23,6 +24,13 @@ pub(super) fn create(folder: &Path, path: &str, resources: &Resources) -> Result
         return Err(Error::Refused(format!("container's cgroup `{path}` is not empty")));
     }
     Ok(cgroup)
+}
+
+/// Changes the limits of a container to those that are told; gives the folders that it has then.
+pub(super) fn update(kept: &Kept, resources: &Resources) -> Result<Vec<PathBuf>> {
+    let mut cgroup = kept.cgroup();
+    cgroup.limit(&limits(resources))?;
+    Ok(cgroup.folders().to_vec())
 }
 
 /// The folder below each hierarchy's top, and the name in it.

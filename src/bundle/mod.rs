@@ -30,14 +30,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-pub use self::config::{OCI_VERSION, Process, example};
+pub use self::config::{OCI_VERSION, Process, Resources, example};
 pub use self::create::CreateOptions;
 use self::error::Doing;
 pub use self::error::{Error, Result};
-pub use self::exec::ExecOptions;
+pub use self::exec::{ExecOptions, Further};
 use self::state::{Folder, Kept};
 pub use self::state::{State, Status};
-pub use crate::runtime::{Exit, sealed_program};
+pub use crate::runtime::{Exit, resize, sealed_program};
 use crate::sys;
 
 /// How long a killed process may take to go.
@@ -56,8 +56,9 @@ impl Bundles {
         Bundles { root }
     }
 
-    /// Creates a container: all but its program runs when this returns.
-    pub fn create(&self, id: &str, options: &CreateOptions) -> Result<()> {
+    /// Creates a container: all but its program runs when this returns. Gives the terminal's master when it is the
+    /// caller's.
+    pub fn create(&self, id: &str, options: &CreateOptions) -> Result<Option<OwnedFd>> {
         create::create(&self.root, id, options)
     }
 
@@ -144,12 +145,13 @@ impl Bundles {
             (_, true) => return Err(Error::NotRunning),
             (_, false) => return Err(Error::NotPaused),
         }
-        let folders = kept.map(|kept| kept.cgroup).unwrap_or_default();
-        let switch = folders.iter().map(|folder| folder.join("cgroup.freeze")).find(|file| file.exists());
-        let Some(switch) = switch else {
-            return Err(Error::Refused("this machine has no cgroup to freeze the container by".into()));
-        };
-        fs::write(&switch, if freeze { "1" } else { "0" }).doing(|| "cannot freeze or thaw the container")?;
+        let Some(mut kept) = kept else { return Err(Error::NotRunning) };
+        let mut cgroup = kept.cgroup();
+        let frozen = cgroup.freeze(freeze);
+        // It may have got a folder to be frozen by.
+        kept.has_cgroup(cgroup.folders());
+        folder.write("state.json", &kept)?;
+        frozen?;
         let wanted = if freeze { Status::Paused } else { Status::Running };
         let end = Instant::now() + KILL_TIME;
         loop {
@@ -166,6 +168,21 @@ impl Bundles {
         }
     }
 
+    /// Changes what a container may use up, to what is told of its limits.
+    pub fn update(&self, id: &str, resources: &Resources) -> Result<()> {
+        let folder = Folder::find(&self.root, id)?;
+        let _lock = folder.lock()?;
+        let kept = folder.kept()?;
+        if matches!(folder.status(kept.as_ref()), Status::Stopped | Status::Creating) {
+            return Err(Error::NotRunning);
+        }
+        let Some(mut kept) = kept else { return Err(Error::NotRunning) };
+        check::update(resources)?;
+        let folders = limits::update(&kept, resources)?;
+        kept.has_cgroup(&folders);
+        folder.write("state.json", &kept)
+    }
+
     /// Returns the processes of a container, as the machine numbers them.
     pub fn processes(&self, id: &str) -> Result<Vec<i32>> {
         let folder = Folder::find(&self.root, id)?;
@@ -176,8 +193,8 @@ impl Bundles {
         Ok(kept.map(|kept| kept.cgroup().pids()).unwrap_or_default())
     }
 
-    /// Runs a further process in a container; gives its end, or nothing when it runs on by itself.
-    pub fn exec(&self, id: &str, process: &Process, options: &ExecOptions) -> Result<Option<Exit>> {
+    /// Runs a further process in a container; returns when its program runs.
+    pub fn exec(&self, id: &str, process: &Process, options: &ExecOptions) -> Result<Further> {
         exec::exec(&self.root, id, process, options)
     }
 

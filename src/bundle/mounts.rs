@@ -3,8 +3,10 @@
 //! Targets are opened inside the root filesystem by the kernel, and everything is attached by descriptors: no link of
 //! the image leads a mount out of it. Where devices are held back, no mount opens any but the listed nodes.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
@@ -97,10 +99,26 @@ impl Mounter<'_> {
         let tree = clone_tree(CWD, self.rootfs, true).at("rootfs", fail)?;
         let nodev = if self.all_devices { 0 } else { NODEV };
         alter(tree.as_fd(), nodev, 0, libc::MS_PRIVATE, true).at("rootfs", fail)?;
+        if self.is_shared() {
+            // Elsewhere the new root would be mounted too.
+            make_mount_private(self.rootfs).at("rootfs", fail)?;
+        }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let place = rustix::fs::open(self.rootfs, flags, Mode::empty()).at("rootfs", fail)?;
         attach(&tree, &place).at("rootfs", fail)?;
         Ok(tree)
+    }
+
+    fn is_shared(&self) -> bool {
+        ["shared", "rshared"].contains(&self.linux.rootfs_propagation.as_str())
+    }
+
+    /// Makes the new root, once it is `/`, what `linux.rootfsPropagation` says.
+    pub(super) fn share(&self, root: &OwnedFd) -> Result<()> {
+        match self.is_shared() {
+            true => alter(root.as_fd(), 0, 0, libc::MS_SHARED, false).at("rootfs", || "cannot share `/`"),
+            false => Ok(()),
+        }
     }
 
     fn mount(&self, root: &OwnedFd, mount: &Mount) -> Result<()> {
@@ -284,13 +302,46 @@ impl Mounter<'_> {
 /// Makes the new root `/`; the machine's tree is out of reach then.
 pub(super) fn enter(root: &OwnedFd) -> Result<()> {
     let fail = || "cannot change the root";
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let machine = rustix::fs::open("/", flags, Mode::empty()).at("pivot_root", fail)?;
     rustix::process::fchdir(root).at("pivot_root", fail)?;
     rustix::process::pivot_root(".", ".").at("pivot_root", fail)?;
     // The machine's tree now lies over the new one. What is mounted there must not go away on the machine too.
+    rustix::process::fchdir(&machine).at("pivot_root", fail)?;
     let flags = rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change(".", flags).at("pivot_root", fail)?;
     unmount(".", UnmountFlags::DETACH).at("pivot_root", || "cannot take the machine's tree away")?;
     rustix::process::chdir("/").at("pivot_root", fail)
+}
+
+/// Parts the mount that `path` is in from its peers.
+fn make_mount_private(path: &Path) -> std::io::Result<()> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    // The one that was mounted last lies above.
+    let point = points.filter(|point| path.starts_with(point)).max_by_key(|point| point.components().count());
+    let point = point.unwrap_or_else(|| PathBuf::from("/"));
+    Ok(rustix::mount::mount_change(point, rustix::mount::MountPropagationFlags::PRIVATE)?)
+}
+
+/// A path of `mountinfo`, where blanks and the like are octal numbers.
+fn unescape(text: &str) -> PathBuf {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let number = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match number.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| byte == b'\\') {
+            Some(number) => {
+                bytes.push(number);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// Opens what a path inside leads to; `None` when there is nothing.

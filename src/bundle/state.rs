@@ -229,6 +229,14 @@ impl Kept {
         }
     }
 
+    /// Notes the folders of its cgroup.
+    pub(super) fn has_cgroup(&mut self, folders: &[PathBuf]) {
+        self.cgroup = folders.to_vec();
+        if let Some(process) = &mut self.process {
+            process.cgroup = folders.to_vec();
+        }
+    }
+
     /// Its cgroup.
     pub(super) fn cgroup(&self) -> Cgroup {
         Cgroup::open(&self.cgroup)

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::support::binary::{Ran, busybox_tar, run, start};
 use crate::support::needs_root;
+use crate::support::pty::Pty;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -570,4 +571,113 @@ fn descriptors_from_three_on_are_passed_when_asked_for() {
     let script = format!("exec {kiln} runtime --root states run --preserve-fds 1 c 3<three 4<three");
     let ran = run(shell.arg("-c").arg(script).current_dir(bundle.path())).ok();
     assert_eq!(ran.out, "three\n5\n", "{ran}");
+}
+
+#[test]
+fn limits_of_a_running_container_are_changed() {
+    if !needs_root("limits_of_a_running_container_are_changed") {
+        return;
+    }
+    let bundle = Bundle::new("exec sleep 1000", |_| {});
+    bundle.create(&[]).ok();
+    bundle.ok(&["start", "c"]);
+    fs::write(bundle.file("new.json"), r#"{"memory": {"limit": 67108864}, "pids": {"limit": 40}}"#).unwrap();
+    bundle.ok(&["update", "--resources", "new.json", "c"]);
+    let pid = bundle.state()["pid"].as_i64().unwrap();
+    let of = |controller: &str, file: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let path = text.lines().find_map(|line| line.split_once(&format!(":{controller}:"))).unwrap().1;
+        fs::read_to_string(format!("/sys/fs/cgroup/{controller}{path}/{file}")).unwrap().trim().to_owned()
+    };
+    // Where the machine has v2 alone the files are others.
+    if Path::new("/sys/fs/cgroup/pids").exists() {
+        assert_eq!(
+            (of("pids", "pids.max"), of("memory", "memory.limit_in_bytes")),
+            ("40".into(), "67108864".into())
+        );
+    }
+    let mut from_stdin = bundle.command(&["update", "--resources", "-", "c"]);
+    from_stdin.stdin(fs::File::open(bundle.file("new.json")).unwrap());
+    run(&mut from_stdin).ok();
+    fs::write(bundle.file("bad.json"), r#"{"rdma": {"x": {}}}"#).unwrap();
+    let refused = bundle.run(&["update", "--resources", "bad.json", "c"]);
+    assert!(refused.code == 1 && refused.error.contains("rdma"), "{}", refused.error);
+    bundle.ok(&["delete", "--force", "c"]);
+    assert_eq!(bundle.run(&["update", "--resources", "new.json", "c"]).code, 1);
+}
+
+#[test]
+fn a_caller_who_stays_has_its_terminal() {
+    if !needs_root("a_caller_who_stays_has_its_terminal") {
+        return;
+    }
+    let bundle = Bundle::new("busybox stty size; read line; echo got-$line; read rest; exit 6", |config| {
+        config["process"]["terminal"] = true.into();
+    });
+    let mut pty = Pty::spawn(&bundle.command(&["run", "--bundle", bundle.path().to_str().unwrap(), "c"]));
+    pty.expect("24 80");
+    pty.send("here\r");
+    pty.expect("got-here");
+    let mut second = Pty::spawn(&bundle.command(&[
+        "exec",
+        "-t",
+        "c",
+        "sh",
+        "-c",
+        "read x; busybox stty size; echo $x; exit 5",
+    ]));
+    second.resize(30, 90);
+    second.send("typed\r");
+    second.expect("30 90");
+    second.expect("typed");
+    assert_eq!(second.wait().0, 5);
+    pty.send("end\r");
+    assert_eq!(pty.wait().0, 6);
+    assert_eq!(bundle.ok(&["list", "-q"]), "");
+}
+
+#[test]
+fn mounts_come_and_go_where_they_are_shared() {
+    if !needs_root("mounts_come_and_go_where_they_are_shared") {
+        return;
+    }
+    let script = "busybox mount -t tmpfs x /both/inner && touch /both/inner/made; busybox mount -t tmpfs x /from/inner;
+        touch /from/inner/own; echo mounted; while ! [ -e /from/outer/given ]; do sleep 0.05; done; echo seen; exec sleep 1000";
+    let bundle = Bundle::new(script, |config| {
+        config["root"]["readonly"] = false.into();
+        config["linux"]["rootfsPropagation"] = "rshared".into();
+        config["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN"]);
+        config["process"]["capabilities"]["effective"] = json!(["CAP_SYS_ADMIN"]);
+        config["process"]["capabilities"]["permitted"] = json!(["CAP_SYS_ADMIN"]);
+        for (name, how) in [("both", "rshared"), ("from", "rslave")] {
+            let mount = json!({"destination": format!("/{name}"), "type": "bind", "source": "host", "options": ["rbind", how]});
+            config["mounts"].as_array_mut().unwrap().push(mount);
+        }
+    });
+    let host = bundle.file("host");
+    fs::create_dir(&host).unwrap();
+    let mount = |words: &[&str]| assert!(Command::new("mount").args(words).status().unwrap().success());
+    mount(&["-t", "tmpfs", "x", host.to_str().unwrap()]);
+    mount(&["--make-shared", host.to_str().unwrap()]);
+    for name in ["inner", "outer"] {
+        fs::create_dir(host.join(name)).unwrap();
+    }
+    let created = bundle.create(&[]);
+    bundle.run(&["start", "c"]);
+    let outer = host.join("outer");
+    let shown = created.code == 0 && {
+        bundle.until_output("mounted");
+        mount(&["-t", "tmpfs", "x", outer.to_str().unwrap()]);
+        fs::write(outer.join("given"), "").unwrap();
+        bundle.until_output("seen");
+        host.join("inner/made").exists() && !host.join("inner/own").exists()
+    };
+    bundle.run(&["delete", "--force", "c"]);
+    let rest = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(Command::new("umount").args(["-R", host.to_str().unwrap()]).status().unwrap().success());
+    assert!(shown, "{}", created.error);
+    assert!(
+        !rest.contains(bundle.file("rootfs").to_str().unwrap()),
+        "the root filesystem was mounted outside too"
+    );
 }

@@ -89,6 +89,7 @@ fn podman_runs_execs_stops_and_removes() {
     let ran = podman.run(&["exec", "one", "sh", "-c", "echo in; exit 7"]);
     assert_eq!((ran.code, ran.out.as_str()), (7, "in\n"), "{ran}");
     assert_eq!(podman.run(&["exec", "one", "nope"]).code, 127);
+    podman.run(&["update", "--memory", "64m", "one"]).ok();
     podman.run(&["pause", "one"]).ok();
     assert!(podman.run(&["ps", "--all"]).ok().out.contains("Paused"));
     podman.run(&["unpause", "one"]).ok();

@@ -24,6 +24,7 @@ impl Cgroup {
             None if !frozen => return Ok(()),
             None => {
                 let all = mounted()?;
+                self.find_name(&all);
                 let none = || StartError::new("cgroup", "this machine has no cgroup controller `freezer`");
                 let hierarchy = find(&all, "freezer").ok_or_else(none)?;
                 let folder = self.join(hierarchy)?;
@@ -95,6 +96,8 @@ mod tests {
         let name = Path::new("kiln").join(format!("freezer-test-{}", std::process::id()));
         let mut cgroup = Cgroup { name, ..Cgroup::default() };
         let folder = cgroup.join(own("pids").unwrap()).unwrap();
+        // As one that another process has made.
+        cgroup = Cgroup::open(cgroup.folders());
         let mut sleeper = std::process::Command::new("sleep").arg("600").spawn().unwrap();
         fs::write(folder.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
         let frozen = cgroup.freeze(true);

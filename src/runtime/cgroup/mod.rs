@@ -99,13 +99,28 @@ impl Cgroup {
     /// its processes are moved.
     pub fn limit(&mut self, limits: &Limits) -> Result<(), StartError> {
         let before = self.folders.len();
-        let result = self.join_limited(&mounted()?, limits);
+        let all = mounted()?;
+        self.find_name(&all);
+        let result = self.join_limited(&all, limits);
         self.close_doors();
         let new = self.folders[before..].to_vec();
         for folder in new {
             self.move_into(&folder).at("cgroup", || format!("cannot use `{}`", folder.display()))?;
         }
         result
+    }
+
+    /// Reads out of the folders of [`Cgroup::open`] where it is in each hierarchy.
+    fn find_name(&mut self, all: &[Hierarchy]) {
+        if self.name.as_os_str().is_empty() {
+            let below = |folder: &PathBuf| {
+                let tops =
+                    all.iter().filter_map(|hierarchy| folder.strip_prefix(&hierarchy.mount_point).ok());
+                // Of hierarchies within another's folder the inner one has it.
+                tops.min_by_key(|name| name.components().count()).map(Path::to_owned)
+            };
+            self.name = self.folders.iter().find_map(below).unwrap_or_default();
+        }
     }
 
     /// Moves all its processes to a further folder of its own.

@@ -115,6 +115,14 @@ pub(super) enum Verb {
         /// The container
         id: String,
     },
+    /// Change the limits of a container
+    Update {
+        /// What changes, as linux.resources of config.json; - is standard input
+        #[arg(long, short, value_name = "FILE")]
+        resources: PathBuf,
+        /// The container
+        id: String,
+    },
     /// List the processes of a container
     Ps {
         /// table or json

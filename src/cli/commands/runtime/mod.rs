@@ -1,28 +1,26 @@
 //! `kiln runtime`: kiln as an OCI runtime, called by other engines as they call runc.
 
 mod flags;
+mod foreground;
 mod text;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use rustix::event::{PollFd, PollFlags, poll};
-
 use self::flags::{Create, Exec, Global, LogFormat, Runtime, Verb};
 use crate::bundle::{
-    self, Bundles, CreateOptions, ExecOptions, Exit, Process, State, Status, sealed_program,
+    self, Bundles, CreateOptions, ExecOptions, Exit, Process, Resources, State, Status, sealed_program,
 };
 use crate::cli::error::Error;
 use crate::cli::session::Invocation;
 use crate::cli::table_of_commands::{Entry, Section};
 use crate::cli::{exit, tell};
-use crate::sys::process::pidfd_signal;
-use crate::sys::signals::{self, Signals};
+use crate::sys::signals;
 
 /// Its place in the table.
 pub(crate) const ENTRY: Entry = Entry {
@@ -40,18 +38,6 @@ pub(crate) const ENTRY: Entry = Entry {
 pub(crate) const DOOR: &str = "_runtime";
 /// What runc ends with when a process could not be started in a container.
 const EXEC_FAILURE: i32 = 255;
-/// Signals that `run` passes on.
-const PASSED_ON: [i32; 8] = [
-    libc::SIGHUP,
-    libc::SIGINT,
-    libc::SIGQUIT,
-    libc::SIGTERM,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGCONT,
-    libc::SIGWINCH,
-];
-
 fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     call(&invocation.arguments, false)
 }
@@ -99,7 +85,7 @@ fn perform(global: &Global, verb: Verb) -> bundle::Result<i32> {
         tell(&format!("warning: {text}\n"));
     };
     match verb {
-        Verb::Create(create) => bundles.create(&create.id, &options(&create)?)?,
+        Verb::Create(create) => drop(bundles.create(&create.id, &options(&create)?)?),
         Verb::Run { create, detach } => return self::run_bundle(&bundles, &create, detach, &mut warn),
         Verb::Start { id } => bundles.start(&id, &mut warn)?,
         Verb::State { id } => print(&text::json(&bundles.state(&id)?))?,
@@ -113,6 +99,7 @@ fn perform(global: &Global, verb: Verb) -> bundle::Result<i32> {
         Verb::List { format, quiet } => print(&text::list(&bundles.list()?, &format, quiet))?,
         Verb::Pause { id } => bundles.freeze(&id, true)?,
         Verb::Resume { id } => bundles.freeze(&id, false)?,
+        Verb::Update { id, resources } => bundles.update(&id, &read_resources(&resources)?)?,
         Verb::Ps { id, format, arguments } => {
             let pids = bundles.processes(&id)?;
             print(&if format == "json" { text::json(&pids) } else { text::processes(&pids, &arguments)? })?;
@@ -139,6 +126,7 @@ fn options(create: &Create) -> bundle::Result<CreateOptions> {
         bundle: create.bundle.clone(),
         pid_file: create.pid_file.clone(),
         console_socket: create.console_socket.clone(),
+        keeps_terminal: false,
         preserve_fds: create.preserve_fds,
     })
 }
@@ -151,7 +139,8 @@ fn run_bundle(
     warn: &mut dyn FnMut(String),
 ) -> bundle::Result<i32> {
     let id = &create.id;
-    bundles.create(id, &options(create)?)?;
+    let options = CreateOptions { keeps_terminal: !detach, ..options(create)? };
+    let terminal = bundles.create(id, &options)?;
     let started = bundles.pidfd(id).and_then(|pidfd| bundles.start(id, warn).map(|()| pidfd));
     let pidfd = match started {
         Ok(_) if detach => return Ok(exit::SUCCESS),
@@ -162,27 +151,9 @@ fn run_bundle(
             return Err(error);
         }
     };
-    let ended = pass_signals(&pidfd).and_then(|()| bundles.wait(id));
+    let ended = foreground::attend(&pidfd, terminal.as_ref()).and_then(|()| bundles.wait(id));
     bundles.delete(id, true, warn)?;
     ended.map(Exit::code)
-}
-
-/// Passes signals on until the process ends.
-fn pass_signals(pidfd: &OwnedFd) -> bundle::Result<()> {
-    let fail = |source| bundle::Error::System { what: "cannot wait for the container".into(), source };
-    let signals = Signals::take(&PASSED_ON).map_err(fail)?;
-    loop {
-        let mut fds = [pidfd.as_fd(), signals.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        match poll(&mut fds, None) {
-            Ok(_) if !fds[0].revents().is_empty() => return Ok(()),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(fail(error.into())),
-        }
-        for signal in signals.pending() {
-            // It may have ended by itself.
-            let _ = pidfd_signal(pidfd.as_fd(), signal);
-        }
-    }
 }
 
 /// `exec`: its failures have a code of their own.
@@ -214,10 +185,24 @@ fn exec_process(bundles: &Bundles, exec: &Exec) -> bundle::Result<i32> {
         detach: exec.detach,
         pid_file: exec.pid_file.clone(),
         console_socket: exec.console_socket.clone(),
+        keeps_terminal: !exec.detach,
         preserve_fds: exec.preserve_fds,
         ignore_paused: exec.ignore_paused,
     };
-    Ok(bundles.exec(&exec.id, &process, &options)?.map_or(exit::SUCCESS, Exit::code))
+    let further = bundles.exec(&exec.id, &process, &options)?;
+    if exec.detach {
+        return Ok(exit::SUCCESS);
+    }
+    foreground::attend(&further.pidfd, further.terminal.as_ref())?;
+    further.wait().map(Exit::code)
+}
+
+fn read_resources(file: &Path) -> bundle::Result<Resources> {
+    if file == Path::new("-") {
+        return Resources::of(io::stdin());
+    }
+    let fail = |source| bundle::Error::System { what: format!("cannot read `{}`", file.display()), source };
+    Resources::of(File::open(file).map_err(fail)?)
 }
 
 fn write_spec(folder: &Path) -> bundle::Result<()> {
