@@ -48,7 +48,7 @@ pub use remote::{
 };
 pub use stop::Stop;
 pub use system::{Problem, Repairs, SystemCheckReport, SystemCheckRequest};
-pub use volume::{VolumeCreateRequest, VolumeInfo, VolumePruneReport, VolumePruneRequest};
+pub use volume::{VolumeCopyRequest, VolumeCreateRequest, VolumeInfo, VolumePruneReport, VolumePruneRequest};
 
 use std::path::PathBuf;
 

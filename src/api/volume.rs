@@ -39,6 +39,19 @@ pub struct VolumeInfo {
     pub users: Vec<String>,
 }
 
+/// `kiln volume clone` and `kiln volume snapshot`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VolumeCopyRequest {
+    /// The volume.
+    pub from: String,
+    /// The copy's name; without one it is called after the volume and the time.
+    pub to: Option<String>,
+    /// The copy's labels, besides those of the volume.
+    pub labels: Vec<(String, String)>,
+    /// Nobody writes to the copy.
+    pub readonly: bool,
+}
+
 /// What `kiln volume prune` removes: volumes that no container has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VolumePruneRequest {

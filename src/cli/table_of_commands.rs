@@ -167,7 +167,11 @@ pub(crate) static COMMANDS: &[Entry] = &[
     command!(Grouped, "system check", "Verify all that the store holds, and look for what was left on the machine",
         "[OPTIONS]", c::system_check::SystemCheck, c::system_check::run),
     c::system_restore::ENTRY,
+    c::volume::copy::CLONE,
+    c::volume::copy::SNAPSHOT,
     c::volume::create::ENTRY,
+    c::volume::export::ENTRY,
+    c::volume::import::ENTRY,
     c::volume::inspect::ENTRY,
     c::volume::list::ENTRY,
     c::volume::prune::ENTRY,
@@ -205,8 +209,10 @@ pub(crate) static GROUPS: &[Group] = &[
         ("check", "system check"), ("events", "events"), ("prune", "prune"), ("restore", "system restore"),
     ] },
     Group { name: "volume", about: "Manage volumes", verbs: &[
-        ("create", "volume create"), ("inspect", "volume inspect"), ("ls", "volume ls"), ("list", "volume ls"),
+        ("clone", "volume clone"), ("create", "volume create"), ("export", "volume export"),
+        ("import", "volume import"), ("inspect", "volume inspect"), ("ls", "volume ls"), ("list", "volume ls"),
         ("prune", "volume prune"), ("rename", "volume rename"), ("rm", "volume rm"), ("remove", "volume rm"),
+        ("snapshot", "volume snapshot"),
     ] },
 ];
 

@@ -14,6 +14,7 @@
 //! | `K` | kill: signal | `A` | done |
 //! | `R` | restart: signal, seconds | `E` | refused: why |
 //! | `P` `p` | pause, unpause | | |
+//! | `H` | freeze while I am connected | | |
 //! | `U` | `config.json` has changed | | |
 //! | `w` | tell me of: not running, the next exit, the removal | | |
 
@@ -88,6 +89,8 @@ pub(super) enum Packet {
     Pause,
     /// Client: let them go on.
     Unpause,
+    /// Client: freeze its processes for as long as I am here.
+    Hold,
     /// Client: `config.json` has changed.
     Update,
     /// Client: tell me of this.
@@ -131,6 +134,7 @@ impl Packet {
             Self::Restart(signal, seconds) => ends(b'R', *signal, *seconds),
             Self::Pause => tagged(b'P', &[]),
             Self::Unpause => tagged(b'p', &[]),
+            Self::Hold => tagged(b'H', &[]),
             Self::Update => tagged(b'U', &[]),
             Self::Wait(condition) => tagged(b'w', &[*condition as u8]),
             Self::Started(pid) => tagged(b'S', &pid.to_le_bytes()),
@@ -163,6 +167,7 @@ impl Packet {
             b'R' => end(rest).map(|(signal, seconds)| Self::Restart(signal, seconds))?,
             b'P' => Self::Pause,
             b'p' => Self::Unpause,
+            b'H' => Self::Hold,
             b'U' => Self::Update,
             b'w' => Self::Wait(match rest.first()? {
                 0 => Condition::NotRunning,
@@ -273,6 +278,7 @@ mod tests {
             Packet::Restart(2, 10),
             Packet::Pause,
             Packet::Unpause,
+            Packet::Hold,
             Packet::Update,
             Packet::Wait(Condition::NotRunning),
             Packet::Wait(Condition::NextExit),

@@ -58,6 +58,7 @@ mod tag;
 mod top;
 mod update;
 mod volume;
+mod volume_copies;
 mod wait;
 mod why;
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -103,9 +103,32 @@ fn file(from: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &Stat) -> io::Result<()
     let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let source = rustix::fs::openat(from, name, read, Mode::empty())?;
     let target = rustix::fs::openat(to, name, write, Mode::from_raw_mode(0o600))?;
-    // std copies within the kernel where it can.
-    io::copy(&mut File::from(source.try_clone()?), &mut File::from(target.try_clone()?))?;
+    // Where the filesystem can, both share the blocks until one is written to.
+    if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
+        content(&source, &target, u64::try_from(stat.st_size).unwrap_or_default())?;
+    }
     finish(&source, &target, stat)
+}
+
+/// Copies the parts of a file that have data; what is a hole stays one.
+fn content(source: &OwnedFd, target: &OwnedFd, size: u64) -> io::Result<()> {
+    use rustix::fs::{SeekFrom, seek};
+    let (mut from, mut to) = (File::from(source.try_clone()?), File::from(target.try_clone()?));
+    let mut at = 0;
+    while at < size {
+        let start = match seek(&from, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let end = seek(&from, SeekFrom::Hole(start))?;
+        seek(&from, SeekFrom::Start(start))?;
+        seek(&to, SeekFrom::Start(start))?;
+        // std copies within the kernel where it can.
+        io::copy(&mut Read::take(&mut from, end - start), &mut to)?;
+        at = end;
+    }
+    Ok(rustix::fs::ftruncate(target, size)?)
 }
 
 fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> io::Result<()> {

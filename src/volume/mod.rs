@@ -119,6 +119,20 @@ impl Volumes {
         self.home(name).join("_data")
     }
 
+    /// Keeps others from filling volume `name` for the first time.
+    pub fn lock_content(&self, name: &str) -> Result<Lock> {
+        let home = self.home(name);
+        let file = File::open(&home).at("open", &home)?;
+        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive)).at("lock", &home)?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Tells whether volume `name` has nothing in it.
+    pub fn is_empty(&self, name: &str) -> Result<bool> {
+        let data = self.data(name);
+        is_empty(&data).at("read", &data)
+    }
+
     fn home(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -129,8 +143,7 @@ impl Volumes {
     /// anything, and a target that is missing or no directory, change nothing.
     pub fn copy_up(&self, name: &str, rootfs: BorrowedFd<'_>, target: &str) -> Result<()> {
         let (home, data) = (self.home(name), self.data(name));
-        let lock = File::open(&home).at("open", &home)?;
-        rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive)).at("lock", &home)?;
+        let _lock = self.lock_content(name)?;
         if !is_empty(&data).at("read", &data)? {
             return Ok(());
         }

@@ -40,7 +40,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
 }
 
 /// Opens a file, or standard input for `-`.
-pub(super) fn open(path: &str) -> Result<Box<dyn Read + Send>, Error> {
+pub(crate) fn open(path: &str) -> Result<Box<dyn Read + Send>, Error> {
     if path != "-" {
         let file =
             File::open(path).map_err(|error| Error::usage(format!("cannot open `{path}`: {error}")))?;

@@ -12,7 +12,7 @@ mod pack;
 mod places;
 mod unpack;
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,27 @@ use crate::volume::Held;
 
 /// As many links as the kernel follows at the end of a path.
 const MOST_LINKS: usize = 40;
+
+/// Writes what is in `folder`, and its own owner and mode, as a tar.
+pub fn pack_folder(folder: &Path, out: &mut dyn Write) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let source = rustix::fs::open(folder, flags, Mode::empty()).and_then(|fd| Source::of(fd, false, None));
+    pack(source.at("open", folder)?, b".", out)
+}
+
+/// Unpacks the tar in `input`, packed in any way, into `folder`, which gets the archive's own owner and mode.
+pub fn unpack_folder(input: impl Read + Send, folder: &Path) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(folder, flags, Mode::empty()).at("open", folder)?;
+    let input = crate::image::layer::decompress_any(input).at("read", "the archive")?;
+    let mut input = io::BufReader::new(input);
+    // What failed before it came here must not pass for an archive of nothing.
+    if input.fill_buf().at("read", "the archive")?.is_empty() {
+        return Err(refused("the archive is empty"));
+    }
+    let root = Root { fd: fd.as_fd(), base: PathBuf::new(), follows: false };
+    unpack(input, root, Rules { owner: None, rights: true, ids: None, top: true }).map(drop)
+}
 
 /// What is to be done with a container's tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +97,12 @@ impl Containers {
             Named::Target => bytes(target.typed.name()),
         };
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let rules =
-            Rules { owner: (!options.archive).then_some((uid, gid)), rights: options.archive, ids: None };
+        let rules = Rules {
+            owner: (!options.archive).then_some((uid, gid)),
+            rights: options.archive,
+            ids: None,
+            top: false,
+        };
         let root = Root { fd: folder.as_fd(), base: PathBuf::new(), follows: false };
         through_a_pipe(source, &name, root, rules)
     }
@@ -106,7 +131,8 @@ impl Containers {
             Named::Target => bytes(target.name()),
         };
         view.check_writable(record, base)?;
-        let rules = Rules { owner: (!options.archive).then_some((0, 0)), rights: true, ids: view.ids };
+        let rules =
+            Rules { owner: (!options.archive).then_some((0, 0)), rights: true, ids: view.ids, top: false };
         let root = Root { fd: view.tree.as_fd(), base: base.to_owned(), follows: true };
         through_a_pipe(source, &name, root, rules)
     }
@@ -144,7 +170,7 @@ impl Containers {
         view.check_writable(record, &typed.path)?;
         let input = crate::image::layer::decompress_any(input).at("read", "standard input")?;
         let root = Root { fd: view.tree.as_fd(), base: typed.path, follows: true };
-        unpack(input, root, Rules { owner: None, rights: true, ids: view.ids }).map(drop)
+        unpack(input, root, Rules { owner: None, rights: true, ids: view.ids, top: false }).map(drop)
     }
 
     /// Opens the tree of a container.

@@ -46,6 +46,8 @@ pub(super) struct Rules {
     pub(super) rights: bool,
     /// The machine's ids of those in the tar, for a tree that runs with ids of its own.
     pub(super) ids: Option<IdRange>,
+    /// What the archive says of its own root is meant for the folder that it is unpacked to.
+    pub(super) top: bool,
 }
 
 /// Makes the files of the tar in `reader`; gives the names of what the rules leave out.
@@ -76,9 +78,9 @@ struct Unpacker<'a> {
 impl Unpacker<'_> {
     fn place<R: Read>(&mut self, entry: &Entry, data: &mut Entries<R>) -> Result<()> {
         let path = clean(&entry.path)?;
-        // The root of the archive says nothing of the folder that it is unpacked to.
         if path.is_empty() {
-            return Ok(());
+            let is_meant = self.rules.top && entry.kind == Kind::Directory;
+            return if is_meant { self.top(entry) } else { Ok(()) };
         }
         let at = PathBuf::from(OsStr::from_bytes(&path));
         let device = matches!(entry.kind, Kind::Char(..) | Kind::Block(..));
@@ -115,6 +117,15 @@ impl Unpacker<'_> {
                 self.node(entry, (&folder, name), FileType::BlockDevice, number, &at)
             }
         }
+    }
+
+    fn top(&mut self, entry: &Entry) -> Result<()> {
+        let at = Path::new(".");
+        let fd = self.open(b"", OFlags::RDONLY | OFlags::DIRECTORY).at("open", at)?;
+        self.own(fd.as_fd(), entry).at("change the owner of", at)?;
+        self.set_xattrs(fd.as_fd(), entry).at("set the attributes of", at)?;
+        self.folders.push((Vec::new(), self.mode(entry), entry.mtime));
+        Ok(())
     }
 
     /// Opens a folder of the target; one that no entry told of is made.

@@ -108,6 +108,11 @@ impl Clients {
         self.all.retain(|client| !client.is_done());
     }
 
+    /// Tells whether a client is still there.
+    pub(super) fn has(&self, id: ClientId) -> bool {
+        self.all.iter().any(|client| client.id == id && !client.gone)
+    }
+
     /// Answers a client at once.
     pub(super) fn answer(&mut self, id: ClientId, packet: &Packet) {
         if let Some(client) = self.all.iter_mut().find(|client| client.id == id) {

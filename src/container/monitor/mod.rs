@@ -11,6 +11,7 @@
 mod changes;
 mod clients;
 mod health;
+mod holding;
 mod keeper;
 mod oom;
 mod pause;
@@ -31,6 +32,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use self::changes::Changes;
 pub(super) use self::clients::Clients;
 use self::health::Checks;
+use self::holding::Holding;
 use self::keeper::Keeper;
 use self::oom::Oom;
 use self::pause::Pausing;
@@ -130,7 +132,13 @@ struct Monitor {
 
 /// What is done beside a program.
 fn duties() -> Duties<Keeper> {
-    vec![Box::new(Stopping::default()), Box::new(Changes), Box::new(Pausing::default())]
+    // Who copies what they write to comes before who lets them go on.
+    vec![
+        Box::new(Holding::default()),
+        Box::new(Stopping::default()),
+        Box::new(Changes),
+        Box::new(Pausing::default()),
+    ]
 }
 
 type Run = (Box<dyn Running>, Streams);
