@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{FileType, Gid, Uid};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -28,6 +28,9 @@ pub(super) struct Seal {
 
 /// Becomes `user`, who can get no more than `rights` from now on. What [`seal`] needs is kept.
 pub(super) fn become_user(user: &User, rights: &Rights) -> Result<Seal, StartError> {
+    if let Some(profile) = &rights.apparmor {
+        confine(profile)?;
+    }
     let keep = CapabilitySet::from_bits_retain(rights.capabilities.bits());
     let left = shrink_bounding_set(keep)?;
     let groups: Vec<Gid> = user.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
@@ -49,6 +52,20 @@ pub(super) fn become_user(user: &User, rights: &Rights) -> Result<Seal, StartErr
         Err(error) => return Err(error).at("capabilities", || "cannot clear the ambient capabilities"),
     }
     Ok(seal)
+}
+
+/// Has the kernel apply an AppArmor profile at execve. Asked for while this process may still do so.
+fn confine(profile: &str) -> Result<(), StartError> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    let fail = || format!("cannot apply the AppArmor profile `{profile}`");
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open("/proc/thread-self/attr/apparmor/exec", flags, Mode::empty());
+    let file = file.at("apparmor", fail)?;
+    // Whatever lies there in the container's tree, only the kernel's own file is believed.
+    if rustix::fs::fstatfs(&file).at("apparmor", fail)?.f_type != PROC_SUPER_MAGIC {
+        return Err(StartError::new("apparmor", format!("{}: `/proc` is not the kernel's", fail())));
+    }
+    rustix::io::write(&file, format!("exec {profile}").as_bytes()).at("apparmor", fail).map(drop)
 }
 
 /// Gives up what is left; the last call before execve.

@@ -55,8 +55,8 @@ pub use rootfs::view;
 pub use sealed::sealed_program;
 pub use seccomp::{BadProfile, compile_profile, default_document, profile_document};
 pub use spec::{
-    Below, Capabilities, CgroupPlace, DeviceLimit, ExecSpec, Filter, How, IdRange, Limits, Mount, Namespaces,
-    Net, Ns, Propagation, Rights, Rlimit, Spec, Target,
+    Below, Capabilities, CgroupPlace, DeviceLimit, DeviceRule, ExecSpec, Filter, How, IdRange, Limits, Mount,
+    Namespaces, Net, Ns, Propagation, Rights, Rlimit, Spec, Target,
 };
 pub use stage::{masked_paths, readonly_paths};
 pub use tools::PLACE as TOOLS_PLACE;

@@ -43,7 +43,7 @@ pub(super) fn mount(
     stubs: &mut Stubs,
     userns: Option<BorrowedFd<'_>>,
 ) -> Result<OwnedFd, StartError> {
-    let (mounts, devices) = (&spec.rootfs, spec.privileged);
+    let (mounts, devices) = (&spec.rootfs, spec.privileged || spec.opens_devices);
     if mounts.lowers.is_empty() {
         return Err(StartError::new("overlay", "the root filesystem has no folder"));
     }

@@ -241,7 +241,7 @@ impl Setting<'_> {
     /// Makes a `/dev` of its own: an empty filesystem that opens no devices, with the six usual nodes bound in.
     fn mount_dev(&self, ipc: Option<BorrowedFd<'_>>) -> Result<(OwnedFd, Option<OwnedFd>), StartError> {
         let fail = || "cannot make `/dev`";
-        let nodev = if self.spec.privileged { 0 } else { NODEV };
+        let nodev = if self.spec.privileged || self.spec.opens_devices { 0 } else { NODEV };
         let dev = new_filesystem("tmpfs", &[("mode", "0755"), ("size", "65536k")], NOSUID | NOEXEC | nodev)
             .at("mount", fail)?;
         self.attach(&dev, "dev")?;

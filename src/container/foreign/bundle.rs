@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::container::spec::host_devices;
 use crate::runtime::{
-    At, Below, ExecSpec, How, Mount, Net, Ns, Propagation, Rights, Rlimit, Spec, StartError, User,
-    masked_paths, readonly_paths,
+    At, Below, DeviceRule, ExecSpec, How, Mount, Net, Ns, Propagation, Rights, Rlimit, Spec, StartError,
+    User, masked_paths, readonly_paths,
 };
 
 /// `/dev/shm` when no size is asked for.
@@ -60,7 +60,7 @@ impl Bundle<'_> {
             "linux": {
                 "cgroupsPath": Path::new("/").join(self.cgroup),
                 "namespaces": self.namespaces(),
-                "resources": {"devices": device_rules(spec.privileged, &devices)},
+                "resources": {"devices": device_rules(spec.privileged, &devices, &spec.limits.devices)},
                 "devices": devices,
                 "sysctl": self.sysctls(),
                 "maskedPaths": paths(masked_paths()),
@@ -248,6 +248,9 @@ impl<'a> Program<'a> {
             "rlimits": self.rlimits.iter().map(limit).collect::<Vec<_>>(),
             "noNewPrivileges": self.rights.no_new_privileges,
         });
+        if let Some(profile) = &self.rights.apparmor {
+            process["apparmorProfile"] = profile.as_str().into();
+        }
         if let Some((rows, columns)) = self.tty {
             process["consoleSize"] = json!({"height": rows, "width": columns});
         }
@@ -284,14 +287,22 @@ fn node(path: &Path, target: &str) -> io::Result<Value> {
 }
 
 /// All or none, and then each that was asked for; the runtime adds the usual ones.
-fn device_rules(all: bool, devices: &[Value]) -> Vec<Value> {
+fn device_rules(all: bool, devices: &[Value], more: &[DeviceRule]) -> Vec<Value> {
     let rule = |device: &Value| {
         json!({
             "allow": true, "access": "rwm",
             "type": device["type"], "major": device["major"], "minor": device["minor"],
         })
     };
+    // The spec's number for every one.
+    let number = |number: Option<u32>| number.map_or(-1, i64::from);
     let mut rules = vec![json!({"allow": all, "access": "rwm"})];
     rules.extend(devices.iter().map(rule));
+    let further = more.iter().filter(|rule| rule.kind != 'a' || rule.allow);
+    rules.extend(further.map(|rule| {
+        let kind = rule.kind.to_string();
+        let (major, minor) = (number(rule.major), number(rule.minor));
+        json!({"allow": rule.allow, "access": rule.access, "type": kind, "major": major, "minor": minor})
+    }));
     rules
 }

@@ -41,7 +41,8 @@ use super::error::{Error, Result};
 use super::record::{Config, Record};
 use super::{remove_folder, spec};
 use crate::runtime::{
-    At, Cgroup, ExecSpec, Root, Spec, StartError, StartErrorKind, Stdio, Target, Tree, is_mount, look_up,
+    At, Cgroup, ExecSpec, Limits, Root, Spec, StartError, StartErrorKind, Stdio, Target, Tree, is_mount,
+    look_up,
 };
 use crate::sys::process::unshare_namespaces;
 
@@ -112,7 +113,9 @@ impl Foreign {
         root.attach_at(&bundle.join("rootfs"))?;
         let user = look_up(&Root(root.as_fd()), &spec.user, &spec.groups)?;
         drop(root);
-        let mut cgroup = Cgroup::create(&spec.id, &spec.cgroup, &spec.limits)?;
+        // The runtime tells the controller of devices itself.
+        let limits = Limits { devices: Vec::new(), ..spec.limits.clone() };
+        let mut cgroup = Cgroup::create(&spec.id, &spec.cgroup, &limits)?;
         cgroup.close_doors();
         let own = rustix::process::getpid().as_raw_nonzero();
         let config = Bundle {

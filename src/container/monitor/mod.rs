@@ -289,7 +289,9 @@ impl Monitor {
         forget_volatile(&self.task.spec);
         // They may have been changed since the last start.
         if let Ok(limits) = spec::limits::limits(&self.keeper.record.config.resources) {
-            self.task.spec.limits = limits;
+            // Those of devices can't be.
+            let devices = std::mem::take(&mut self.task.spec.limits.devices);
+            self.task.spec.limits = runtime::Limits { devices, ..limits };
         }
         match self.start() {
             Ok(started) => {

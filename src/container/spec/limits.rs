@@ -162,6 +162,7 @@ pub(in crate::container) fn limits(resources: &Resources) -> Result<Limits> {
         write_bps: devices("--device-write-bps", &resources.device_write_bps)?,
         read_iops: devices("--device-read-iops", &resources.device_read_iops)?,
         write_iops: devices("--device-write-iops", &resources.device_write_iops)?,
+        devices: Vec::new(),
     })
 }
 

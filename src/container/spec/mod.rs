@@ -1,5 +1,6 @@
 //! From a container's record to what the runtime starts.
 
+mod devices;
 pub(super) mod limits;
 mod places;
 mod rights;
@@ -8,14 +9,15 @@ use std::path::{Path, PathBuf};
 
 use kiln_cache::Mounts;
 
-pub(super) use self::places::{binds, host_devices};
+pub(super) use self::devices::host_devices;
+pub(super) use self::places::binds;
 pub(super) use self::rights::{rights, rlimits, seccomp};
 use super::error::Result;
 use super::networking::Connection;
 use super::record::{Config, Record};
 use super::{foreign, identity};
 use crate::api::NetworkMode;
-use crate::runtime::{CgroupPlace, Mount, Net, Spec};
+use crate::runtime::{CgroupPlace, Limits, Mount, Net, Spec};
 
 /// Returns what the runtime starts for `record`, whose image's snapshots are at `lowers`, the uppermost first; `images`
 /// are the mounts of other ones.
@@ -60,7 +62,8 @@ pub(super) fn spec(
         init: config.isolation.init,
         ids: config.ids,
         cgroup: limits::place(&config.resources),
-        limits: limits::limits(&config.resources)?,
+        opens_devices: !config.isolation.device_cgroup_rules.is_empty() && !config.privileged,
+        limits: Limits { devices: devices::rules(config)?, ..limits::limits(&config.resources)? },
         ..Spec::default()
     })
 }
@@ -82,6 +85,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
     limits::check(&config.resources)?;
     rights::check_ulimits(config)?;
     rights::check_sysctls(config)?;
+    devices::check(config)?;
     foreign::check(config)?;
     places::check(config)
 }

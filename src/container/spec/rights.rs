@@ -1,5 +1,7 @@
 //! What a container may do: capabilities, the system call filter, and the other words of `--security-opt`.
 
+use std::path::Path;
+
 use crate::api::{Isolation, Ulimit};
 use crate::container::error::{Error, Result};
 use crate::container::record::Config;
@@ -19,7 +21,12 @@ pub(super) struct Options {
     pub(super) unmasked: bool,
     /// `writable-cgroups=true`.
     pub(super) writable_cgroups: bool,
+    /// `apparmor=`, when it names a profile.
+    apparmor: Option<String>,
 }
+
+/// Where the kernel tells of its security modules.
+const SECURITY: &str = "/sys/kernel/security";
 
 #[derive(Debug)]
 enum Seccomp {
@@ -34,17 +41,18 @@ pub(in crate::container) fn rights(config: &Config, all: bool) -> Result<Rights>
     let options = options(config)?;
     let privileged = config.privileged || all;
     let capabilities = if privileged { Capabilities::ALL } else { capabilities(&config.isolation)? };
-    let filter = match options.seccomp {
+    let filter = match &options.seccomp {
         Some(Seccomp::Unconfined) => Filter::Off,
         None if privileged => Filter::Off,
         Some(Seccomp::Builtin) | None => Filter::Default,
         Some(Seccomp::Profile(json)) => {
-            let program = compile_profile(&json, capabilities, &release())
+            let program = compile_profile(json, capabilities, &release())
                 .map_err(|error| invalid(format!("invalid seccomp profile in `--security-opt`: {error}")))?;
             Filter::Program(program)
         }
     };
-    Ok(Rights { capabilities, no_new_privileges: options.no_new_privileges, filter })
+    let Options { no_new_privileges, apparmor, .. } = options;
+    Ok(Rights { capabilities, no_new_privileges, filter, apparmor })
 }
 
 /// Returns the filter in the words of the runtime-spec, null for none.
@@ -151,13 +159,7 @@ pub(super) fn options(config: &Config) -> Result<Options> {
             // Neither has a profile to take away here.
             ("apparmor", "unconfined") | ("label", "disable") => {}
             ("apparmor", profile) if !profile.is_empty() => {
-                let text = format!("`--security-opt apparmor={profile}`: this kernel has no AppArmor");
-                let has_it = std::path::Path::new("/sys/kernel/security/apparmor").exists();
-                return Err(invalid(if has_it {
-                    "AppArmor profiles are not supported yet".to_owned()
-                } else {
-                    text
-                }));
+                options.apparmor = Some(loaded_profile(Path::new(SECURITY), profile)?);
             }
             ("label", value) if !value.is_empty() => {
                 let text = format!("`--security-opt label={value}`: SELinux labels are not supported yet");
@@ -167,6 +169,24 @@ pub(super) fn options(config: &Config) -> Result<Options> {
         }
     }
     Ok(options)
+}
+
+/// Gives the AppArmor profile of this name; only one that is loaded can be applied.
+fn loaded_profile(security: &Path, profile: &str) -> Result<String> {
+    let refuse = |why: &str| Err(invalid(format!("`--security-opt apparmor={profile}`: {why}")));
+    let folder = security.join("apparmor");
+    if !folder.exists() {
+        return refuse("this kernel has no AppArmor");
+    }
+    let Ok(profiles) = std::fs::read_to_string(folder.join("profiles")) else {
+        return refuse("cannot read which profiles are loaded");
+    };
+    // Each line is a name and a mode: `docker-default (enforce)`.
+    let mut names = profiles.lines().filter_map(|line| line.rsplit_once(" (")).map(|(name, _)| name);
+    match names.any(|name| name == profile) {
+        true => Ok(profile.to_owned()),
+        false => refuse("this profile isn't loaded: load it with `apparmor_parser`"),
+    }
 }
 
 fn invalid(message: String) -> Error {
@@ -197,5 +217,23 @@ mod tests {
         assert_eq!(bits(&["ALL"], &["SYS_ADMIN"]), Some(Capabilities::ALL.without(named("SYS_ADMIN"))));
         assert_eq!(bits(&["MKNOD"], &["MKNOD"]), Some(default));
         assert_eq!(bits(&["FLY"], &[]), None);
+    }
+
+    #[test]
+    fn a_profile_of_apparmor_has_to_be_loaded() {
+        let security = tempfile::tempdir().unwrap();
+        let read = |profile| loaded_profile(security.path(), profile).map_err(|error| error.to_string());
+        assert!(read("mine").unwrap_err().contains("no AppArmor"));
+        std::fs::create_dir(security.path().join("apparmor")).unwrap();
+        std::fs::write(
+            security.path().join("apparmor/profiles"),
+            "docker-default (enforce)\n/usr/bin/x (y) (complain)\n",
+        )
+        .unwrap();
+        assert_eq!(read("docker-default").unwrap(), "docker-default");
+        assert_eq!(read("/usr/bin/x (y)").unwrap(), "/usr/bin/x (y)");
+        assert!(
+            read("mine").unwrap_err().contains("`--security-opt apparmor=mine`: this profile isn't loaded")
+        );
     }
 }

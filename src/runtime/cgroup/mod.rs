@@ -42,7 +42,7 @@ const OURS: &str = "kiln";
 /// The period that a CPU quota counts in, microseconds; docker's.
 const CPU_PERIOD_US: u64 = 100_000;
 /// The controllers of all limits, by their names in v1.
-const LIMITED: [&str; 5] = ["memory", "cpu", "cpuset", "pids", "blkio"];
+const LIMITED: [&str; 6] = ["memory", "cpu", "cpuset", "pids", "blkio", "devices"];
 /// What a container is measured by even without limits, where v2 has it.
 const MEASURED: [&str; 4] = ["memory", "cpu", "pids", "io"];
 /// Attempts to remove a folder whose tasks are just ending, and the pause between them.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::setting::Setting;
 use super::{Level, write};
 use crate::runtime::error::StartError;
-use crate::runtime::spec::{DeviceLimit, Limits};
+use crate::runtime::spec::{DeviceLimit, DeviceRule, Limits};
 
 /// Returns what `limits` ask of `controller`.
 pub(super) fn settings(controller: &str, limits: &Limits) -> Vec<Setting> {
@@ -15,6 +15,7 @@ pub(super) fn settings(controller: &str, limits: &Limits) -> Vec<Setting> {
         "cpu" => cpu(limits),
         "cpuset" => cpuset(limits),
         "pids" => pids(limits),
+        "devices" => devices(limits),
         _ => blkio(limits),
     }
 }
@@ -61,6 +62,14 @@ pub(super) fn cpuset(limits: &Limits) -> Vec<Setting> {
 pub(super) fn pids(limits: &Limits) -> Vec<Setting> {
     let text = |limit: i64| if limit < 0 { "max".to_owned() } else { limit.to_string() };
     limits.pids.map(|limit| Setting::new("--pids-limit", "pids.max", text(limit))).into_iter().collect()
+}
+
+/// Only v1 has files for this.
+fn devices(limits: &Limits) -> Vec<Setting> {
+    let opens = limits.devices.iter().any(|rule| rule.allow);
+    let flag = if opens { "--device-cgroup-rule" } else { "--device" };
+    let file = |rule: &DeviceRule| if rule.allow { "devices.allow" } else { "devices.deny" };
+    limits.devices.iter().map(|rule| Setting::new(flag, file(rule), rule)).collect()
 }
 
 fn blkio(limits: &Limits) -> Vec<Setting> {

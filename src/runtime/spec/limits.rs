@@ -1,5 +1,7 @@
 //! What a process tree may use of the machine.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Whether a process tree has a cgroup of its own.
@@ -21,6 +23,28 @@ pub struct DeviceLimit {
     pub device: String,
     /// A weight, bytes per second, or operations per second.
     pub value: u64,
+}
+
+/// Who may do what with devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRule {
+    /// Lets it be done, or not.
+    pub allow: bool,
+    /// `c`, `b`, or `a` for all.
+    pub kind: char,
+    /// Its number; none is every one.
+    pub major: Option<u32>,
+    /// Its second number; none is every one.
+    pub minor: Option<u32>,
+    /// Letters of `rwm`: reading, writing, making a node.
+    pub access: String,
+}
+
+impl fmt::Display for DeviceRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
+        write!(f, "{} {}:{} {}", self.kind, number(self.major), number(self.minor), self.access)
+    }
 }
 
 /// Resource limits as the kernel counts them; `None` and empty are no limit.
@@ -67,6 +91,8 @@ pub struct Limits {
     pub read_iops: Vec<DeviceLimit>,
     /// Operations per second.
     pub write_iops: Vec<DeviceLimit>,
+    /// What is done with devices, in this order, after everything may be.
+    pub devices: Vec<DeviceRule>,
 }
 
 impl Limits {

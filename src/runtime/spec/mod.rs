@@ -8,7 +8,7 @@ mod rights;
 use kiln_cache::Mounts;
 use serde::{Deserialize, Serialize};
 
-pub use self::limits::{CgroupPlace, DeviceLimit, Limits};
+pub use self::limits::{CgroupPlace, DeviceLimit, DeviceRule, Limits};
 pub use self::mounts::{Below, How, Mount, Propagation};
 pub use self::namespaces::{IdRange, Namespaces, Net, Ns, Target};
 pub use self::rights::{Capabilities, Filter, Rights, Rlimit};
@@ -59,6 +59,8 @@ pub struct Spec {
     pub privileged: bool,
     /// No masked or read-only parts of `/proc` and `/sys`.
     pub unmasked: bool,
+    /// Device nodes that it makes can be used, as far as `limits` say.
+    pub opens_devices: bool,
     /// Lets its cgroups be written to.
     pub writable_cgroups: bool,
     /// Rows and columns of the terminal that a pty is made with.
@@ -83,7 +85,7 @@ impl Spec {
     /// Tells whether both get the same stage: a child that set one up for `other` can go on as this.
     pub(super) fn has_stage_of(&self, other: &Spec) -> bool {
         let small = |spec: &Spec| (spec.network, spec.cgroup.clone(), spec.shm_bytes, spec.tty);
-        let open = |spec: &Spec| (spec.privileged, spec.unmasked, spec.writable_cgroups);
+        let open = |spec: &Spec| (spec.privileged, spec.unmasked, spec.writable_cgroups, spec.opens_devices);
         small(self) == small(other)
             && open(self) == open(other)
             && self.limits == other.limits

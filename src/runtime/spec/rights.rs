@@ -147,12 +147,19 @@ pub struct Rights {
     pub no_new_privileges: bool,
     /// The system calls.
     pub filter: Filter,
+    /// The AppArmor profile, which the kernel has loaded.
+    pub apparmor: Option<String>,
 }
 
 impl Rights {
     /// Everything, unfiltered.
     pub fn all() -> Rights {
-        Rights { capabilities: Capabilities::ALL, no_new_privileges: false, filter: Filter::Off }
+        Rights {
+            capabilities: Capabilities::ALL,
+            no_new_privileges: false,
+            filter: Filter::Off,
+            apparmor: None,
+        }
     }
 }
 

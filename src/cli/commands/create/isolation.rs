@@ -11,7 +11,6 @@ use crate::cli::units;
 /// Flags of docker that are still to come.
 #[rustfmt::skip]
 pub(super) const NOT_YET: &[&str] = &[
-    "--device-cgroup-rule",
     "--gpus",
     "--isolation",
 ];
@@ -28,9 +27,12 @@ pub(crate) struct Isolation {
     /// Top of the cgroups: private or host
     #[arg(long, value_name = "MODE")]
     cgroupns: Option<String>,
-    /// Give the container a device of the machine (PATH[:TARGET])
+    /// Give the container a device of the machine (PATH[:TARGET[:rwm]])
     #[arg(long, value_name = "PATH")]
     device: Vec<String>,
+    /// Let it use devices that it makes nodes of itself ("c 10:* rwm")
+    #[arg(long, value_name = "RULE")]
+    device_cgroup_rule: Vec<String>,
     /// Domain name of the container
     #[arg(long, value_name = "NAME")]
     domainname: Option<String>,
@@ -89,6 +91,7 @@ impl Isolation {
         isolation.security_opts =
             self.security_opt.iter().map(|text| security_opt(text)).collect::<Result<_, _>>()?;
         isolation.devices.clone_from(&self.device);
+        isolation.device_cgroup_rules.clone_from(&self.device_cgroup_rule);
         isolation.domainname.clone_from(&self.domainname);
         isolation.group_add.clone_from(&self.group_add);
         isolation.oom_score_adj = self.oom_score_adj.map(oom_score).transpose()?;
