@@ -38,6 +38,9 @@ pub(super) fn of_machine(engine: &Engine, store: &Store, pins: &[String]) -> Res
     for mount in runtime::stale_mounts(store.root()) {
         tell("mount", mount.display().to_string(), "belongs to no step that runs");
     }
+    for mount in engine.volumes_of_store().unused_mounts() {
+        tell("mount", mount.display().to_string(), "belongs to no container that runs");
+    }
     for cgroup in runtime::stale_cgroups() {
         tell("cgroup", cgroup.display().to_string(), "has no process");
     }
@@ -53,6 +56,8 @@ pub(super) fn remove(engine: &Engine, store: &Store) -> Result<(), Failure> {
     for owner in forsaken_pins(engine, &inventory.pins)? {
         store.unpin(&owner).map_err(crate::image::Error::from)?;
     }
+    engine.volumes_of_store().unmount_unused();
+    engine.volumes_of_store().sweep().map_err(super::volume::told)?;
     runtime::remove_stale(store.root());
     networks(store).remove_leftovers().map_err(system)
 }

@@ -71,6 +71,7 @@ mod support;
 mod system_check;
 mod tree;
 mod tutorials;
+mod tutorials_volumes;
 mod userns;
 mod views;
 mod volume_drivers;

@@ -11,13 +11,13 @@ use crate::support::binary::Kiln;
 use crate::support::needs_root;
 
 /// One store for all, with an image for each program; it goes with the last test.
-struct Shop {
-    kiln: Kiln,
+pub(crate) struct Shop {
+    pub(crate) kiln: Kiln,
     images: Mutex<Vec<String>>,
 }
 
 /// Opens the shop; `None` where it has nothing to work with, which is said.
-fn shop(test: &str) -> Option<Arc<Shop>> {
+pub(crate) fn shop(test: &str) -> Option<Arc<Shop>> {
     static SHOP: Mutex<Weak<Shop>> = Mutex::new(Weak::new());
     let bases = std::env::var_os("KILN_BASES").map_or_else(|| PathBuf::from("target/bases"), PathBuf::from);
     let base = bases.join("debian-bookworm.tar");
@@ -41,7 +41,7 @@ fn shop(test: &str) -> Option<Arc<Shop>> {
 
 impl Shop {
     /// Builds an image with Debian packages, once.
-    fn image(&self, name: &str, packages: &str, rest: &str) {
+    pub(crate) fn image(&self, name: &str, packages: &str, rest: &str) {
         let mut images = self.images.lock().unwrap();
         if images.iter().any(|known| known == name) {
             return;

@@ -98,6 +98,13 @@ fn a_killed_monitor_leaves_no_mount_past_the_next_command() {
         mounts(&kiln)
     });
     kiln.ok(&["rm", "box"]);
+    // What is mounted there without a user is found, too.
+    let data = kiln.root().join("volumes/mem/_data");
+    assert!(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&data).status().unwrap().success());
+    let told = kiln.run(&["system", "check"]).out;
+    assert!(told.contains("belongs to no container that runs"), "{told}");
+    kiln.run(&["system", "check", "--repair"]);
+    assert_eq!(mounts(&kiln), [""; 0]);
 }
 
 #[test]
