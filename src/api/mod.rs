@@ -11,6 +11,7 @@ mod event;
 mod failure;
 mod image;
 mod log;
+mod network;
 mod outline;
 mod reason;
 mod remote;
@@ -40,6 +41,7 @@ pub(crate) use failure::MAKE_ROOM;
 pub use failure::{Excerpt, Failure, FailureKind};
 pub use image::{HistoryRow, ImageInfo, PruneFilter, PruneReport, PruneRequest, Pulled, Pushed, Removed};
 pub use log::StepLog;
+pub use network::{NetworkCreateRequest, NetworkInfo, NetworkMember, SubnetInfo};
 pub use outline::{AskedFor, Outline, OutlineArg, Target, Targets};
 pub use reason::{FileAspect, FileChange, LastBuild, LastStep, MissReason, StepEnd, WhyRequest};
 pub use remote::{

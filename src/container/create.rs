@@ -63,6 +63,7 @@ impl Containers {
         log::check(&request.log).map_err(|message| Error::Invalid { message })?;
         let mut config = config(&id, image.config, request)?;
         self.resolve_modes(&mut config, request.hostname.is_some())?;
+        self.resolve_networks(&mut config)?;
         self.resolve_links(&mut config)?;
         spec::check(&config)?;
         std::fs::create_dir_all(self.folder.join("names")).at("create", &self.folder)?;
@@ -217,6 +218,7 @@ fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config
         dns_search: request.dns_search.clone(),
         network: request.network,
         networks: request.networks.clone(),
+        unconnected: false,
         links: request.links.clone(),
         ports: request.ports.clone(),
         publish_all: request.publish_all,

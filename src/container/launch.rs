@@ -39,6 +39,7 @@ pub(super) struct MonitorTask {
 pub(super) enum FdKind {
     Lock,
     Namespace,
+    Inside,
     Lease,
 }
 
@@ -49,6 +50,8 @@ pub(super) struct Handed {
     pub(super) lock: Option<OwnedFd>,
     /// What every run of the program is started in.
     pub(super) namespace: Option<OwnedFd>,
+    /// A socket in that one, when it is the container's own.
+    pub(super) inside: Option<OwnedFd>,
     /// What holds its addresses as long as it is open.
     pub(super) leases: Vec<OwnedFd>,
 }
@@ -58,8 +61,9 @@ impl Handed {
     fn into_fds(self) -> (Vec<FdKind>, Vec<OwnedFd>) {
         let lock = self.lock.map(|fd| (FdKind::Lock, fd));
         let namespace = self.namespace.map(|fd| (FdKind::Namespace, fd));
+        let inside = self.inside.map(|fd| (FdKind::Inside, fd));
         let leases = self.leases.into_iter().map(|fd| (FdKind::Lease, fd));
-        lock.into_iter().chain(namespace).chain(leases).unzip()
+        lock.into_iter().chain(namespace).chain(inside).chain(leases).unzip()
     }
 
     /// Takes them as they came.
@@ -69,6 +73,7 @@ impl Handed {
             match kind {
                 FdKind::Lock => handed.lock = Some(fd),
                 FdKind::Namespace => handed.namespace = Some(fd),
+                FdKind::Inside => handed.inside = Some(fd),
                 FdKind::Lease => handed.leases.push(fd),
             }
         }
@@ -146,7 +151,12 @@ impl Containers {
             record,
             fds: Vec::new(),
         };
-        let handed = Handed { lock: Some(lock), namespace: connection.namespace, leases: connection.leases };
+        let handed = Handed {
+            lock: Some(lock),
+            namespace: connection.namespace,
+            inside: connection.inside,
+            leases: connection.leases,
+        };
         let (kinds, fds) = handed.into_fds();
         task.fds = kinds;
         let socket = hand_over(ahead, MONITOR, &task, &fds)

@@ -1,23 +1,27 @@
-//! Connecting a container that starts to its networks.
+//! Connecting containers to their networks.
 
 use std::os::fd::OwnedFd;
 
-use super::Containers;
 use super::ahead::Ahead;
-use super::error::Result;
+use super::error::{At, Error, Result};
+use super::life::KILL_WAIT;
 use super::record::{Config, Endpoint, Record};
-use crate::api::NetworkMode;
-use crate::network;
+use super::wire::Packet;
+use super::{Containers, names};
+use crate::api::{NetworkCreateRequest, NetworkMode, NetworkWish};
+use crate::network::{self, Joined, Member, Namespace, Network, Networks, Wanted};
 use crate::runtime::Target;
 
 /// What a starting container has of networks.
 #[derive(Debug, Default)]
 pub(super) struct Connection {
-    /// Its places in networks.
+    /// Its places in networks; the first one is the way out, where one is.
     pub(super) endpoints: Vec<Endpoint>,
     /// The namespace that its program is started in; none makes one with the first process, or shares the host's.
     pub(super) namespace: Option<OwnedFd>,
-    /// What holds the addresses as long as somebody has it open.
+    /// A socket in that namespace, when it is the container's own.
+    pub(super) inside: Option<OwnedFd>,
+    /// What holds the addresses as long as somebody has it open, in the order of the endpoints.
     pub(super) leases: Vec<OwnedFd>,
     /// A process of the container whose network it shares.
     pub(super) donor: Option<Target>,
@@ -28,11 +32,27 @@ impl Containers {
     pub(super) fn connect(&self, record: &Record, ahead: Option<&Ahead>) -> Result<Connection> {
         match record.config.network {
             NetworkMode::Bridge => {
-                let endpoint = self.networks.connect_in(ahead.and_then(Ahead::network), &record.id)?;
-                let endpoints = vec![self.endpoint(&endpoint)];
-                let (namespace, holder) = endpoint.hand_over();
-                let leases = holder.into_iter().collect();
-                Ok(Connection { endpoints, namespace: Some(namespace), leases, donor: None })
+                let networks = self.networks_of(&record.config)?;
+                let mut namespace = match ahead.and_then(Ahead::network) {
+                    Some(namespace) => namespace,
+                    None => Namespace::make().at("make", "a network namespace")?,
+                };
+                let way_out = way_out(&networks);
+                let mut joined = Vec::new();
+                for (number, (network, wish)) in networks.iter().enumerate() {
+                    let is_way_out = Some(number) == way_out;
+                    joined.push(self.join(record, network, wish, &mut namespace, number, is_way_out)?);
+                }
+                let (endpoints, leases): (Vec<_>, Vec<_>) = joined.into_iter().unzip();
+                let leases = leases.into_iter().filter_map(Joined::hand_over).collect();
+                let (namespace, inside) = namespace.into_parts();
+                Ok(Connection {
+                    endpoints,
+                    namespace: Some(namespace),
+                    inside: Some(inside),
+                    leases,
+                    donor: None,
+                })
             }
             NetworkMode::None | NetworkMode::Host => self.share(&record.config),
         }
@@ -43,20 +63,260 @@ impl Containers {
         Ok(Connection { namespace, donor, ..Connection::default() })
     }
 
-    fn endpoint(&self, endpoint: &network::Endpoint) -> Endpoint {
-        let mac: Vec<_> = endpoint.mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        Endpoint {
-            network: String::new(),
-            network_name: "bridge".to_owned(),
-            bridge: self.networks.bridge().to_owned(),
-            interface: "eth0".to_owned(),
-            link: String::new(),
-            mac: mac.join(":"),
-            address: Some(endpoint.address),
-            gateway: Some(endpoint.gateway),
-            address6: None,
-            gateway6: None,
-            aliases: Vec::new(),
+    /// Joins one network, and tells those in it.
+    pub(super) fn join(
+        &self,
+        record: &Record,
+        network: &Network,
+        wish: &NetworkWish,
+        namespace: &mut Namespace,
+        number: usize,
+        is_way_out: bool,
+    ) -> Result<(Endpoint, Joined)> {
+        let interface = format!("eth{number}");
+        let folder = self.folder(&record.id);
+        let wanted = Wanted {
+            owner: &record.id,
+            home: Some(&folder),
+            interface: &interface,
+            ip: wish.ip,
+            ip6: wish.ip6,
+            mac: wish.mac.as_deref().and_then(parse_mac),
+            is_way_out,
+        };
+        let joined = network.join_again(namespace, &wanted)?;
+        if !network.record.is_default() {
+            let aliases = aliases(&record.config, wish);
+            network.announce(&Member::new(&record.id, &record.name, aliases, &joined.lease))?;
+        }
+        Ok((endpoint(network, &interface, wish, &joined), joined))
+    }
+
+    /// The networks that a container is to be connected to, each with what is wanted of it.
+    pub(super) fn networks_of(&self, config: &Config) -> Result<Vec<(Network, NetworkWish)>> {
+        if config.networks.is_empty() && !config.unconnected {
+            return Ok(vec![(self.networks.default_network()?, NetworkWish::default())]);
+        }
+        let find = |wish: &NetworkWish| Ok((find(&self.networks, wish)?, wish.clone()));
+        config.networks.iter().map(find).collect()
+    }
+
+    /// Checks the networks of a request, and puts their ids beside the names.
+    pub(super) fn resolve_networks(&self, config: &mut Config) -> Result<()> {
+        for index in 0..config.networks.len() {
+            let network = self.networks.find(&config.networks[index].network)?;
+            check(&network, &mut config.networks[index])?;
+            let id = &config.networks[index].network;
+            if config.networks[..index].iter().any(|other| other.network == *id) {
+                let name = &network.record.name;
+                return invalid(format!("network {name} is named twice"));
+            }
+        }
+        // Without a wish it is the same, and costs nothing to find.
+        if let [only] = config.networks.as_slice()
+            && *only
+                == (NetworkWish {
+                    network: only.network.clone(),
+                    name: "bridge".into(),
+                    ..Default::default()
+                })
+        {
+            config.networks.clear();
+        }
+        Ok(())
+    }
+
+    /// Makes a network.
+    pub fn create_network(&self, request: &NetworkCreateRequest) -> Result<Network> {
+        let id = names::random_id().at("read", "/dev/urandom")?;
+        Ok(self.networks.create(&id, request)?)
+    }
+
+    /// Connects a container to one more network, at once when it runs.
+    pub fn connect_network(&self, record: &Record, wish: &NetworkWish) -> Result<network::Record> {
+        let network = self.networks.find(&wish.network)?;
+        let mut wish = wish.clone();
+        check(&network, &mut wish)?;
+        self.change_networks(record, "connect", |container, networks| {
+            if networks.iter().any(|known| known.network == wish.network) {
+                let name = &network.record.name;
+                return invalid(format!("container {container} is connected to network {name} already"));
+            }
+            networks.push(wish.clone());
+            Ok(())
+        })?;
+        Ok(network.record)
+    }
+
+    /// Takes a container out of a network, at once when it runs.
+    pub fn disconnect_network(&self, record: &Record, network: &str) -> Result<network::Record> {
+        let network = self.networks.find(network)?.record;
+        self.change_networks(record, "disconnect", |container, networks| {
+            let before = networks.len();
+            networks.retain(|known| known.network != network.id);
+            match networks.len() < before {
+                true => Ok(()),
+                false => {
+                    invalid(format!("container {container} is not connected to network {}", network.name))
+                }
+            }
+        })?;
+        Ok(network)
+    }
+
+    fn change_networks(
+        &self,
+        record: &Record,
+        verb: &'static str,
+        change: impl FnOnce(&str, &mut Vec<NetworkWish>) -> Result<()>,
+    ) -> Result<()> {
+        let folder = self.folder(&record.id);
+        let (before, after) = {
+            let _names = self.lock_names()?;
+            let before = Record::read(&folder)?;
+            let mut after = before.clone();
+            let config = &mut after.config;
+            if config.network != NetworkMode::Bridge {
+                let mode = config.isolation.network.as_deref().unwrap_or(match config.network {
+                    NetworkMode::Host => "host",
+                    _ => "none",
+                });
+                let name = &before.name;
+                return invalid(format!(
+                    "container {name} has the network `{mode}`: it can't be connected to others"
+                ));
+            }
+            if config.networks.is_empty() && !config.unconnected {
+                let default = self.networks.default_network()?.record;
+                config.networks =
+                    vec![NetworkWish { network: default.id, name: default.name, ..Default::default() }];
+            }
+            change(&before.name, &mut config.networks)?;
+            config.unconnected = config.networks.is_empty();
+            after.write_config(&folder)?;
+            (before, after)
+        };
+        let told = match self.ask(&after, verb, &Packet::Networks, Some(KILL_WAIT)) {
+            Ok(_) | Err(Error::NotRunning { .. }) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if told.is_err() {
+            let _names = self.lock_names()?;
+            let now = Record::read(&folder)?;
+            Record { config: before.config, ..now }.write_config(&folder)?;
+        }
+        told
+    }
+}
+
+/// Finds the network of a wish by its id; one that was made again has another, and the same name.
+fn find(networks: &Networks, wish: &NetworkWish) -> Result<Network> {
+    let by_id = networks.find(&wish.network);
+    let found = by_id.or_else(|_| networks.find(&wish.name));
+    found.map_err(|error| match error {
+        network::Error::NotFound { .. } => Error::Invalid {
+            message: format!(
+                "network {} is gone: make it again, or take the container out of it with `kiln network disconnect`",
+                wish.name
+            ),
+        },
+        error => error.into(),
+    })
+}
+
+/// Checks what is wanted of a network, and notes which one it is.
+fn check(network: &Network, wish: &mut NetworkWish) -> Result<()> {
+    if network.record.is_default() {
+        if wish.ip.is_some() || wish.ip6.is_some() {
+            return invalid(
+                "an address can be chosen in networks of your own only: see `kiln network create`",
+            );
+        }
+        if !wish.aliases.is_empty() {
+            return invalid("an alias can be given in networks of your own only: see `kiln network create`");
+        }
+    }
+    if let Some(ip) = wish.ip {
+        network.check_fixed(ip)?;
+    }
+    if let (Some(ip6), None) = (wish.ip6, &network.record.subnet6) {
+        let name = &network.record.name;
+        return invalid(format!("network {name} has no IPv6 subnet for the address {ip6}"));
+    }
+    if let Some(mac) = wish.mac.as_deref().filter(|mac| parse_mac(mac).is_none()) {
+        return invalid(format!("invalid MAC address `{mac}`"));
+    }
+    wish.network.clone_from(&network.record.id);
+    wish.name.clone_from(&network.record.name);
+    Ok(())
+}
+
+/// Which of the networks has the default routes: of those with a way out the one with the highest priority, the first of
+/// equals.
+pub(super) fn way_out(networks: &[(Network, NetworkWish)]) -> Option<usize> {
+    let open = networks.iter().enumerate().filter(|(_, (network, _))| !network.record.internal);
+    open.min_by_key(|(number, (_, wish))| (-i64::from(wish.priority), *number)).map(|(number, _)| number)
+}
+
+/// The names that a container has in a network besides its own.
+fn aliases(config: &Config, wish: &NetworkWish) -> Vec<String> {
+    let mut aliases = wish.aliases.clone();
+    if !config.hostname.is_empty() && !aliases.contains(&config.hostname) {
+        aliases.push(config.hostname.clone());
+    }
+    aliases
+}
+
+fn endpoint(network: &Network, interface: &str, wish: &NetworkWish, joined: &Joined) -> Endpoint {
+    let mac: Vec<_> = joined.lease.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    Endpoint {
+        network: network.record.id.clone(),
+        network_name: network.record.name.clone(),
+        bridge: network.record.bridge.clone(),
+        interface: interface.to_owned(),
+        link: joined.lease.link.clone(),
+        mac: mac.join(":"),
+        address: Some(joined.address),
+        gateway: Some(joined.gateway),
+        address6: joined.address6,
+        gateway6: joined.gateway6,
+        aliases: wish.aliases.clone(),
+    }
+}
+
+/// Reads `02:42:ac:26:00:0b`.
+fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut parts = text.split([':', '-']);
+    let mut mac = [0; 6];
+    for byte in &mut mac {
+        let part = parts.next().filter(|part| part.len() == 2)?;
+        *byte = u8::from_str_radix(part, 16).ok()?;
+    }
+    // A group's address is nobody's.
+    (parts.next().is_none() && mac[0] & 1 == 0).then_some(mac)
+}
+
+fn invalid<T>(message: impl Into<String>) -> Result<T> {
+    Err(Error::Invalid { message: message.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_mac;
+
+    #[test]
+    fn macs_are_those_of_one_link() {
+        assert_eq!(parse_mac("02:42:ac:26:00:0b"), Some([2, 0x42, 0xac, 0x26, 0, 11]));
+        assert_eq!(parse_mac("02-42-AC-26-00-0b"), Some([2, 0x42, 0xac, 0x26, 0, 11]));
+        for bad in [
+            "",
+            "02:42:ac:26:00",
+            "02:42:ac:26:00:0b:1",
+            "01:42:ac:26:00:0b",
+            "x2:42:ac:26:00:0b",
+            "2:42:ac:26:0:b",
+        ] {
+            assert_eq!(parse_mac(bad), None, "{bad}");
         }
     }
 }

@@ -130,6 +130,9 @@ pub struct Config {
     /// The networks that it is connected to; without any the default bridge.
     #[serde(default)]
     pub networks: Vec<NetworkWish>,
+    /// It was taken out of all networks.
+    #[serde(default)]
+    pub unconnected: bool,
     /// `--link`: container and alias.
     #[serde(default)]
     pub links: Vec<(String, String)>,
@@ -298,7 +301,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Tells whether containers have names there: everywhere but on the default bridge.
-    pub(super) fn has_names(&self) -> bool {
+    pub fn has_names(&self) -> bool {
         self.network_name != DEFAULT_NETWORK
     }
 }

@@ -16,6 +16,7 @@
 //! | `P` `p` | pause, unpause | | |
 //! | `H` | freeze while I am connected | | |
 //! | `U` | `config.json` has changed | | |
+//! | `n` | its networks in `config.json` have changed | | |
 //! | `w` | tell me of: not running, the next exit, the removal | | |
 
 use std::io;
@@ -93,6 +94,8 @@ pub(super) enum Packet {
     Hold,
     /// Client: `config.json` has changed.
     Update,
+    /// Client: the networks in `config.json` have changed.
+    Networks,
     /// Client: tell me of this.
     Wait(Condition),
     /// Monitor: the program runs; its pid.
@@ -136,6 +139,7 @@ impl Packet {
             Self::Unpause => tagged(b'p', &[]),
             Self::Hold => tagged(b'H', &[]),
             Self::Update => tagged(b'U', &[]),
+            Self::Networks => tagged(b'n', &[]),
             Self::Wait(condition) => tagged(b'w', &[*condition as u8]),
             Self::Started(pid) => tagged(b'S', &pid.to_le_bytes()),
             Self::Failed(error) => tagged(b'F', &serde_json::to_vec(error).unwrap_or_default()),
@@ -169,6 +173,7 @@ impl Packet {
             b'p' => Self::Unpause,
             b'H' => Self::Hold,
             b'U' => Self::Update,
+            b'n' => Self::Networks,
             b'w' => Self::Wait(match rest.first()? {
                 0 => Condition::NotRunning,
                 1 => Condition::NextExit,
@@ -280,6 +285,7 @@ mod tests {
             Packet::Unpause,
             Packet::Hold,
             Packet::Update,
+            Packet::Networks,
             Packet::Wait(Condition::NotRunning),
             Packet::Wait(Condition::NextExit),
             Packet::Wait(Condition::Removed),

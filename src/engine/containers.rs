@@ -63,6 +63,7 @@ pub(super) fn failure(error: Error) -> Failure {
             FailureKind::Invalid
         }
         Error::Volume(error) => super::volume::kind(error),
+        Error::Network(error) => of_network(error),
         Error::Mounted { .. }
         | Error::NameTaken { .. }
         | Error::NotRunning { .. }
@@ -89,8 +90,28 @@ pub(super) fn failure(error: Error) -> Failure {
     failure
 }
 
+fn of_network(error: &crate::network::Error) -> FailureKind {
+    use crate::network::Error;
+    match error {
+        Error::NotFound { .. } => FailureKind::NotFound,
+        Error::Ambiguous { .. } | Error::Invalid { .. } | Error::Overlaps { .. } | Error::Route { .. } => {
+            FailureKind::Invalid
+        }
+        Error::AddressTaken { .. } | Error::NameTaken { .. } | Error::InUse { .. } => FailureKind::Conflict,
+        Error::File { .. } | Error::Kernel { .. } | Error::NoSubnet { .. } | Error::NoAddress { .. } => {
+            FailureKind::System
+        }
+    }
+}
+
 fn hint(error: &Error) -> Option<String> {
     match error {
+        Error::Network(crate::network::Error::NotFound { .. }) => {
+            Some("see all networks with `kiln network ls`".to_owned())
+        }
+        Error::Network(crate::network::Error::InUse { .. }) => {
+            Some("stop them, or take them out with `kiln network disconnect`".to_owned())
+        }
         Error::NotFound { .. } => Some("see all containers with `kiln ps -a`".to_owned()),
         Error::NameTaken { name, .. } => {
             Some(format!("remove it with `kiln rm {name}`, or choose another name"))

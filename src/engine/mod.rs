@@ -35,6 +35,7 @@ mod leftovers;
 mod load;
 mod logs;
 mod mount;
+mod network;
 mod outfile;
 mod outline;
 mod pause;

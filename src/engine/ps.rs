@@ -9,7 +9,7 @@ use crate::container::Record;
 use crate::image;
 
 use super::Engine;
-use super::inspect_container::network_name;
+use super::inspect_container::network_names;
 
 impl Engine {
     /// Lists the running containers, or all of them, the newest first.
@@ -40,7 +40,7 @@ impl Engine {
         let mounts = &record.config.mounts;
         let alive = record.state.status.is_alive();
         ContainerInfo {
-            network: network_name(record.config.network),
+            networks: network_names(&record.config),
             mounts: mounts
                 .iter()
                 .map(|mount| mount.volume.clone().unwrap_or_else(|| mount.source.display().to_string()))

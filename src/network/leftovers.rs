@@ -5,7 +5,10 @@ use std::io;
 use std::path::Path;
 
 use super::netlink::Socket;
-use super::{Networks, OTHER_BRIDGE, Result, link, nft, remove_orphans};
+use super::{Networks, OTHER_BRIDGE, Result, link, nft};
+
+/// What stands before the folder of a network on its bridge; that of a default one has its networks' folder alone.
+pub(super) const MARK: &str = "kiln:";
 
 impl Networks {
     /// Lists what nobody owns, each with what it is.
@@ -13,7 +16,7 @@ impl Networks {
         let looked = |source| self.kernel("look", source);
         let mut host = Socket::route().map_err(looked)?;
         let mut found: Vec<_> =
-            orphans(&mut host).into_iter().map(|(_, bridge)| ("network bridge", bridge)).collect();
+            orphans(&mut host).into_iter().map(|orphan| ("network bridge", orphan.bridge)).collect();
         if self.has_filter_alone(&mut host).map_err(looked)? {
             found.push(("packet filter", self.table().to_owned()));
         }
@@ -38,19 +41,56 @@ impl Networks {
 
     /// A packet filter can't be read by everybody: who may not, has not left one either.
     fn has_filter_alone(&self, host: &mut Socket) -> io::Result<bool> {
-        let has_table = Socket::netfilter()
-            .and_then(|mut socket| nft::exists(&mut socket, self.table()))
-            .unwrap_or(false);
-        Ok(has_table && link::find(host, self.bridge())?.is_none())
+        let has_tables =
+            Socket::netfilter().and_then(|mut socket| nft::exist(&mut socket, self.table())).unwrap_or(false);
+        if !has_tables {
+            return Ok(false);
+        }
+        let mut bridges: Vec<_> =
+            self.records().unwrap_or_default().into_iter().map(|record| record.bridge).collect();
+        bridges.push(self.bridge().to_owned());
+        for bridge in bridges {
+            if link::find(host, &bridge)?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
-/// The bridges of stores that no longer exist.
-pub(super) fn orphans(host: &mut Socket) -> Vec<(u32, String)> {
-    let is_gone = |owner: &str| Path::new(owner).is_absolute() && !Path::new(owner).exists();
-    let owned = link::owned(host).unwrap_or_default().into_iter();
-    owned
-        .filter(|(_, bridge, owner)| bridge.starts_with(OTHER_BRIDGE) && is_gone(owner))
-        .map(|(index, bridge, _)| (index, bridge))
-        .collect()
+/// A bridge whose network no longer exists.
+struct Orphan {
+    index: u32,
+    bridge: String,
+    /// The tables of its store, when that is gone too.
+    table: Option<String>,
+}
+
+fn orphans(host: &mut Socket) -> Vec<Orphan> {
+    let is_gone = |folder: &Path| folder.is_absolute() && !folder.exists();
+    let read = |(index, bridge, owner): (u32, String, String)| {
+        if let Some(folder) = owner.strip_prefix(MARK).map(Path::new) {
+            let networks = folder.parent().filter(|networks| is_gone(networks));
+            let table = networks.map(|networks| Networks::new(networks).table().to_owned());
+            return is_gone(folder).then_some(Orphan { index, bridge, table });
+        }
+        let is_default = bridge.starts_with(OTHER_BRIDGE) && is_gone(Path::new(&owner));
+        is_default.then(|| Orphan { index, table: Some(bridge.clone()), bridge })
+    };
+    link::owned(host).unwrap_or_default().into_iter().filter_map(read).collect()
+}
+
+/// Removes the bridges of networks that no longer exist: scratch stores would use up all subnets.
+///
+/// What can't be removed stays; it is in nobody's way but by its subnet.
+pub(super) fn remove_orphans(host: &mut Socket) {
+    for Orphan { index, bridge, table } in orphans(host) {
+        if link::remove(host, index).is_ok() {
+            let filter = Socket::netfilter().and_then(|mut socket| {
+                nft::forget_foreign_drops(&mut socket, &bridge)?;
+                table.map_or(Ok(()), |table| nft::remove(&mut socket, &table))
+            });
+            tracing::debug!(bridge, ok = filter.is_ok(), "removed the bridge of a network that is gone");
+        }
+    }
 }

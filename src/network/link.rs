@@ -1,10 +1,10 @@
 //! Links, addresses and routes, as rtnetlink requests.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::netlink::{ACK, CREATE, DUMP, EXCLUSIVE, Message, Socket, attribute, u32_at};
 
@@ -13,6 +13,7 @@ const DELETE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
 const NEW_ROUTE: u16 = 24;
+const DELETE_ROUTE: u16 = 25;
 const GET_ROUTE: u16 = 26;
 
 const LINK_ADDRESS: u16 = 1;
@@ -38,6 +39,8 @@ const FAMILY_INET: u8 = 2;
 const FAMILY_INET6: u16 = 10;
 const INET6_ADDRESS_MODE: u16 = 8;
 const NO_ADDRESS: u8 = 1;
+/// Of an address (`IFA_F_NODAD`).
+const NO_DUPLICATE_DETECTION: u8 = 2;
 const FLAG_UP: u32 = 1;
 const LINK_HEADER_BYTES: usize = 16;
 const ROUTE_HEADER_BYTES: usize = 12;
@@ -63,10 +66,11 @@ pub(super) struct Link {
     pub(super) mtu: Option<u32>,
 }
 
-/// A veth pair: `outer` is a port of a bridge, its peer is `eth0` in another namespace.
+/// A veth pair: `outer` is a port of a bridge, its peer `inner` is in another namespace.
 #[derive(Debug)]
 pub(super) struct Pair<'a> {
     pub(super) outer: &'a str,
+    pub(super) inner: &'a str,
     pub(super) bridge: u32,
     pub(super) namespace: BorrowedFd<'a>,
     pub(super) mac: [u8; 6],
@@ -84,10 +88,13 @@ pub(super) fn find(socket: &mut Socket, name: &str) -> io::Result<Option<Link>> 
 }
 
 /// Makes a bridge that is still down, with a MAC of its own (one taken from the ports would change with them).
-pub(super) fn add_bridge(socket: &mut Socket, name: &str, mac: [u8; 6]) -> io::Result<()> {
+pub(super) fn add_bridge(socket: &mut Socket, name: &str, mac: [u8; 6], mtu: Option<u32>) -> io::Result<()> {
     let request = Message::new(NEW_LINK, ACK | CREATE | EXCLUSIVE, &link_header(0, 0))
         .text(LINK_NAME, name)
-        .put(LINK_ADDRESS, mac)
+        .put(LINK_ADDRESS, mac);
+    let request = mtu
+        .into_iter()
+        .fold(request, |request, mtu| request.put(LINK_MTU, mtu.to_ne_bytes()))
         .nest(LINK_INFO, |info| {
             info.text(INFO_KIND, "bridge").nest(INFO_DATA, |data| {
                 data.put(BRIDGE_FORWARD_DELAY, 0u32.to_ne_bytes()).put(BRIDGE_STP, 0u32.to_ne_bytes())
@@ -109,7 +116,7 @@ pub(super) fn add_pair(socket: &mut Socket, pair: &Pair<'_>) -> io::Result<()> {
             info.text(INFO_KIND, "veth").nest(INFO_DATA, |data| {
                 data.nest(VETH_PEER, |peer| {
                     peer.raw(&link_header(0, 0))
-                        .text(LINK_NAME, "eth0")
+                        .text(LINK_NAME, pair.inner)
                         .put(LINK_ADDRESS, pair.mac)
                         .put(LINK_MTU, pair.mtu.to_ne_bytes())
                         .put(LINK_NETNS_FD, namespace.to_ne_bytes())
@@ -124,16 +131,25 @@ pub(super) fn remove(socket: &mut Socket, index: u32) -> io::Result<()> {
     socket.request(Message::new(DELETE_LINK, ACK, &link_header(index, 0))).map(drop)
 }
 
-/// Gives a link its address and its broadcast address.
-pub(super) fn add_address(index: u32, net: Ipv4Net) -> Message {
+/// Gives a link an address; an IPv4 one with its broadcast address, an IPv6 one without asking whether it is free.
+pub(super) fn add_address(index: u32, net: IpNet) -> Message {
     let mut header = [0; 8];
-    header[0] = FAMILY_INET;
     header[1] = net.prefix_len();
     header[4..8].copy_from_slice(&index.to_ne_bytes());
-    Message::new(NEW_ADDRESS, ACK | CREATE | EXCLUSIVE, &header)
-        .put(1, net.addr().octets())
-        .put(2, net.addr().octets())
-        .put(4, net.broadcast().octets())
+    match net {
+        IpNet::V4(net) => {
+            header[0] = FAMILY_INET;
+            Message::new(NEW_ADDRESS, ACK | CREATE | EXCLUSIVE, &header)
+                .put(1, net.addr().octets())
+                .put(2, net.addr().octets())
+                .put(4, net.broadcast().octets())
+        }
+        IpNet::V6(net) => {
+            header[0] = FAMILY_INET6.to_le_bytes()[0];
+            header[2] = NO_DUPLICATE_DETECTION;
+            Message::new(NEW_ADDRESS, ACK | CREATE | EXCLUSIVE, &header).put(1, net.addr().octets())
+        }
+    }
 }
 
 /// Brings a link up.
@@ -185,18 +201,42 @@ pub(super) fn loopback_up() -> Message {
     set_up(LOOPBACK)
 }
 
-/// Sends everything unknown to `gateway`.
-pub(super) fn default_route(gateway: Ipv4Addr) -> Message {
-    let header = [FAMILY_INET, 0, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, 0, UNICAST, 0, 0, 0, 0];
-    Message::new(NEW_ROUTE, ACK | CREATE, &header).put(ROUTE_GATEWAY, gateway.octets())
+/// Sends everything unknown of its family to `gateway`.
+pub(super) fn default_route(gateway: IpAddr) -> Message {
+    let request = Message::new(NEW_ROUTE, ACK | CREATE, &route_header(gateway));
+    match gateway {
+        IpAddr::V4(gateway) => request.put(ROUTE_GATEWAY, gateway.octets()),
+        IpAddr::V6(gateway) => request.put(ROUTE_GATEWAY, gateway.octets()),
+    }
 }
 
-/// Lists the destinations of all routes, default routes left out, and those through link `except`.
-pub(super) fn destinations(socket: &mut Socket, except: Option<u32>) -> io::Result<Vec<Ipv4Net>> {
-    let mut header = [0; ROUTE_HEADER_BYTES];
-    header[0] = FAMILY_INET;
-    let replies = socket.request(Message::new(GET_ROUTE, DUMP, &header))?;
-    Ok(replies.iter().filter_map(|reply| read_route(reply, except)).collect())
+/// Takes back the default route of the family of `any`.
+pub(super) fn no_default_route(any: IpAddr) -> Message {
+    Message::new(DELETE_ROUTE, ACK, &route_header(any))
+}
+
+fn route_header(family: IpAddr) -> [u8; ROUTE_HEADER_BYTES] {
+    let family = if family.is_ipv4() { FAMILY_INET } else { FAMILY_INET6.to_le_bytes()[0] };
+    [family, 0, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, 0, UNICAST, 0, 0, 0, 0]
+}
+
+/// Lists the destinations of all routes with their links' indexes, default routes left out.
+pub(super) fn destinations(socket: &mut Socket) -> io::Result<Vec<(IpNet, u32)>> {
+    let mut routes = Vec::new();
+    for family in [FAMILY_INET, FAMILY_INET6.to_le_bytes()[0]] {
+        let mut header = [0; ROUTE_HEADER_BYTES];
+        header[0] = family;
+        let replies = socket.request(Message::new(GET_ROUTE, DUMP, &header))?;
+        routes.extend(replies.iter().filter_map(|reply| read_route(reply)));
+    }
+    Ok(routes)
+}
+
+/// Returns the name of the link with an index.
+pub(super) fn name(socket: &mut Socket, index: u32) -> Option<String> {
+    let replies = socket.request(Message::new(GET_LINK, 0, &link_header(index, 0))).ok()?;
+    let name = attribute(replies.first()?.get(LINK_HEADER_BYTES..)?, LINK_NAME)?;
+    Some(String::from_utf8_lossy(name).trim_end_matches('\0').to_owned())
 }
 
 /// Returns the MTU of the link that leads out of the host, if there is one.
@@ -223,13 +263,23 @@ fn read_link(reply: &[u8]) -> Option<Link> {
     Some(Link { index: u32_at(reply, 4)?, up: u32_at(reply, 8)? & FLAG_UP != 0, mtu })
 }
 
-fn read_route(reply: &[u8], except: Option<u32>) -> Option<Ipv4Net> {
+fn read_route(reply: &[u8]) -> Option<(IpNet, u32)> {
     let prefix = *reply.get(1)?;
+    // The kernel's own routes to multicast and to link-local addresses are on every link.
+    let table = *reply.get(4)?;
     let attributes = reply.get(ROUTE_HEADER_BYTES..)?;
     let out = attribute(attributes, ROUTE_OUT).and_then(|value| u32_at(value, 0));
-    if prefix == 0 || (except.is_some() && out == except) {
+    let destination = attribute(attributes, ROUTE_DESTINATION)?;
+    if prefix == 0 {
         return None;
     }
-    let octets: [u8; 4] = attribute(attributes, ROUTE_DESTINATION)?.try_into().ok()?;
-    Ipv4Net::new(octets.into(), prefix).ok()
+    let net = match <[u8; 4]>::try_from(destination) {
+        Ok(octets) => Ipv4Net::new(octets.into(), prefix).ok()?.into(),
+        Err(_) if table == TABLE_MAIN => {
+            let octets: [u8; 16] = destination.try_into().ok()?;
+            Ipv6Net::new(octets.into(), prefix).ok()?.into()
+        }
+        Err(_) => return None,
+    };
+    Some((net, out?))
 }

@@ -1,111 +1,83 @@
-//! Connects network namespaces to the world: a bridge, a veth pair each, addresses, and a packet filter.
+//! Connects network namespaces to the world: bridges, a veth pair each, addresses, and a packet filter.
 //!
-//! 1. The first connection on a host makes the bridge (`kiln0` for the default store), with a private subnet
-//!    that no route of the host uses, switches forwarding on and writes the `table inet kiln`. Later ones only
-//!    look that all of it is still there: three requests and one small read.
+//! 1. The first connection of a network makes its bridge (`kiln0` for the default one of the default store), with a
+//!    subnet that no route of the host uses, switches forwarding on and writes the tables. Later ones only look that
+//!    all of it is still there: three requests and one small read.
 //! 2. A namespace is made by a thread that ends afterwards, and is held by descriptors only: nothing is mounted
 //!    under `/run`, so a killed kiln leaves no namespace behind.
-//! 3. A veth pair is made by one request, its inner end born as `eth0` in the namespace; then the inside gets
-//!    its address and default route in one more.
-//! 4. Nothing is undone at the end: the pair goes with its namespace, the address with the flock of its holder.
+//! 3. An address is taken, and the tables learn for what its link may speak. Then a veth pair is made by one request,
+//!    its inner end born as `eth0` in the namespace; the inside gets its address and routes in one more.
+//! 4. The pair goes with its namespace, the address with the flock of its holder. What a dead holder left in the
+//!    tables goes when its address is taken again, and with [`Networks::reap`].
 //!
 //! ```text
 //! <store>/networks/
-//!     network.json          the bridge's subnet
-//!     lock                  flock for changes here; its content is the address given out last
-//!     addresses/<address>   whose it is; taken while somebody holds its flock
+//!     lock                      flock while a network is made or removed, and while the tables are written
+//!     bridge/  or <64 hex>/     the default network, or another one
+//!         network.json          its record; without one it is no network any more
+//!         lock                  flock for changes here; its content is the address given out last
+//!         addresses/<address>   a lease; taken while somebody holds its flock
+//!         endpoints/<id>.json   by which names a container is known here
 //! ```
 //!
 //! Two stores on one host have bridges, tables and subnets of their own. While a subnet is being chosen, a
 //! host-wide lock keeps other kilns from choosing the same one.
 //!
 //! Forwarding is switched on for the whole host, as every engine with bridges does; kiln drops nothing that
-//! doesn't concern its own bridge, because such a drop would cut off engines that are started later.
+//! doesn't concern its own bridges, because such a drop would cut off engines that are started later.
 //!
-//! Not known here: containers, images, published ports, name resolution.
+//! Not known here: containers, images, name resolution.
 
 mod addresses;
+mod bridge;
+mod conntrack;
+mod elements;
+mod endpoint;
+mod error;
 mod files;
+mod forwarding;
 mod leftovers;
 mod link;
 mod namespace;
 mod netlink;
 mod nft;
+mod plan;
 mod pool;
+mod record;
 
+pub use addresses::Lease;
+pub use elements::PortElement;
+pub use endpoint::{Joined, Member, Wanted};
+pub use error::{Error, Result};
 pub use files::{RESOLVER, host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
 pub use namespace::Namespace;
 pub use pool::Pool;
+pub use record::{Record, Subnet};
 
 use std::fs::File;
-use std::io::{self, Write};
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::SystemTime;
 
 use ipnet::Ipv4Net;
-use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
 
+use self::error::file;
 use self::netlink::Socket;
 
 /// The store whose bridge has the short name.
 const DEFAULT_FOLDER: &str = "/var/lib/kiln/networks";
-/// How the bridges of other stores begin.
+/// How the default bridges of other stores begin.
 const OTHER_BRIDGE: &str = "kiln-";
-const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+/// The network that containers have without a wish, and its folder.
+const DEFAULT: &str = "bridge";
 /// Of a link without another wish.
 const ETHERNET_MTU: u32 = 1500;
 /// A veth of a dying namespace can hold its name for some milliseconds.
 const NAME_ATTEMPTS: u32 = 100;
-/// How long the host-wide lock is waited for; any local user could hold it, so it is never waited for longer.
-const HOST_LOCK_ATTEMPTS: u32 = 400;
-const HOST_LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// Why a namespace could not be connected.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file of the network's folder, or a kernel setting.
-    #[error("cannot {action} `{}`", path.display())]
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// The reason.
-        #[source]
-        source: io::Error,
-    },
-    /// The kernel refused a request.
-    #[error("cannot {action} for bridge `{bridge}`")]
-    Kernel {
-        /// What was tried.
-        action: &'static str,
-        /// For which bridge.
-        bridge: String,
-        /// The reason.
-        #[source]
-        source: io::Error,
-    },
-    /// Every private subnet is in use.
-    #[error("no private subnet is free for bridge `{bridge}`: routes of this host use all candidates")]
-    NoSubnet {
-        /// The bridge.
-        bridge: String,
-    },
-    /// Every address is in use.
-    #[error("no address is free in `{subnet}` of bridge `{bridge}`")]
-    NoAddress {
-        /// The bridge.
-        bridge: String,
-        /// Its subnet.
-        subnet: Ipv4Net,
-    },
-}
-
-type Result<T> = std::result::Result<T, Error>;
-
-/// A connected network namespace; its address is given back when it is dropped.
+/// A namespace that is connected to one network; its address is given back when it is dropped.
 #[derive(Debug)]
 pub struct Endpoint {
     /// The namespace. It lives as long as this, or a process in it.
@@ -116,7 +88,7 @@ pub struct Endpoint {
     pub gateway: Ipv4Addr,
     /// The MAC of `eth0`.
     pub mac: [u8; 6],
-    taken: addresses::Taken,
+    joined: Joined,
     inside: Socket,
 }
 
@@ -133,37 +105,30 @@ impl Endpoint {
     ///
     /// That process calls [`Networks::give_back`] before it closes the second one.
     pub fn hand_over(self) -> (OwnedFd, Option<OwnedFd>) {
-        (self.namespace, self.taken.hand_over())
+        (self.namespace, self.joined.hand_over())
     }
 }
 
-/// The network of one store.
+/// The networks of one store.
 #[derive(Debug, Clone)]
 pub struct Networks {
     folder: PathBuf,
     bridge: String,
 }
 
-/// What `network.json` keeps.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-struct Record {
-    version: u32,
-    subnet: String,
-}
-
-const RECORD_VERSION: u32 = 1;
-
-/// A bridge that carries packets.
-#[derive(Debug, Clone, Copy)]
-struct Ready {
-    bridge: u32,
-    subnet: Ipv4Net,
+/// One of them.
+#[derive(Debug, Clone)]
+pub struct Network {
+    networks: Networks,
+    folder: PathBuf,
+    /// What is known of it.
+    pub record: Record,
 }
 
 impl Networks {
-    /// Returns the network whose records are in `folder`; nothing is made before the first connection.
+    /// Returns the networks whose records are in `folder`; nothing is made before the first connection.
     ///
-    /// The default store's bridge is `kiln0`, that of another store `kiln-` and five hex digits of its path.
+    /// The default store's default bridge is `kiln0`, that of another store `kiln-` and five hex digits of its path.
     pub fn new(folder: &Path) -> Self {
         let bridge = if folder == Path::new(DEFAULT_FOLDER) {
             "kiln0".to_owned()
@@ -174,262 +139,188 @@ impl Networks {
         Self { folder: folder.to_owned(), bridge }
     }
 
-    /// Returns the bridge's name.
+    /// Returns the name of the default network's bridge.
     pub fn bridge(&self) -> &str {
         &self.bridge
     }
 
-    /// Returns the name of the nftables table: `kiln`, or for another store the name of its bridge.
+    /// Returns the name of the nftables tables: `kiln`, or for another store the name of its default bridge.
     pub fn table(&self) -> &str {
         self.bridge.strip_suffix('0').filter(|name| *name == "kiln").unwrap_or(&self.bridge)
     }
 
-    /// Makes a namespace with loopback, `eth0`, an address of its own and a default route.
+    /// Makes a namespace with loopback, `eth0`, an address of its own and a default route, in the default network.
     ///
     /// `owner` is noted beside the address, for people who look.
     pub fn connect(&self, owner: &str) -> Result<Endpoint> {
-        self.connect_in(None, owner)
+        self.default_network()?.connect(owner)
     }
 
-    /// The same, in a new namespace that there is already.
-    pub fn connect_in(&self, inside: Option<Namespace>, owner: &str) -> Result<Endpoint> {
-        let first = self.try_connect(owner, inside);
-        // Another kiln may have removed the unused bridge between our look at it and our use of it.
-        if first.is_err() && self.has_no_bridge() { self.try_connect(owner, None) } else { first }
-    }
-
-    fn has_no_bridge(&self) -> bool {
-        Socket::route()
-            .and_then(|mut host| link::find(&mut host, &self.bridge))
-            .is_ok_and(|found| found.is_none())
-    }
-
-    fn try_connect(&self, owner: &str, inside: Option<Namespace>) -> Result<Endpoint> {
-        let mut host = Socket::route().map_err(|source| self.kernel("open a netlink socket", source))?;
-        let ready = self.ready(&mut host)?;
-        let inside = match inside {
-            Some(inside) => inside,
-            None => Namespace::make().map_err(|source| self.kernel("make a network namespace", source))?,
+    /// Returns the default network, which need not have been made yet.
+    pub fn default_network(&self) -> Result<Network> {
+        let folder = self.folder_of(DEFAULT);
+        let record = match Record::read(&folder)? {
+            Some(record) => record,
+            None => Record::new(self.default_id(), DEFAULT, self.bridge.clone(), now()),
         };
-        let taken = self.take_address(ready.subnet, owner)?;
-        let gateway = gateway(ready.subnet);
-        let mac = mac_of(taken.address);
-        let mtu = link::way_out_mtu(&mut host).unwrap_or(ETHERNET_MTU);
-        self.add_pair(&mut host, &inside, ready.bridge, taken.address, mtu)?;
-        let address = Ipv4Net::new(taken.address, ready.subnet.prefix_len()).unwrap_or(ready.subnet);
-        let Namespace { fd: namespace, socket: inside } = inside
-            .configure(address, gateway)
-            .map_err(|source| self.kernel("configure `eth0` in its namespace", source))?;
-        Ok(Endpoint { namespace, address, gateway, mac, taken, inside })
+        Ok(Network { networks: self.clone(), folder, record })
     }
 
-    /// Gives the address back; the namespace goes when the last process in it ends.
-    pub fn release(&self, endpoint: Endpoint) {
-        drop(endpoint);
+    /// Returns the networks, the default one too when it has been made.
+    pub fn networks(&self) -> Result<Vec<Network>> {
+        let mut networks = Vec::new();
+        let entries = match std::fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(networks),
+            entries => entries.map_err(file("list", &self.folder))?,
+        };
+        for entry in entries {
+            let folder = entry.map_err(file("list", &self.folder))?.path();
+            // Beside them there is the lock, and what is being removed.
+            let is_network = folder.file_name().and_then(|name| name.to_str()).is_some_and(is_folder_name);
+            if is_network && let Some(record) = Record::read(&folder)? {
+                networks.push(Network { networks: self.clone(), folder, record });
+            }
+        }
+        networks.sort_by_key(|network| (!network.record.is_default(), network.record.created));
+        Ok(networks)
     }
 
-    /// Removes the record of an address that was handed over to this process.
-    pub fn give_back(&self, address: Ipv4Addr) {
-        addresses::give_back(&self.folder, address);
+    /// Finds a network by its name, its id or the beginning of its id.
+    pub fn find(&self, text: &str) -> Result<Network> {
+        let mut networks = self.networks()?;
+        if !networks.iter().any(|network| network.record.is_default()) {
+            networks.push(self.default_network()?);
+        }
+        let is = |network: &Network| network.record.name == text || network.record.id == text;
+        if let Some(found) = networks.iter().position(is) {
+            return Ok(networks.swap_remove(found));
+        }
+        let begins = |network: &Network| !text.is_empty() && network.record.id.starts_with(text);
+        networks.retain(begins);
+        match networks.len() {
+            0 => Err(Error::NotFound { text: text.to_owned() }),
+            1 => Ok(networks.remove(0)),
+            _ => Err(Error::Ambiguous { text: text.to_owned() }),
+        }
     }
 
-    /// Removes records of addresses that nobody holds; gives how many they were.
+    /// Removes records of addresses that nobody holds, and what the kernel knows because of them; gives how many they
+    /// were.
     pub fn reap(&self) -> Result<usize> {
-        if !self.folder.join("addresses").exists() {
-            return Ok(0);
-        }
-        let _lock = self.lock()?;
-        addresses::reap(&self.folder).map_err(|source| self.file("reap records in", &self.folder, source))
+        self.remove_halves()?;
+        self.networks()?.iter().map(Network::tidy).sum()
     }
 
-    /// Removes the bridge and its rules if no endpoint is connected; tells whether it did.
+    /// Removes the default bridge if nothing is connected to it; tells whether it did.
     ///
-    /// The next connection makes them again.
+    /// The next connection makes it again.
     pub fn remove_unused(&self) -> Result<bool> {
-        if !self.folder.join("addresses").exists() {
+        let network = self.default_network()?;
+        if !network.folder.exists() {
             return Ok(false);
         }
         let _lock = self.lock()?;
-        let failed = |source| self.file("look at the records in", &self.folder, source);
-        addresses::reap(&self.folder).map_err(failed)?;
-        if !addresses::is_unused(&self.folder).map_err(failed)? {
+        network.tidy()?;
+        if !network.members()?.is_empty() {
             return Ok(false);
         }
-        self.remove().map(|()| true)
+        match self.networks()?.len() {
+            0 | 1 => self.remove(),
+            _ => network.remove_bridge(),
+        }
+        .map(|()| true)
     }
 
-    /// Removes the bridge and its packet filter; namespaces that are still connected lose their way out.
+    /// Removes all bridges and the packet filter; namespaces that are still connected lose their way out.
     pub fn remove(&self) -> Result<()> {
-        let mut host = Socket::route().map_err(|source| self.kernel("open a netlink socket", source))?;
-        let found = link::find(&mut host, &self.bridge);
-        if let Some(bridge) = found.map_err(|source| self.kernel("look", source))? {
-            link::remove(&mut host, bridge.index).map_err(|source| self.kernel("remove the link", source))?;
-        }
+        self.networks()?.iter().try_for_each(Network::remove_bridge)?;
         Socket::netfilter()
-            .and_then(|mut socket| {
-                nft::forget_foreign_drops(&mut socket, &self.bridge)?;
-                nft::remove(&mut socket, self.table())
-            })
+            .and_then(|mut socket| nft::remove(&mut socket, self.table()))
             .map_err(|source| self.kernel("remove the packet filter", source))
     }
 
     /// Names the chains of other programs that drop forwarded packets unless those programs know them.
     ///
-    /// Docker, ufw and others leave such chains; the bridge is let through those that nftables shows.
+    /// Docker, ufw and others leave such chains; the bridges are let through those that nftables shows.
     pub fn foreign_drops(&self) -> Vec<String> {
         let found = Socket::netfilter().and_then(|mut socket| nft::foreign_drops(&mut socket));
         found.unwrap_or_default().iter().map(ToString::to_string).collect()
     }
 
-    fn take_address(&self, subnet: Ipv4Net, owner: &str) -> Result<addresses::Taken> {
-        let mut lock = self.lock()?;
-        addresses::take(&self.folder, &mut lock, subnet, owner)
-            .map_err(|source| self.file("take an address in", &self.folder, source))?
-            .ok_or_else(|| Error::NoAddress { bridge: self.bridge.clone(), subnet })
+    fn records(&self) -> Result<Vec<Record>> {
+        Ok(self.networks()?.into_iter().map(|network| network.record).collect())
     }
 
-    fn add_pair(
-        &self,
-        host: &mut Socket,
-        inside: &Namespace,
-        bridge: u32,
-        address: Ipv4Addr,
-        mtu: u32,
-    ) -> Result<()> {
-        let mut attempt = 0;
-        loop {
-            let outer = outer_name(address, attempt);
-            let pair =
-                link::Pair { outer: &outer, bridge, namespace: inside.fd.as_fd(), mac: mac_of(address), mtu };
-            match link::add_pair(host, &pair) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.raw_os_error() == Some(libc::EEXIST) && attempt < NAME_ATTEMPTS => {
-                    attempt += 1;
-                }
-                Err(source) => return Err(self.kernel("add a veth pair", source)),
-            }
+    /// The folder of the network with this id; none means the default one.
+    fn folder_of(&self, id: &str) -> PathBuf {
+        match id.is_empty() || id == self.default_id() {
+            true => self.folder.join(DEFAULT),
+            false => self.folder.join(id),
         }
     }
 
-    /// Looks whether all is in place, and makes what is not.
-    fn ready(&self, host: &mut Socket) -> Result<Ready> {
-        if let Some(ready) = self.found(host)? {
-            return Ok(ready);
-        }
-        std::fs::create_dir_all(self.folder.join("addresses"))
-            .map_err(|source| self.file("create", &self.folder, source))?;
-        let _lock = self.lock()?;
-        let _host_lock = host_lock();
-        let ready = self.make_bridge(host)?;
-        set_forwarding()?;
-        let mut filter = Socket::netfilter().map_err(|source| self.kernel("open nftables", source))?;
-        nft::write(&mut filter, self.table(), &self.bridge, ready.subnet)
-            .and_then(|()| nft::pass_foreign_drops(&mut filter, &self.bridge))
-            .map_err(|source| self.kernel("write the packet filter", source))?;
-        Ok(ready)
+    fn default_id(&self) -> String {
+        let path = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        let digest = Sha256::new().chain_update(DEFAULT).chain_update(path.as_os_str().as_encoded_bytes());
+        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn found(&self, host: &mut Socket) -> Result<Option<Ready>> {
-        let Some(subnet) = self.recorded()? else { return Ok(None) };
-        let bridge = link::find(host, &self.bridge).map_err(|source| self.kernel("look", source))?;
-        let Some(bridge) = bridge.filter(|bridge| bridge.up) else { return Ok(None) };
-        let filter = Socket::netfilter().and_then(|mut socket| {
-            // Docker may have come since: its drop is looked for at each connection.
-            nft::pass_foreign_drops(&mut socket, &self.bridge)?;
-            nft::exists(&mut socket, self.table())
-        });
-        if !filter.map_err(|source| self.kernel("look for the packet filter", source))? || !forwarding()? {
-            return Ok(None);
-        }
-        Ok(Some(Ready { bridge: bridge.index, subnet }))
-    }
-
-    /// Makes the bridge, or completes one that a killed kiln left half-made: only a complete one is up.
-    fn make_bridge(&self, host: &mut Socket) -> Result<Ready> {
-        let wrap = |action| move |source| self.kernel(action, source);
-        let found = link::find(host, &self.bridge).map_err(wrap("look"))?;
-        if let (Some(bridge), Some(subnet)) = (found.filter(|bridge| bridge.up), self.recorded()?) {
-            return Ok(Ready { bridge: bridge.index, subnet });
-        }
-        if let Some(half) = found {
-            link::remove(host, half.index).map_err(wrap("remove the half-made link"))?;
-        }
-        remove_orphans(host);
-        let subnet = self.choose_subnet(host)?;
-        link::add_bridge(host, &self.bridge, mac_of(gateway(subnet))).map_err(wrap("add the link"))?;
-        let made = link::find(host, &self.bridge).map_err(wrap("look"))?;
-        let bridge = made.ok_or_else(|| self.kernel("find", io::ErrorKind::NotFound.into()))?.index;
-        let address = Ipv4Net::new(gateway(subnet), subnet.prefix_len()).unwrap_or(subnet);
-        let owner = std::path::absolute(&self.folder).unwrap_or_default();
-        let up = link::set_up_for(bridge, &owner.to_string_lossy());
-        host.batch(vec![link::add_address(bridge, address), up]).map_err(wrap("set the address"))?;
-        self.write_record(&Record { version: RECORD_VERSION, subnet: subnet.to_string() })?;
-        Ok(Ready { bridge, subnet })
-    }
-
-    /// Prefers the subnet of the last time, so that addresses stay the same over a reboot.
-    fn choose_subnet(&self, host: &mut Socket) -> Result<Ipv4Net> {
-        let used = link::destinations(host, None).map_err(|source| self.kernel("list routes", source))?;
-        self.recorded()?
-            .into_iter()
-            .chain(candidates())
-            .find(|subnet| used.iter().all(|other| !overlap(*subnet, *other)))
-            .ok_or_else(|| Error::NoSubnet { bridge: self.bridge.clone() })
-    }
-
-    /// Gives the subnet in `network.json`; one that can't be read, or of another version, is chosen anew.
-    fn recorded(&self) -> Result<Option<Ipv4Net>> {
-        let path = self.folder.join("network.json");
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(read_record(&bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(self.file("read", &path, source)),
-        }
-    }
-
-    fn write_record(&self, record: &Record) -> Result<()> {
-        let path = self.folder.join("network.json");
-        let new = self.folder.join("network.json.new");
-        let write = || {
-            let mut file = File::create(&new)?;
-            file.write_all(&serde_json::to_vec(record)?)?;
-            std::fs::rename(&new, &path)
-        };
-        write().map_err(|source| self.file("write", &path, source))
-    }
-
+    /// Locks the making and removing of networks.
     fn lock(&self) -> Result<File> {
-        addresses::lock(&self.folder).map_err(|source| self.file("lock", &self.folder, source))
-    }
-
-    fn kernel(&self, action: &'static str, source: io::Error) -> Error {
-        Error::Kernel { action, bridge: self.bridge.clone(), source }
-    }
-
-    fn file(&self, action: &'static str, path: &Path, source: io::Error) -> Error {
-        Error::File { action, path: path.to_owned(), source }
+        std::fs::create_dir_all(&self.folder).map_err(file("create", &self.folder))?;
+        addresses::lock(&self.folder).map_err(file("lock", &self.folder))
     }
 }
 
-fn read_record(bytes: &[u8]) -> Option<Ipv4Net> {
-    let record: Record = serde_json::from_slice(bytes).ok()?;
-    let subnet: Ipv4Net = record.subnet.parse().ok()?;
-    (record.version == RECORD_VERSION && subnet.prefix_len() <= 24).then_some(subnet)
+impl Network {
+    /// Makes a namespace with loopback, `eth0`, an address of its own and a default route.
+    pub fn connect(&self, owner: &str) -> Result<Endpoint> {
+        let failed = |source| self.kernel("make a network namespace", source);
+        self.connect_in(Namespace::make().map_err(failed)?, &Wanted::any(owner))
+    }
+
+    fn connect_in(&self, mut namespace: Namespace, wanted: &Wanted<'_>) -> Result<Endpoint> {
+        let joined = self.join_again(&mut namespace, wanted)?;
+        let (address, gateway, mac) = (joined.address, joined.gateway, joined.lease.mac);
+        let Namespace { fd: namespace, socket: inside } = namespace;
+        Ok(Endpoint { namespace, address, gateway, mac, joined, inside })
+    }
+
+    /// Makes an endpoint, once more when another kiln removed the unused bridge between our look at it and our use of
+    /// it.
+    pub fn join_again(&self, namespace: &mut Namespace, wanted: &Wanted<'_>) -> Result<Joined> {
+        let first = self.clone().join(namespace, wanted);
+        if first.is_err() && self.has_no_bridge() { self.clone().join(namespace, wanted) } else { first }
+    }
+
+    fn has_no_bridge(&self) -> bool {
+        Socket::route()
+            .and_then(|mut host| link::find(&mut host, &self.record.bridge))
+            .is_ok_and(|found| found.is_none())
+    }
+
+    /// Removes the bridge, and what the tables hold of it.
+    fn remove_bridge(&self) -> Result<()> {
+        self.networks.take_back(&elements::of_network(&self.record))?;
+        let remove = || {
+            let mut host = Socket::route()?;
+            if let Some(bridge) = link::find(&mut host, &self.record.bridge)? {
+                link::remove(&mut host, bridge.index)?;
+            }
+            nft::forget_foreign_drops(&mut Socket::netfilter()?, &self.record.bridge)
+        };
+        remove().map_err(|source| self.kernel("remove the link", source))
+    }
 }
 
-/// Removes the bridges of stores that no longer exist: scratch stores would use up all subnets.
-///
-/// What can't be removed stays; it is in nobody's way but by its subnet.
-fn remove_orphans(host: &mut Socket) {
-    for (index, bridge) in leftovers::orphans(host) {
-        if link::remove(host, index).is_ok() {
-            let filter = Socket::netfilter().and_then(|mut socket| {
-                nft::forget_foreign_drops(&mut socket, &bridge)?;
-                nft::remove(&mut socket, &bridge)
-            });
-            tracing::debug!(bridge, ok = filter.is_ok(), "removed the bridge of a store that is gone");
-        }
-    }
+fn is_folder_name(name: &str) -> bool {
+    name == DEFAULT || (name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Unix nanoseconds.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Makes a namespace in which only loopback is up.
@@ -445,61 +336,10 @@ pub fn loopback() -> Result<OwnedFd> {
     })
 }
 
-/// The private subnets that engines use: 172.17 to 172.31, then 192.168 in sixteenths.
-fn candidates() -> impl Iterator<Item = Ipv4Net> {
-    let large = (17..=31).map(|second| Ipv4Net::new(Ipv4Addr::new(172, second, 0, 0), 16));
-    let small = (0..16).map(|part| Ipv4Net::new(Ipv4Addr::new(192, 168, part * 16, 0), 20));
-    large.chain(small).filter_map(std::result::Result::ok)
-}
-
-fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
-    one.contains(&other) || other.contains(&one)
-}
-
-fn gateway(subnet: Ipv4Net) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(subnet.network()) + 1)
-}
-
 /// A locally administered MAC from an address, so that neighbours' caches stay right when it is used again.
 fn mac_of(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x02, 0x42, a, b, c, d]
-}
-
-fn outer_name(address: Ipv4Addr, attempt: u32) -> String {
-    match attempt {
-        0 => format!("kv{:08x}", u32::from(address)),
-        _ => format!("kv{:08x}-{attempt}", u32::from(address)),
-    }
-}
-
-fn forwarding() -> Result<bool> {
-    let text = std::fs::read_to_string(FORWARDING);
-    text.map(|text| text.trim() == "1").map_err(forwarding_error("read"))
-}
-
-fn set_forwarding() -> Result<()> {
-    if forwarding()? {
-        return Ok(());
-    }
-    std::fs::write(FORWARDING, "1\n").map_err(forwarding_error("switch on forwarding in"))
-}
-
-fn forwarding_error(action: &'static str) -> impl Fn(io::Error) -> Error {
-    move |source| Error::File { action, path: PathBuf::from(FORWARDING), source }
-}
-
-/// Locks the choice of subnets among all kilns of this network namespace, if that is possible in short time.
-fn host_lock() -> Option<File> {
-    // A setting of the network namespace is a file that all of its processes have in common.
-    let file = File::open(FORWARDING).ok()?;
-    for _ in 0..HOST_LOCK_ATTEMPTS {
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            return Some(file);
-        }
-        std::thread::sleep(HOST_LOCK_PAUSE);
-    }
-    None
 }
 
 /// FNV-1a: names only have to differ between the few stores of a host.
@@ -521,19 +361,5 @@ mod tests {
         assert_eq!(other.bridge(), other.table());
         assert!(other.bridge().starts_with("kiln-") && other.bridge().len() == 10);
         assert_ne!(other.bridge(), Networks::new(Path::new("/elsewhere/networks")).bridge());
-    }
-
-    #[test]
-    fn a_subnet_that_overlaps_is_seen_from_both_sides() {
-        let net = |text: &str| text.parse::<Ipv4Net>().unwrap();
-        assert!(overlap(net("172.17.0.0/16"), net("172.17.5.0/24")));
-        assert!(overlap(net("172.17.0.0/16"), net("172.16.0.0/12")));
-        assert!(!overlap(net("172.17.0.0/16"), net("172.18.0.0/16")));
-        assert_eq!(candidates().count(), 31);
-    }
-
-    #[test]
-    fn outer_names_fit_into_a_link_name() {
-        assert!(outer_name(Ipv4Addr::BROADCAST, NAME_ATTEMPTS).len() <= 15);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::link;
@@ -20,7 +20,7 @@ pub struct Namespace {
 
 impl Namespace {
     /// Makes one on a thread of its own, because a thread never comes back from a namespace cleanly.
-    pub(super) fn make() -> io::Result<Self> {
+    pub fn make() -> io::Result<Self> {
         let make = || {
             crate::sys::netns::unshare_network()?;
             let fd = File::open("/proc/thread-self/ns/net")?.into();
@@ -43,6 +43,11 @@ impl Namespace {
         Ok(Self { fd, socket: socket? })
     }
 
+    /// Gives the namespace and the socket in it, to be passed to another process.
+    pub fn into_parts(self) -> (OwnedFd, OwnedFd) {
+        (self.fd, self.socket.into())
+    }
+
     /// Gives what [`Namespace::of`] takes in another process.
     pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
         [self.fd.as_fd(), self.socket.as_fd()]
@@ -54,17 +59,42 @@ impl Namespace {
         Some(Self { fd, socket: socket.into() })
     }
 
-    /// Gives `eth0` its address and its way out, and brings it and the loopback up.
-    pub(super) fn configure(mut self, address: Ipv4Net, gateway: Ipv4Addr) -> io::Result<Self> {
-        let eth0 = link::find(&mut self.socket, "eth0")?.ok_or(io::ErrorKind::NotFound)?;
-        // The bridge has no IPv6: the address would serve nobody. A kernel without IPv6 refuses, and makes none.
-        let _ = self.socket.request(link::no_own_address(eth0.index));
-        self.socket.batch(vec![
+    /// Gives a link its addresses and, if it leads out, the default routes; brings it and the loopback up.
+    pub(super) fn configure(&mut self, interface: &str, place: &Place) -> io::Result<()> {
+        let link = link::find(&mut self.socket, interface)?.ok_or(io::ErrorKind::NotFound)?;
+        // Addresses of its own choice would serve nobody. A kernel without IPv6 refuses, and makes none.
+        let _ = self.socket.request(link::no_own_address(link.index));
+        let mut requests = vec![
             link::loopback_up(),
-            link::set_up(eth0.index),
-            link::add_address(eth0.index, address),
-            link::default_route(gateway),
-        ])?;
-        Ok(self)
+            link::set_up(link.index),
+            link::add_address(link.index, place.address.into()),
+        ];
+        requests.extend(place.address6.map(|address| link::add_address(link.index, address.into())));
+        requests.extend(place.ways.iter().map(|way| link::default_route(*way)));
+        self.socket.batch(requests)?;
+        Ok(())
     }
+
+    /// Sends everything unknown to `ways` instead of where it goes now.
+    pub fn lead_out(&mut self, ways: &[IpAddr]) -> io::Result<()> {
+        for family in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+            match self.socket.request(link::no_default_route(family)) {
+                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error),
+                _ => {}
+            }
+        }
+        match ways {
+            [] => Ok(()),
+            ways => self.socket.batch(ways.iter().map(|way| link::default_route(*way)).collect()).map(drop),
+        }
+    }
+}
+
+/// What a link gets in its namespace.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) address: Ipv4Net,
+    pub(super) address6: Option<Ipv6Net>,
+    /// Where the default routes lead.
+    pub(super) ways: Vec<IpAddr>,
 }

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::{Endpoint, Networks, Result};
+use super::{Endpoint, Network, Result};
 
 /// What stands in the records of addresses.
 const OWNER: &str = "build";
@@ -16,7 +16,7 @@ const OWNER: &str = "build";
 /// was made and not used goes with the pool; its thread has ended when the drop returns.
 #[derive(Debug)]
 pub struct Pool {
-    networks: Networks,
+    network: Network,
     ready: Mutex<Option<Receiver<Endpoint>>>,
     returned: Mutex<Vec<Endpoint>>,
     maker: Option<JoinHandle<()>>,
@@ -26,17 +26,17 @@ impl Pool {
     /// Starts to make endpoints; `depth` of them wait at a time, and `most` are made in all.
     ///
     /// This starts a thread and touches the host's network, so it is for a build that has missed its cache.
-    pub fn new(networks: Networks, depth: usize, most: usize) -> Self {
+    pub fn new(network: Network, depth: usize, most: usize) -> Self {
         // One more is in the thread's hand when the channel is full.
         let (sender, ready) = sync_channel(depth.saturating_sub(1));
-        let own = networks.clone();
+        let own = network.clone();
         // A failure ends the thread: the step that asks next connects by itself, and reports.
         let make = move || {
             let make_one = |_: &usize| own.connect(OWNER).is_ok_and(|endpoint| sender.send(endpoint).is_ok());
             (0..most).take_while(make_one).for_each(drop);
         };
         let maker = std::thread::Builder::new().name("netns pool".to_owned()).spawn(make).ok();
-        Self { networks, ready: Mutex::new(Some(ready)), returned: Mutex::default(), maker }
+        Self { network, ready: Mutex::new(Some(ready)), returned: Mutex::default(), maker }
     }
 
     /// Gives an endpoint whose namespace is as it was made, and in which no process is.
@@ -47,7 +47,7 @@ impl Pool {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         match ready.as_ref().and_then(|ready| ready.recv().ok()) {
             Some(endpoint) => Ok(endpoint),
-            None => self.networks.connect(OWNER),
+            None => self.network.connect(OWNER),
         }
     }
 
@@ -68,7 +68,7 @@ impl Pool {
             if endpoint.is_untouched() {
                 return Some(endpoint);
             }
-            self.networks.release(endpoint);
+            drop(endpoint);
         }
     }
 

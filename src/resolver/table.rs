@@ -63,7 +63,9 @@ struct Record {
     #[serde(default)]
     name: String,
     #[serde(default)]
-    subnets: Vec<Subnet>,
+    subnet: Option<Subnet>,
+    #[serde(default)]
+    subnet6: Option<Subnet>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -241,7 +243,10 @@ impl Table {
         if self.subnets.as_ref().is_none_or(is_old) {
             let entries = folder.parent().and_then(|networks| std::fs::read_dir(networks).ok());
             let records = entries.into_iter().flatten().flatten().filter_map(|entry| record(&entry.path()));
-            let subnets = records.flat_map(|record| record.subnets).map(|subnet| subnet.net).collect();
+            let subnets = records
+                .flat_map(|record| record.subnet.into_iter().chain(record.subnet6))
+                .map(|subnet| subnet.net)
+                .collect();
             self.subnets = Some((Instant::now(), subnets));
         }
         self.subnets.iter().any(|(_, subnets)| subnets.iter().any(|net| net.contains(&address)))

@@ -35,7 +35,7 @@ impl Networks {
         let folder = self.path(network);
         std::fs::create_dir_all(folder.join("endpoints")).unwrap();
         std::fs::create_dir(folder.join("addresses")).unwrap();
-        let record = serde_json::json!({ "name": network, "subnets": [{ "net": subnet }] });
+        let record = serde_json::json!({ "name": network, "subnet": { "net": subnet } });
         std::fs::write(folder.join("network.json"), record.to_string()).unwrap();
     }
 

@@ -132,7 +132,7 @@ fn the_network_has_an_address_and_reaches_the_gateway() {
     let networks = kiln::network::Networks::new(&kiln.root.path().join("networks"));
     eventually("addresses are given back", || {
         networks.reap().unwrap();
-        is_empty(&kiln.root.path().join("networks/addresses"))
+        is_empty(&kiln.root.path().join("networks/bridge/addresses"))
     });
 }
 

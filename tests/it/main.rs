@@ -49,6 +49,7 @@ mod mounts;
 mod mounts_attacks;
 mod names;
 mod network;
+mod networks;
 mod oci;
 mod peer;
 mod podman;

@@ -28,7 +28,7 @@ impl TestNetwork {
     }
 
     fn records(&self) -> usize {
-        std::fs::read_dir(self.folder.path().join("networks/addresses")).unwrap().count()
+        std::fs::read_dir(self.folder.path().join("networks/bridge/addresses")).unwrap().count()
     }
 }
 
@@ -99,7 +99,7 @@ fn two_endpoints_reach_each_other_and_addresses_differ() {
     assert!(reaches(&one, other.address.addr(), port.join().unwrap()));
     assert_eq!(network.records(), 2);
     drop(one);
-    network.networks.release(other);
+    drop(other);
     assert_eq!(network.records(), 0, "addresses are given back");
 }
 
@@ -149,7 +149,7 @@ fn a_pool_gives_endpoints_that_nobody_else_has() {
         return;
     }
     let network = TestNetwork::new();
-    let pool = Pool::new(network.networks.clone(), 2, 3);
+    let pool = Pool::new(network.networks.default_network().unwrap(), 2, 3);
     let taken: Vec<_> = (0..5).map(|_| pool.take().unwrap()).collect();
     let mut addresses: Vec<_> = taken.iter().map(|endpoint| endpoint.address).collect();
     addresses.dedup();
@@ -162,7 +162,7 @@ fn a_namespace_that_sent_nothing_serves_another_step_and_no_other_does() {
         return;
     }
     let network = TestNetwork::new();
-    let pool = Pool::new(network.networks.clone(), 1, 9);
+    let pool = Pool::new(network.networks.default_network().unwrap(), 1, 9);
     let first = pool.take().unwrap();
     let silent = first.address;
     // A socket that sends nothing leaves nothing.
@@ -207,14 +207,15 @@ fn a_flushed_packet_filter_comes_back_with_the_next_connection() {
     std::process::Command::new("nft").args(["delete", "table", "inet", &table]).status().unwrap();
     drop(network.connect());
     let rules = listed();
-    let bridge = network.networks.bridge();
     for rule in [
-        format!("oifname != \"{bridge}\" masquerade"),
-        format!("oifname \"{bridge}\" ct state established,related accept"),
-        format!("iifname \"{bridge}\" accept"),
-        format!("oifname \"{bridge}\" drop"),
+        "iifname @masked masquerade",
+        "oifname @bridges ct state established,related accept",
+        "iifname . oifname vmap @within",
+        "iifname @bridges accept",
+        "oifname @bridges drop",
+        &format!("elements = {{ \"{}\" }}", network.networks.bridge()),
     ] {
-        assert!(rules.contains(&rule), "{rule} in {rules}");
+        assert!(rules.contains(rule), "{rule} in {rules}");
     }
 }
 
@@ -277,7 +278,7 @@ fn an_unused_bridge_is_removed_and_made_again_but_a_used_one_stays() {
     assert!(!network.networks.remove_unused().unwrap(), "nothing was made");
     let endpoint = network.connect();
     assert!(!network.networks.remove_unused().unwrap(), "somebody is connected");
-    network.networks.release(endpoint);
+    drop(endpoint);
     assert!(network.networks.remove_unused().unwrap());
     assert_eq!(network.records(), 0);
     network.connect();

@@ -228,8 +228,8 @@ pub struct ContainerInfo {
     pub pid: Option<i32>,
     /// Its labels.
     pub labels: std::collections::BTreeMap<String, String>,
-    /// Its network, by docker's name.
-    pub network: &'static str,
+    /// Its networks, by their names.
+    pub networks: Vec<String>,
     /// What is mounted: a volume's name, or a host path.
     pub mounts: Vec<String>,
     /// Where they are mounted.

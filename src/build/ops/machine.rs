@@ -86,7 +86,8 @@ impl Machine {
         let (machine, bridged) = (Arc::clone(self), steps.contains(&NetworkMode::Bridge));
         std::thread::spawn(move || {
             if bridged {
-                machine.pool();
+                // The step that asks next connects by itself, and reports.
+                let _ = machine.pool();
             }
             if machine.launcher().is_ok() {
                 machine.look_ahead(mode, || machine.endpoint().ok(), || None);
@@ -115,7 +116,7 @@ impl Machine {
     pub(super) fn look_ahead_to_next(&self, mode: NetworkMode, context: &Context) {
         // What goes wrong here goes wrong again, and is told, at the next step.
         let staged = || context.store.stage(&context.lease).ok();
-        while self.look_ahead(mode, || self.pool().try_take(), staged) {}
+        while self.look_ahead(mode, || self.pool().ok()?.try_take(), staged) {}
     }
 
     /// Makes a seat; false when there are enough, or it can't be made now.
@@ -163,15 +164,13 @@ impl Machine {
 
     /// A connected network namespace for one step. Blocking.
     pub(super) fn endpoint(&self) -> Result<Endpoint, OpError> {
-        self.pool().take().map_err(|error| system(&error))
+        self.pool()?.take().map_err(|error| system(&error))
     }
 
     /// Gives a namespace back after its step. A `privileged` one could change it for good: it goes.
     pub(super) fn release(&self, endpoint: Endpoint, privileged: bool) {
-        if privileged {
-            self.networks.release(endpoint);
-        } else {
-            self.pool().give_back(endpoint);
+        if let (false, Some(pool)) = (privileged, self.pool.get()) {
+            pool.give_back(endpoint);
         }
     }
 
@@ -184,9 +183,13 @@ impl Machine {
         }
     }
 
-    fn pool(&self) -> &Pool {
+    fn pool(&self) -> Result<&Pool, OpError> {
+        if let Some(pool) = self.pool.get() {
+            return Ok(pool);
+        }
+        let network = self.networks.default_network().map_err(|error| system(&error))?;
         let steps = || self.steps.load(Ordering::Relaxed);
-        self.pool.get_or_init(|| Pool::new(self.networks.clone(), NETWORKS_AHEAD, steps()))
+        Ok(self.pool.get_or_init(|| Pool::new(network, NETWORKS_AHEAD, steps())))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::cli::{exit, flags};
 pub(crate) struct Inspect {
     #[command(flatten)]
     one: InspectOne,
-    /// Look only for this kind: image, container or volume
+    /// Look only for this kind: image, container, network or volume
     #[arg(long = "type", value_name = "KIND")]
     kind: Option<String>,
     /// Show also how much disk space a container takes
@@ -49,6 +49,7 @@ pub(crate) struct InspectOne {
 enum Kind {
     Image,
     Container,
+    Network,
     Volume,
     Any,
 }
@@ -60,10 +61,11 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         None | Some("") => Kind::Any,
         Some("image") => Kind::Image,
         Some("container") => Kind::Container,
+        Some("network") => Kind::Network,
         Some("volume") => Kind::Volume,
         Some(other) => {
             return Err(Error::usage(format!("`--type {other}` is not supported yet"))
-                .hint("it may be image, container or volume"));
+                .hint("it may be image, container, network or volume"));
         }
     };
     show(invocation.session, &flags.one, kind, flags.size)
@@ -108,8 +110,13 @@ fn look_up(session: &Session, name: &str, kind: Kind, sized: bool) -> Result<Val
     let container = |name: &str| engine.inspect_container(name, sized).map_err(Error::from);
     let image = |name: &str| engine.inspect_image(name).map_err(Error::from);
     let volume = |name: &str| Ok(volume::inspect::shown(&engine.volume(name)?));
-    let all: [(Kind, Look<'_>); 3] =
-        [(Kind::Container, &container), (Kind::Image, &image), (Kind::Volume, &volume)];
+    let network = |name: &str| engine.inspect_network(name).map_err(Error::from);
+    let all: [(Kind, Look<'_>); 4] = [
+        (Kind::Container, &container),
+        (Kind::Image, &image),
+        (Kind::Network, &network),
+        (Kind::Volume, &volume),
+    ];
     for (known, look) in all.into_iter().filter(|(known, _)| kind == Kind::Any || kind == *known) {
         match look(name) {
             // Not every name can be a volume's.
@@ -118,6 +125,7 @@ fn look_up(session: &Session, name: &str, kind: Kind, sized: bool) -> Result<Val
         }
     }
     let failure =
-        Failure::new(FailureKind::NotFound, format!("no such container, image or volume: `{name}`"));
-    Err(failure.hint("`kiln ps -a`, `kiln images` and `kiln volume ls` list what there is").into())
+        Failure::new(FailureKind::NotFound, format!("no such container, image, network or volume: `{name}`"));
+    let lists = "`kiln ps -a`, `kiln images`, `kiln network ls` and `kiln volume ls` list what there is";
+    Err(failure.hint(lists).into())
 }

@@ -27,6 +27,7 @@ pub(crate) mod lint;
 pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod mount;
+pub(crate) mod network;
 mod pairs;
 pub(crate) mod pause;
 pub(crate) mod port;

@@ -134,7 +134,7 @@ fn row(container: &ContainerInfo, whole: bool, now: i64) -> Row {
         ("Ports", ports(container).into()),
         ("Names", container.name.clone().into()),
         ("Labels", labels.join(",").into()),
-        ("Networks", container.network.into()),
+        ("Networks", container.networks.join(",").into()),
         ("Mounts", mounts(&container.mounts, whole).into()),
         ("LocalVolumes", container.volumes.to_string().into()),
     ]
@@ -222,7 +222,7 @@ pub(super) mod tests {
             exit_code: (state == ContainerState::Exited).then_some(3),
             pid: None,
             labels: [("a".to_owned(), "1".to_owned())].into(),
-            network: "bridge",
+            networks: vec!["bridge".into()],
             mounts: vec!["data".into(), "/a/long/host/path".into()],
             targets: vec!["/data".into(), "/host".into()],
             volumes: 1,

@@ -85,7 +85,7 @@ impl Filter {
         !self.nothing
             && any(&self.ids, |wanted| wanted.is_match(&container.id))
             && any(&self.names, |wanted| wanted.is_match(&container.name))
-            && any(&self.networks, |wanted| container.network == wanted)
+            && any(&self.networks, |wanted| container.networks.contains(wanted))
             && any(&self.states, |wanted| container.state.name() == wanted)
             && any(&self.health, |wanted| health == wanted)
             && any(&self.images, |wanted| image_fits(container, wanted))

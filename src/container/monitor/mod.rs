@@ -13,6 +13,7 @@ mod clients;
 mod health;
 mod holding;
 mod keeper;
+mod networking;
 mod oom;
 mod pause;
 mod ports;
@@ -34,6 +35,7 @@ pub(super) use self::clients::Clients;
 use self::health::Checks;
 use self::holding::Holding;
 use self::keeper::Keeper;
+use self::networking::Networking;
 use self::oom::Oom;
 use self::pause::Pausing;
 use self::ports::Ports;
@@ -77,7 +79,11 @@ fn begin(id: Option<&str>) -> io::Result<Option<Monitor>> {
     let Some(Given { task, fds, program }) = helper::receive_task::<MonitorTask>(&socket)? else {
         return Ok(None);
     };
-    let Handed { lock, namespace, leases } = Handed::of(&task.fds, fds);
+    let Handed { lock, namespace, inside, leases } = Handed::of(&task.fds, fds);
+    let own = match (&namespace, inside) {
+        (Some(namespace), Some(inside)) => Namespace::of(vec![namespace.try_clone()?, inside]),
+        _ => None,
+    };
     let waiting = waiting.filter(|_| task.foreign.is_none());
     let waiting = waiting.filter(|waiting| waiting.fits(&task.spec) && waiting.is_in(namespace.as_ref()));
     let containers = Containers::new(&task.root);
@@ -92,8 +98,7 @@ fn begin(id: Option<&str>) -> io::Result<Option<Monitor>> {
         held: None,
         volumes: Vec::new(),
         _lock: lock,
-        _leases: leases,
-        lasting: Vec::new(),
+        lasting: vec![Box::new(Networking::new(own, leases))],
         task,
         _program: program,
     }))
@@ -124,7 +129,6 @@ struct Monitor {
     /// Its volumes that are to be deleted with it.
     volumes: Vec<PathBuf>,
     _lock: Option<OwnedFd>,
-    _leases: Vec<OwnedFd>,
     /// Duties of its whole life, between two runs too.
     lasting: Duties<Keeper>,
     _program: OwnedFd,
@@ -355,7 +359,7 @@ impl Monitor {
         if self.held.take().is_some() {
             keeper.containers.tell_volumes(&keeper.record, "unmount");
         }
-        keeper.record.state.endpoints.clear();
+        self.task.state.endpoints = std::mem::take(&mut keeper.record.state.endpoints);
         keeper.record.state.ports.clear();
         keeper.record.state.restart_at = None;
         // Nobody is left to hear of an error here; the record then says `running`, without a lock: lost.
@@ -372,8 +376,10 @@ impl Monitor {
     /// The slow part of the end.
     fn clean(self, removed: Option<PathBuf>) -> io::Result<()> {
         let Keeper { containers, record, .. } = self.keeper;
-        for address in self.task.state.endpoints.iter().filter_map(|endpoint| endpoint.address) {
-            containers.networks.give_back(address.addr());
+        for endpoint in &self.task.state.endpoints {
+            if let Some(address) = endpoint.address {
+                containers.networks.give_back(&endpoint.network, address.addr());
+            }
         }
         let Some(folder) = removed else { return Ok(()) };
         Volumes::delete(&self.volumes);

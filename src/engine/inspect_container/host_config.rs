@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{mounts, network_name};
+use super::mounts;
+use super::network::network_mode;
 use crate::api::{DeviceValue, Isolation, Resources};
 use crate::container::{Config, Record};
 use crate::runtime;
@@ -30,7 +31,7 @@ fn base(config: &Config) -> Value {
         "Binds": mounts::binds(config),
         "ContainerIDFile": "",
         "LogConfig": { "Type": config.log.driver, "Config": config.log.options },
-        "NetworkMode": network_name(config.network),
+        "NetworkMode": network_mode(config),
         "PortBindings": super::ports::bindings(config),
         "RestartPolicy": { "Name": config.restart.name(), "MaximumRetryCount": config.restart.limit() },
         "AutoRemove": config.remove,

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-pub(super) use self::network::network_name;
+pub(super) use self::network::network_names;
 use crate::api::{ContainerState, Failure, Health, HealthCheck};
 use crate::container::{Record, log_path};
 use crate::image;
@@ -185,7 +185,7 @@ fn existing(folder: &Path, name: &str) -> String {
     if path.exists() { path.display().to_string() } else { String::new() }
 }
 
-fn time(nanoseconds: Option<i64>) -> String {
+pub(super) fn time(nanoseconds: Option<i64>) -> String {
     let time = nanoseconds.and_then(|time| jiff::Timestamp::from_nanosecond(time.into()).ok());
     time.map_or_else(|| NEVER.to_owned(), |time| format!("{time:.9}"))
 }

@@ -1,56 +1,114 @@
-//! `NetworkSettings`: the container's place in its network, while it runs.
+//! `NetworkSettings`: the container's places in its networks, while it runs.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::api::NetworkMode;
-use crate::container::Record;
+use crate::api::{NetworkMode, NetworkWish};
+use crate::container::{Config, Endpoint, Record};
 
-/// Shows it in docker's shape.
+/// Shows it in docker's shape. The addresses of the default bridge stand at the top too.
 pub(super) fn network(record: &Record) -> Value {
-    let place = record.state.endpoints.first();
-    let address = place.and_then(|place| place.address);
-    let prefix = address.map_or(0, |address| address.prefix_len());
-    let address = address.map_or(String::new(), |address| address.addr().to_string());
-    let gateway = place.and_then(|place| place.gateway).map_or(String::new(), |gateway| gateway.to_string());
-    let mac = place.map_or("", |place| &place.mac);
-    json!({
-        "Bridge": place.map_or("", |place| &place.bridge),
+    let endpoints = &record.state.endpoints;
+    let default = endpoints.iter().find(|endpoint| endpoint.network_name == "bridge");
+    let mut shown = json!({
+        "Bridge": "",
         "SandboxID": "",
         "SandboxKey": "",
         "Ports": super::ports::bound(record),
+    });
+    let places = [address(default), json!({ "EndpointID": "", "MacAddress": mac(default) })];
+    for (key, value) in places.into_iter().filter_map(object).flatten() {
+        shown[key] = value;
+    }
+    let networks: Map<_, _> = network_names(&record.config)
+        .into_iter()
+        .map(|name| {
+            let endpoint = endpoints.iter().find(|endpoint| endpoint.network_name == name);
+            let wish = record.config.networks.iter().find(|wish| wish.name == name);
+            let shown = one(record, endpoint, wish);
+            (name, shown)
+        })
+        .collect();
+    shown["Networks"] = networks.into();
+    shown
+}
+
+fn one(record: &Record, endpoint: Option<&Endpoint>, wish: Option<&NetworkWish>) -> Value {
+    let asked = wish.filter(|wish| wish.ip.is_some() || wish.ip6.is_some());
+    let ipam = asked.map(|wish| {
+        let mut ipam = Map::new();
+        ipam.extend(wish.ip.map(|ip| ("IPv4Address".to_owned(), json!(ip))));
+        ipam.extend(wish.ip6.map(|ip| ("IPv6Address".to_owned(), json!(ip))));
+        ipam
+    });
+    let aliases = wish.map(|wish| &wish.aliases).filter(|aliases| !aliases.is_empty());
+    let names = endpoint.filter(|endpoint| endpoint.has_names()).map(|endpoint| {
+        let mut names = vec![record.name.clone(), record.short_id().to_owned()];
+        names.extend(endpoint.aliases.iter().cloned());
+        if !record.config.hostname.is_empty() {
+            names.push(record.config.hostname.clone());
+        }
+        let mut told = std::collections::BTreeSet::new();
+        names.retain(|name| told.insert(name.clone()));
+        names
+    });
+    let mut shown = json!({
+        "IPAMConfig": ipam,
+        "Links": null,
+        "Aliases": aliases,
+        "MacAddress": mac(endpoint),
+        "DriverOpts": null,
+        "GwPriority": wish.map_or(0, |wish| wish.priority),
+        "NetworkID": endpoint.map_or("", |endpoint| &endpoint.network),
         "EndpointID": "",
-        "Gateway": gateway,
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": address,
-        "IPPrefixLen": prefix,
-        "IPv6Gateway": "",
-        "MacAddress": mac,
-        "Networks": { network_name(record.config.network): {
-            "IPAMConfig": null,
-            "Links": null,
-            "Aliases": null,
-            "MacAddress": mac,
-            "DriverOpts": null,
-            "GwPriority": 0,
-            "NetworkID": "",
-            "EndpointID": "",
-            "Gateway": gateway,
-            "IPAddress": address,
-            "IPPrefixLen": prefix,
-            "IPv6Gateway": "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
-            "DNSNames": null,
-        } },
+        "DNSNames": names,
+    });
+    for (key, value) in object(address(endpoint)).into_iter().flatten() {
+        shown[key] = value;
+    }
+    shown
+}
+
+fn address(endpoint: Option<&Endpoint>) -> Value {
+    let text = |shown: Option<String>| shown.unwrap_or_default();
+    let address = endpoint.and_then(|endpoint| endpoint.address);
+    let address6 = endpoint.and_then(|endpoint| endpoint.address6);
+    let gateway = endpoint.and_then(|endpoint| endpoint.gateway);
+    let gateway6 = endpoint.and_then(|endpoint| endpoint.gateway6);
+    json!({
+        "Gateway": text(gateway.map(|gateway| gateway.to_string())),
+        "IPAddress": text(address.map(|address| address.addr().to_string())),
+        "IPPrefixLen": address.map_or(0, |address| address.prefix_len()),
+        "IPv6Gateway": text(gateway6.map(|gateway| gateway.to_string())),
+        "GlobalIPv6Address": text(address6.map(|address| address.addr().to_string())),
+        "GlobalIPv6PrefixLen": address6.map_or(0, |address| address.prefix_len()),
     })
 }
 
-/// Docker's name of a network.
-pub(in crate::engine) fn network_name(network: NetworkMode) -> &'static str {
-    match network {
-        NetworkMode::Bridge => "bridge",
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
+fn mac(endpoint: Option<&Endpoint>) -> &str {
+    endpoint.map_or("", |endpoint| &endpoint.mac)
+}
+
+fn object(value: Value) -> Option<Map<String, Value>> {
+    if let Value::Object(object) = value { Some(object) } else { None }
+}
+
+/// The names of a container's networks, in docker's words for those that aren't the user's.
+pub(in crate::engine) fn network_names(config: &Config) -> Vec<String> {
+    match config.network {
+        NetworkMode::Bridge if config.networks.is_empty() && !config.unconnected => vec!["bridge".to_owned()],
+        NetworkMode::Bridge => {
+            let mut names: Vec<_> = config.networks.iter().map(|wish| wish.name.clone()).collect();
+            names.sort();
+            names
+        }
+        NetworkMode::None => vec!["none".to_owned()],
+        NetworkMode::Host => vec!["host".to_owned()],
     }
+}
+
+/// What `HostConfig` calls the network of a container: the first one that was asked for.
+pub(super) fn network_mode(config: &Config) -> String {
+    let shared = config.isolation.network.clone();
+    let first = config.networks.first().map(|wish| wish.name.clone());
+    shared.or(first).unwrap_or_else(|| network_names(config).into_iter().next().unwrap_or_default())
 }

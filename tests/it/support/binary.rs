@@ -198,7 +198,7 @@ impl Drop for Kiln {
             }
         }
         let networks = self.root.join("networks");
-        if networks.join("network.json").exists() {
+        if networks.exists() {
             let _ = kiln::network::Networks::new(&networks).remove();
         }
     }

@@ -13,6 +13,7 @@ mod ports;
 pub(super) use base::from_files;
 pub(super) use health::policy as restart_policy;
 pub(super) use limits::Changeable;
+pub(super) use network::mac;
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -169,7 +170,7 @@ mod tests {
         let mut options = Options::default();
         options.base.env = vec!["A=1".into(), "HOME".into(), "NONE".into()];
         options.base.pull = "never".into();
-        options.network.network = "none".into();
+        options.network.network = vec!["none".into()];
         options.limits.changeable.pids_limit = Some(-1);
         let environment = Environment::from([("HOME", "/root")]);
         let rest = ["busybox".to_owned(), "sh".to_owned(), "-c".to_owned()];

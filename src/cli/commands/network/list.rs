@@ -1,0 +1,182 @@
+//! `kiln network ls` and `kiln network inspect`
+
+use crate::api::NetworkInfo;
+use crate::cli::error::Error;
+use crate::cli::format::{self, Columns, Row};
+use crate::cli::session::{Invocation, print};
+use crate::cli::table_of_commands::{Entry, command};
+use crate::cli::{exit, flags, time};
+
+/// Its place in the table.
+pub(crate) const LIST: Entry = command!(Grouped, "network ls", "List networks", "[OPTIONS]", List, list);
+/// Its place in the table.
+pub(crate) const INSPECT: Entry = command!(
+    Grouped,
+    "network inspect",
+    "Display detailed information on one or more networks",
+    "[OPTIONS] NETWORK [NETWORK...]",
+    Inspect,
+    inspect,
+    not_yet: &["--scope"]
+);
+
+/// `kiln network ls`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct List {
+    /// Show only what fits: name=, id=, driver=, label=, dangling=, scope=, type=
+    #[arg(long, short, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// `table`, `table TEMPLATE`, `json`, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Don't shorten ids
+    #[arg(long)]
+    no_trunc: bool,
+    /// Show only ids
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// `kiln network inspect`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Inspect {
+    /// `json`, or a Go template
+    #[arg(long, short, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Show more: there is no more
+    #[arg(long, short)]
+    verbose: bool,
+    /// The networks
+    #[arg(value_name = "NETWORK", required = true)]
+    names: Vec<String>,
+}
+
+const COLUMNS: Columns = &[
+    ("ID", "NETWORK ID", true),
+    ("Name", "NAME", true),
+    ("Driver", "DRIVER", true),
+    ("Scope", "SCOPE", true),
+    ("IPv6", "IPV6", false),
+    ("Internal", "INTERNAL", false),
+    ("Labels", "LABELS", false),
+    ("CreatedAt", "CREATED AT", false),
+];
+
+fn list(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let flags: List = flags::parse(invocation)?;
+    let filter = Filter::parse(&flags.filter)?;
+    let mut networks = invocation.session.engine()?.networks()?;
+    networks.retain(|network| filter.keeps(network));
+    networks.sort_by(|one, other| one.name.cmp(&other.name));
+    if flags.quiet && flags.format.is_none() {
+        let ids = networks.iter().map(|network| format!("{}\n", id(network, flags.no_trunc)));
+        print(&ids.collect::<String>())?;
+        return Ok(exit::SUCCESS);
+    }
+    let rows = networks.iter().map(|network| row(network, flags.no_trunc)).collect();
+    format::print_rows(COLUMNS, rows, flags.format.as_deref())?;
+    Ok(exit::SUCCESS)
+}
+
+fn id(network: &NetworkInfo, whole: bool) -> &str {
+    if whole { &network.id } else { network.id.get(..12).unwrap_or(&network.id) }
+}
+
+fn row(network: &NetworkInfo, whole: bool) -> Row {
+    let labels: Vec<_> = network.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    vec![
+        ("ID", id(network, whole).into()),
+        ("Name", network.name.as_str().into()),
+        ("Driver", network.driver.into()),
+        ("Scope", "local".into()),
+        ("IPv6", network.ipv6.to_string().into()),
+        ("Internal", network.internal.to_string().into()),
+        ("Labels", labels.join(",").into()),
+        ("CreatedAt", time::long(network.created / 1_000_000_000).into()),
+    ]
+}
+
+fn inspect(invocation: &Invocation<'_>) -> Result<i32, Error> {
+    let flags: Inspect = flags::parse(invocation)?;
+    if let Some(text) = flags.format.as_deref().filter(|text| !matches!(*text, "" | "json")) {
+        crate::cli::template::Template::parse(text)?;
+    }
+    let engine = invocation.session.engine()?;
+    let mut found = Vec::new();
+    let code = invocation.session.each(&flags.names, |name| {
+        found.push(engine.inspect_network(name)?);
+        Ok(())
+    })?;
+    format::print_objects(&found, flags.format.as_deref())?;
+    Ok(if code == exit::SUCCESS { exit::SUCCESS } else { exit::FAILURE })
+}
+
+/// What `--filter` keeps: values of one key are joined by "or", keys by "and", labels by "and".
+#[derive(Debug, Default)]
+struct Filter {
+    names: Vec<String>,
+    ids: Vec<String>,
+    drivers: Vec<String>,
+    labels: Vec<(String, Option<String>)>,
+    dangling: Option<bool>,
+    custom: Option<bool>,
+    scopes: Vec<String>,
+}
+
+impl Filter {
+    fn parse(texts: &[String]) -> Result<Self, Error> {
+        let mut filter = Self::default();
+        for text in texts {
+            let (key, value) = text.split_once('=').unwrap_or((text, ""));
+            let wrong =
+                |words: &str| Error::usage(format!("the filter `{key}` is `{value}`; it may be {words}"));
+            match key {
+                "name" => filter.names.push(value.to_owned()),
+                "id" => filter.ids.push(value.to_owned()),
+                "driver" => filter.drivers.push(value.to_owned()),
+                "label" => filter.labels.push(match value.split_once('=') {
+                    Some((label, wanted)) => (label.to_owned(), Some(wanted.to_owned())),
+                    None => (value.to_owned(), None),
+                }),
+                "dangling" => {
+                    let wanted = match value {
+                        "true" | "1" => true,
+                        "false" | "0" => false,
+                        _ => return Err(wrong("true or false")),
+                    };
+                    filter.dangling = Some(wanted);
+                }
+                "type" => {
+                    let wanted = match value {
+                        "custom" => true,
+                        "builtin" => false,
+                        _ => return Err(wrong("custom or builtin")),
+                    };
+                    filter.custom = Some(wanted);
+                }
+                "scope" => filter.scopes.push(value.to_owned()),
+                _ => {
+                    return Err(Error::usage(format!("unknown filter `{key}`"))
+                        .hint("it may be name, id, driver, label, dangling, scope or type"));
+                }
+            }
+        }
+        Ok(filter)
+    }
+
+    fn keeps(&self, network: &NetworkInfo) -> bool {
+        let any =
+            |wanted: &[String], fits: &dyn Fn(&String) -> bool| wanted.is_empty() || wanted.iter().any(fits);
+        let is_dangling = !network.is_builtin && network.containers.is_empty();
+        any(&self.names, &|wanted| network.name.contains(wanted.as_str()))
+            && any(&self.ids, &|wanted| network.id.starts_with(wanted.as_str()))
+            && any(&self.drivers, &|wanted| network.driver == wanted)
+            && any(&self.scopes, &|wanted| wanted == "local")
+            && self.dangling.is_none_or(|wanted| wanted == is_dangling)
+            && self.custom.is_none_or(|wanted| wanted != network.is_builtin)
+            && self.labels.iter().all(|(label, wanted)| {
+                let value = network.labels.get(label);
+                value.is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
+            })
+    }
+}

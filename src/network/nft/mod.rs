@@ -1,0 +1,84 @@
+//! The packet filter of a store: two nftables tables, each written in one step.
+//!
+//! The rules never change with networks and containers; what changes are the elements of sets and maps, and each
+//! change is one step too. So a table that somebody flushed is written again from the records, and two kilns never
+//! have to agree about an order of rules.
+//!
+//! ```text
+//! table inet kiln {
+//!     chain prerouting { type nat hook prerouting priority dstnat;                # published ports
+//!         dnat ip to ip daddr . meta l4proto . th dport map @one4
+//!         fib daddr type local dnat ip to meta l4proto . th dport map @any4       # the same for IPv6
+//!     }
+//!     chain output { type nat hook output priority -100;
+//!         ip daddr 127.0.0.0/8 return                                             # loopback has a program for it
+//!         …the same
+//!     }
+//!     chain postrouting { type nat hook postrouting priority srcnat;
+//!         ct status dnat iifname . oifname @loops masquerade                      # back to the bridge it came from
+//!         oifname @bridges return
+//!         iifname @masked masquerade
+//!     }
+//!     chain forward { type filter hook forward priority filter; policy accept;
+//!         iifname . oifname vmap @within                                          # inside of a network
+//!         oifname @bridges ct state established,related accept
+//!         iifname @internal drop ; oifname @internal drop
+//!         oifname @bridges ct status dnat ip daddr . meta l4proto . th dport @open4 accept
+//!         oifname @bridges drop
+//!         iifname @bridges accept
+//!     }
+//!     chain input { type filter hook input priority filter; policy accept;
+//!         iifname . ip daddr @own4 accept
+//!         iifname @bridges ip daddr @gateways4 drop                               # another network's gateway
+//!     }
+//! }
+//! table bridge kiln {
+//!     chain prerouting { type filter hook prerouting priority -300; iifname @ports goto port; }
+//!     chain port {                                                                # nobody speaks for another one
+//!         ether type ip iifname . ether saddr . ip saddr @src4 accept
+//!         ether type arp iifname . ether saddr . arp saddr ip @src4 iifname . arp saddr ether . arp saddr ip @src4 accept
+//!         ether type ip6 icmpv6 type nd-router-advert drop
+//!         ether type ip6 icmpv6 type nd-neighbor-advert iifname . (its target) != @addr6 drop
+//!         ether type ip6 iifname . ether saddr . ip6 saddr @src6 accept
+//!         drop
+//!     }
+//! }
+//! ```
+//!
+//! A container reaches everything outside, nothing reaches a container uninvited, and networks don't reach each other.
+//! An accept here can't undo a drop in another program's chain: see `foreign`.
+
+mod encode;
+mod foreign;
+mod rules;
+mod sets;
+
+use std::io;
+
+use self::encode::{DELETE_TABLE, FAMILY_BRIDGE, FAMILY_INET, NEW_TABLE, table, transaction};
+pub(super) use self::foreign::{foreign_drops, forget_foreign_drops, pass_foreign_drops};
+pub(super) use self::sets::{Element, Part, add_elements, exist, remove_elements};
+use super::netlink::{CREATE, Message, Socket};
+
+/// Writes both tables with `elements` in the place of what they are.
+pub(super) fn write(socket: &mut Socket, name: &str, elements: &[Element]) -> io::Result<()> {
+    let mut messages = cleared(name);
+    for family in [FAMILY_INET, FAMILY_BRIDGE] {
+        messages.push(table(NEW_TABLE, CREATE, family, name));
+    }
+    messages.extend(sets::make(name));
+    messages.extend(rules::all(name));
+    messages.extend(sets::add(name, elements));
+    transaction(socket, messages).map(drop)
+}
+
+/// Removes both tables; a missing one is no error.
+pub(super) fn remove(socket: &mut Socket, name: &str) -> io::Result<()> {
+    transaction(socket, cleared(name)).map(drop)
+}
+
+/// Deletes them, made before so that there is something to delete.
+fn cleared(name: &str) -> Vec<Message> {
+    let of = |family| [table(NEW_TABLE, CREATE, family, name), table(DELETE_TABLE, 0, family, name)];
+    [FAMILY_INET, FAMILY_BRIDGE].into_iter().flat_map(of).collect()
+}

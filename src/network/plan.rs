@@ -1,0 +1,333 @@
+//! Making networks from what is asked for, and removing them.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use sha2::{Digest, Sha256};
+
+use super::bridge::{first_of, overlap};
+use super::error::{Error, Result, file, invalid};
+use super::netlink::Socket;
+use super::record::{BRIDGE, ICC, MASQUERADE, MTU, Record, Subnet};
+use super::{DEFAULT, Network, Networks, addresses, forwarding, link, now};
+use crate::api::NetworkCreateRequest;
+
+/// Names that mean something else.
+const RESERVED: [&str; 4] = [DEFAULT, "host", "none", "default"];
+/// The subnet with the fewest addresses: a network's, a gateway's, a container's and the broadcast one.
+const LONGEST_PREFIX: u8 = 30;
+const LONGEST_PREFIX6: u8 = 126;
+/// What a link's name may have (`IFNAMSIZ`, less the closing zero).
+const LINK_NAME_BYTES: usize = 15;
+/// How long those are waited for whose containers have ended: their monitors clean up behind them.
+const LEAVING_ATTEMPTS: u32 = 1000;
+const LEAVING_PAUSE: Duration = Duration::from_millis(5);
+/// The kernel's bounds for a link that carries IPv4.
+const MTUS: std::ops::RangeInclusive<u32> = 68..=65535;
+
+impl Networks {
+    /// Makes a network with its bridge.
+    pub fn create(&self, id: &str, request: &NetworkCreateRequest) -> Result<Network> {
+        check_driver(&request.driver)?;
+        check_name(&request.name)?;
+        let _lock = self.lock()?;
+        if self.records()?.iter().any(|record| record.name == request.name) {
+            return Err(Error::NameTaken { name: request.name.clone() });
+        }
+        let mut host = Socket::route().map_err(|source| self.kernel("open a netlink socket", source))?;
+        let record = self.plan(id, request, &mut host)?;
+        let folder = self.folder_of(id);
+        let mut network = Network { networks: self.clone(), folder, record };
+        network.add(&mut host).inspect_err(|_| {
+            let _ = network.remove_bridge();
+            let _ = std::fs::remove_dir_all(&network.folder);
+        })?;
+        Ok(network)
+    }
+
+    /// Removes a network that no container is connected to. `user` gives the name of an owner that lives, and nothing
+    /// for one that is just leaving.
+    pub fn remove_network(&self, network: &Network, user: &dyn Fn(&str) -> Option<String>) -> Result<()> {
+        let name = &network.record.name;
+        for _ in 0..LEAVING_ATTEMPTS {
+            let members = network.members()?;
+            if members.iter().all(|lease| user(&lease.owner).is_some()) {
+                break;
+            }
+            std::thread::sleep(LEAVING_PAUSE);
+        }
+        let _lock = self.lock()?;
+        network.tidy()?;
+        let net_lock = addresses::lock(&network.folder);
+        if Record::read(&network.folder)?.is_none() {
+            return Err(Error::NotFound { text: name.clone() });
+        }
+        let mut users: Vec<_> = network
+            .members()?
+            .iter()
+            .map(|lease| user(&lease.owner).unwrap_or_else(|| lease.owner.clone()))
+            .collect();
+        if !users.is_empty() {
+            users.sort();
+            users.dedup();
+            return Err(Error::InUse { name: name.clone(), users });
+        }
+        network.remove_bridge()?;
+        // Without it the rest is nothing: what a killed kiln leaves of it goes with the next tidying.
+        let record = network.folder.join("network.json");
+        std::fs::remove_file(&record).map_err(file("remove", &record))?;
+        drop(net_lock);
+        std::fs::remove_dir_all(&network.folder).map_err(file("remove", &network.folder))
+    }
+
+    /// Removes what is left of networks that were being made or removed by a killed kiln.
+    pub(super) fn remove_halves(&self) -> Result<()> {
+        let Ok(entries) = std::fs::read_dir(&self.folder) else { return Ok(()) };
+        let is_half = |folder: &std::path::PathBuf| {
+            let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name != DEFAULT && super::is_folder_name(name) && !folder.join("network.json").exists()
+        };
+        let halves: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(is_half).collect();
+        if halves.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        for folder in halves.into_iter().filter(is_half) {
+            std::fs::remove_dir_all(&folder).map_err(file("remove", &folder))?;
+        }
+        Ok(())
+    }
+
+    fn plan(&self, id: &str, request: &NetworkCreateRequest, host: &mut Socket) -> Result<Record> {
+        let mut record = Record::new(id.to_owned(), &request.name, format!("kn{}", &id[..12]), now());
+        record.internal = request.internal;
+        record.attachable = request.attachable;
+        record.labels = request.labels.iter().cloned().collect();
+        record.options = request.options.iter().cloned().collect();
+        check_options(&record.options)?;
+        if let Some(name) = record.option(&BRIDGE) {
+            let is_good = (1..=LINK_NAME_BYTES).contains(&name.len())
+                && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+            if !is_good {
+                return invalid(format!("`{name}` can't be the name of a bridge"));
+            }
+            let found = link::find(host, name).map_err(|source| self.kernel("look", source))?;
+            if found.is_some() || self.records()?.iter().any(|other| other.bridge == name) {
+                return invalid(format!("the host has a link `{name}` already"));
+            }
+            record.bridge = name.to_owned();
+        }
+        let wishes = Wishes::of(request)?;
+        record.subnet = Some(match &wishes.subnet {
+            Some(subnet) => {
+                self.refuse_overlap(subnet.net.into(), host)?;
+                subnet.clone()
+            }
+            None => {
+                let _host_lock = forwarding::host_lock();
+                let net = self.free_subnet(host, &record.bridge)?;
+                Subnet { net, gateway: first_of(net), range: None, aux: BTreeMap::new() }
+            }
+        });
+        record.subnet6 = match wishes.subnet6 {
+            Some(subnet) => {
+                self.refuse_overlap(subnet.net.into(), host)?;
+                Some(subnet)
+            }
+            None if request.ipv6 => Some(self.local_subnet()?),
+            None => None,
+        };
+        Ok(record)
+    }
+
+    fn refuse_overlap(&self, subnet: IpNet, host: &mut Socket) -> Result<()> {
+        for other in self.records()? {
+            let theirs: [Option<IpNet>; 2] = [
+                other.subnet.as_ref().map(|theirs| theirs.net.into()),
+                other.subnet6.as_ref().map(|theirs| theirs.net.into()),
+            ];
+            if let Some(theirs) = theirs.into_iter().flatten().find(|theirs| overlap(*theirs, subnet)) {
+                return Err(Error::Overlaps { subnet, other: other.name, theirs });
+            }
+        }
+        let routes = link::destinations(host).map_err(|source| self.kernel("list routes", source))?;
+        match routes.into_iter().find(|(route, _)| overlap(*route, subnet)) {
+            Some((route, index)) => {
+                let link = link::name(host, index).unwrap_or_default();
+                Err(Error::Route { subnet, route, link })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A subnet of the local range (RFC 4193) that is this store's, and that no other network of it has.
+    fn local_subnet(&self) -> Result<Subnet<Ipv6Net, Ipv6Addr>> {
+        let path = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+        let mut octets = [0; 16];
+        octets[0] = 0xfd;
+        octets[1..6].copy_from_slice(&digest[..5]);
+        let used: Vec<_> =
+            self.records()?.into_iter().filter_map(|record| Some(record.subnet6?.net)).collect();
+        let nets = (0..=u16::MAX).filter_map(|number| {
+            octets[6..8].copy_from_slice(&number.to_be_bytes());
+            Ipv6Net::new(octets.into(), 64).ok()
+        });
+        let mut nets = nets.filter(|net| !used.iter().any(|other| overlap((*other).into(), (*net).into())));
+        let net = nets.next().ok_or_else(|| Error::NoSubnet { bridge: self.bridge().to_owned() })?;
+        Ok(Subnet { net, gateway: first_of6(net), range: None, aux: BTreeMap::new() })
+    }
+}
+
+impl Network {
+    fn add(&mut self, host: &mut Socket) -> Result<()> {
+        std::fs::create_dir_all(self.folder.join("addresses")).map_err(file("create", &self.folder))?;
+        self.record.write(&self.folder)?;
+        self.make(host).map(drop)
+    }
+}
+
+fn check_driver(driver: &str) -> Result<()> {
+    match driver {
+        "" | "bridge" => Ok(()),
+        "host" | "null" | "none" => {
+            invalid(format!("there is one network of the driver `{driver}`, and it is there already"))
+        }
+        "macvlan" | "ipvlan" | "overlay" => {
+            invalid(format!("kiln has no networks of the driver `{driver}`: it may be bridge"))
+        }
+        other => invalid(format!("unknown network driver `{other}`: it may be bridge")),
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        || !name.chars().all(allowed)
+        || name.len() > 255
+    {
+        return invalid(format!("invalid network name `{name}`: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"));
+    }
+    match RESERVED.contains(&name) {
+        true => Err(Error::NameTaken { name: name.to_owned() }),
+        false => Ok(()),
+    }
+}
+
+fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
+    for (name, value) in options {
+        let is = |names: &[&str]| names.contains(&name.as_str());
+        let is_good = if is(&ICC) || is(&MASQUERADE) {
+            matches!(value.as_str(), "true" | "false")
+        } else if is(&MTU) {
+            value.parse().is_ok_and(|mtu: u32| MTUS.contains(&mtu))
+        } else if is(&BRIDGE) {
+            true
+        } else {
+            let known = [MTU, BRIDGE, ICC, MASQUERADE].concat().join(", ");
+            return invalid(format!("unknown network option `{name}`: it may be one of {known}"));
+        };
+        if !is_good {
+            return invalid(format!("invalid value `{value}` for the network option `{name}`"));
+        }
+    }
+    Ok(())
+}
+
+/// The addresses that a request asks for.
+struct Wishes {
+    subnet: Option<Subnet<Ipv4Net, Ipv4Addr>>,
+    subnet6: Option<Subnet<Ipv6Net, Ipv6Addr>>,
+}
+
+impl Wishes {
+    fn of(request: &NetworkCreateRequest) -> Result<Self> {
+        for subnet in &request.subnets {
+            if subnet.trunc() != *subnet {
+                return invalid(format!("invalid subnet {subnet}: it should be {}", subnet.trunc()));
+            }
+        }
+        let v4 = |net: &IpNet| if let IpNet::V4(net) = net { Some(*net) } else { None };
+        let v6 = |net: &IpNet| if let IpNet::V6(net) = net { Some(*net) } else { None };
+        let a4 = |address: IpAddr| if let IpAddr::V4(address) = address { Some(address) } else { None };
+        let a6 = |address: IpAddr| if let IpAddr::V6(address) = address { Some(address) } else { None };
+        let wishes =
+            Self { subnet: family(request, v4, a4, first_of)?, subnet6: family(request, v6, a6, first_of6)? };
+        if let Some(subnet) = &wishes.subnet {
+            let (net, gateway) = (subnet.net, subnet.gateway);
+            if net.prefix_len() > LONGEST_PREFIX {
+                return invalid(format!(
+                    "the subnet {net} has no room: its prefix may be {LONGEST_PREFIX} long"
+                ));
+            }
+            if gateway == net.network() || gateway == net.broadcast() {
+                return invalid(format!("the gateway {gateway} can't be the first or last address of {net}"));
+            }
+        }
+        if let Some(subnet) = &wishes.subnet6
+            && subnet.net.prefix_len() > LONGEST_PREFIX6
+        {
+            let net = subnet.net;
+            return invalid(format!(
+                "the subnet {net} has no room: its prefix may be {LONGEST_PREFIX6} long"
+            ));
+        }
+        Ok(wishes)
+    }
+}
+
+/// A subnet of some family.
+trait Net: Copy + Display + Into<IpNet> {}
+impl Net for Ipv4Net {}
+impl Net for Ipv6Net {}
+
+fn family<N: Net, A: Copy + Display + PartialEq + Into<IpAddr>>(
+    request: &NetworkCreateRequest,
+    net_of: impl Fn(&IpNet) -> Option<N>,
+    address_of: impl Fn(IpAddr) -> Option<A>,
+    first: impl Fn(N) -> A,
+) -> Result<Option<Subnet<N, A>>> {
+    let nets: Vec<N> = request.subnets.iter().filter_map(&net_of).collect();
+    let gateways: Vec<A> = request.gateways.iter().copied().filter_map(&address_of).collect();
+    let ranges: Vec<N> = request.ranges.iter().filter_map(&net_of).collect();
+    let aux: BTreeMap<String, A> =
+        request.aux.iter().filter_map(|(name, at)| Some((name.clone(), address_of(*at)?))).collect();
+    let net = match (nets.as_slice(), gateways.as_slice(), ranges.as_slice()) {
+        ([net], [] | [_], [] | [_]) => *net,
+        ([], [], []) if aux.is_empty() => return Ok(None),
+        ([], [gateway, ..], _) => return invalid(format!("the gateway {gateway} needs a --subnet")),
+        ([], _, [range, ..]) => return invalid(format!("the range {range} needs a --subnet")),
+        ([], _, _) => return invalid("an --aux-address needs a --subnet"),
+        ([_, other, ..], _, _) => {
+            return invalid(format!("a network has one subnet of a family: {other} is one too many"));
+        }
+        (_, [_, other, ..], _) => {
+            return invalid(format!("a network has one gateway of a family: {other} is one too many"));
+        }
+        (_, _, [_, other, ..]) => {
+            return invalid(format!("a network has one range of a family: {other} is one too many"));
+        }
+    };
+    let all: IpNet = net.into();
+    let gateway = gateways.first().copied().unwrap_or_else(|| first(net));
+    if !all.contains(&gateway.into()) {
+        return invalid(format!("the gateway {gateway} is not in the subnet {net}"));
+    }
+    if let Some(range) = ranges.first().filter(|range| !all.contains(&(**range).into())) {
+        return invalid(format!("the range {range} is not in the subnet {net}"));
+    }
+    if let Some((name, at)) = aux.iter().find(|(_, at)| !all.contains(&(**at).into())) {
+        return invalid(format!("the address {at} of {name} is not in the subnet {net}"));
+    }
+    if let Some((name, at)) = aux.iter().find(|(_, at)| **at == gateway) {
+        return invalid(format!("the address {at} of {name} is the gateway's"));
+    }
+    Ok(Some(Subnet { net, gateway, range: ranges.first().copied(), aux }))
+}
+
+fn first_of6(subnet: Ipv6Net) -> Ipv6Addr {
+    Ipv6Addr::from(u128::from(subnet.network()) + 1)
+}

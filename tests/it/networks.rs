@@ -1,0 +1,272 @@
+//! Networks of the user's own, from the command line to the kernel.
+
+use crate::support::binary::Kiln;
+use crate::support::needs_root;
+
+fn kiln(name: &str) -> Option<Kiln> {
+    needs_root(name).then(Kiln::busybox)
+}
+
+/// Runs a command that has to succeed, and gives what it prints without the last newline.
+fn ok(kiln: &Kiln, args: &[&str]) -> String {
+    kiln.ok(args).trim_end().to_owned()
+}
+
+/// Runs a command that has to fail, and gives what it says.
+fn refusal(kiln: &Kiln, args: &[&str]) -> String {
+    let output = kiln.run(args);
+    assert_ne!(output.code, 0, "{args:?}");
+    output.error
+}
+
+/// Keeps a container running.
+fn start(kiln: &Kiln, options: &[&str]) {
+    ok(kiln, &[&["run", "-d"], options, &["busybox", "sleep", "1000"]].concat());
+}
+
+/// A subnet that no other test has: tests of one process go round in a range that nothing else here uses.
+fn subnet() -> (String, impl Fn(u8) -> String) {
+    use std::sync::atomic::{AtomicU8, Ordering};
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let second = 200 + u8::try_from(std::process::id() % 50).unwrap();
+    (format!("10.{second}.{number}.0/24"), move |host| format!("10.{second}.{number}.{host}"))
+}
+
+fn inspected(kiln: &Kiln, container: &str, format: &str) -> String {
+    ok(kiln, &["inspect", "-f", format, container])
+}
+
+#[test]
+fn a_network_is_made_listed_looked_at_and_removed() {
+    let Some(kiln) = kiln("a_network_is_made_listed_looked_at_and_removed") else { return };
+    let (net, at) = subnet();
+    let (gateway, aux) = (at(254), format!("router={}", at(9)));
+    let args = ["network", "create", "--subnet", &net, "--gateway", &gateway, "--aux-address", &aux];
+    let id = ok(&kiln, &[&args[..], &["--label", "stage=test", "-o", "mtu=1400", "front"]].concat());
+    assert_eq!(id.len(), 64);
+    let names = ok(&kiln, &["network", "ls", "--format", "{{.Name}}:{{.Driver}}"]);
+    assert_eq!(names, "bridge:bridge\nfront:bridge\nhost:host\nnone:null");
+    for (filter, expected) in [
+        ("name=fro", "front"),
+        ("label=stage=test", "front"),
+        ("dangling=true", "front"),
+        ("type=custom", "front"),
+        ("driver=null", "none"),
+        ("scope=swarm", ""),
+    ] {
+        assert_eq!(
+            ok(&kiln, &["network", "ls", "-f", filter, "--format", "{{.Name}}"]),
+            expected,
+            "{filter}"
+        );
+    }
+    assert_eq!(ok(&kiln, &["network", "ls", "-q", "--no-trunc", "-f", "name=front"]), id);
+    let format = "{{(index .IPAM.Config 0).Subnet}} {{(index .IPAM.Config 0).Gateway}} {{.Labels.stage}} {{.Options.mtu}}";
+    let shown = ok(&kiln, &["network", "inspect", "-f", format, &id[..8]]);
+    assert_eq!(shown, format!("{net} {gateway} test 1400"));
+    assert_eq!(ok(&kiln, &["network", "rm", "front"]), "front");
+    assert!(refusal(&kiln, &["network", "inspect", "front"]).contains("no such network: front"));
+    assert!(refusal(&kiln, &["network", "rm", "bridge"]).contains("can't be removed"));
+}
+
+#[test]
+fn bad_wishes_for_a_network_are_named() {
+    let Some(kiln) = kiln("bad_wishes_for_a_network_are_named") else { return };
+    let (net, at) = subnet();
+    ok(&kiln, &["network", "create", "--subnet", &net, "one"]);
+    let half = format!("{}/25", at(128));
+    let (outside, _) = subnet();
+    let other = outside.replace(".0/24", ".1");
+    for (args, told) in [
+        (&["--subnet", &half, "x"][..], format!("subnet {half} overlaps network one ({net})")),
+        (
+            &["--subnet", &outside, "--gateway", &at(1), "x"],
+            format!("the gateway {} is not in the subnet {outside}", at(1)),
+        ),
+        (
+            &["--subnet", &outside, "--ip-range", &half, "x"],
+            format!("the range {half} is not in the subnet {outside}"),
+        ),
+        (
+            &["--subnet", &outside, "--aux-address", "a=1.2.3.4", "x"],
+            "the address 1.2.3.4 of a is not in".to_owned(),
+        ),
+        (&["--subnet", &other.replace(".1", ".0/31"), "x"], "has no room".to_owned()),
+        (&["--subnet", &format!("{other}/24"), "x"], format!("it should be {outside}")),
+        (&["--gateway", "1.2.3.4", "x"], "needs a --subnet".to_owned()),
+        (&["--opt", "colour=red", "x"], "unknown network option `colour`".to_owned()),
+        (&["--driver", "overlay", "x"], "no networks of the driver `overlay`".to_owned()),
+        (&["one"], "a network with the name one exists already".to_owned()),
+        (&["host"], "a network with the name host exists already".to_owned()),
+        (&["a/b"], "invalid network name `a/b`".to_owned()),
+    ] {
+        let text = refusal(&kiln, &[&["network", "create"], args].concat());
+        assert!(text.contains(&told), "{args:?}: {text}");
+    }
+    // The way to the machine's own network is a route of the host.
+    let routes =
+        std::process::Command::new("ip").args(["-4", "route", "show", "scope", "link"]).output().unwrap();
+    let routes = String::from_utf8(routes.stdout).unwrap();
+    if let Some(route) = routes.split_whitespace().next() {
+        let text = refusal(&kiln, &["network", "create", "--subnet", route, "x"]);
+        assert!(text.contains("overlaps the host's route") || text.contains("overlaps network"), "{text}");
+    }
+    assert!(
+        refusal(&kiln, &["run", "--network", "nothing", "busybox", "true"])
+            .contains("no such network: nothing")
+    );
+    let text = refusal(&kiln, &["run", "--ip", "172.17.0.9", "busybox", "true"]);
+    assert!(text.contains("networks of your own only"), "{text}");
+    let text = refusal(&kiln, &["run", "--network", "one", "--ip", "1.2.3.4", "busybox", "true"]);
+    assert!(
+        text.contains(&format!("the address 1.2.3.4 is not in the subnet {net} of network one")),
+        "{text}"
+    );
+    let text = refusal(&kiln, &["run", "--network", "one", "--ip", &at(1), "busybox", "true"]);
+    assert!(text.contains("is the gateway of network one"), "{text}");
+}
+
+#[test]
+fn an_address_that_was_asked_for_is_kept_for_its_container_and_refused_to_others() {
+    let name = "an_address_that_was_asked_for_is_kept_for_its_container_and_refused_to_others";
+    let Some(kiln) = kiln(name) else { return };
+    let (net, at) = subnet();
+    ok(&kiln, &["network", "create", "--subnet", &net, "one"]);
+    let mac = "02:42:01:02:03:04";
+    start(&kiln, &["--name", "db", "--network", "one", "--ip", &at(13), "--mac-address", mac]);
+    let format = "{{.NetworkSettings.Networks.one.IPAddress}} {{.NetworkSettings.Networks.one.MacAddress}}";
+    assert_eq!(inspected(&kiln, "db", format), format!("{} {mac}", at(13)));
+    let link = ok(&kiln, &["exec", "db", "busybox", "ip", "addr", "show", "eth0"]);
+    assert!(link.contains(&at(13)) && link.contains(mac), "{link}");
+    let text = refusal(&kiln, &["run", "--rm", "--network", "one", "--ip", &at(13), "busybox", "true"]);
+    assert!(text.contains(&format!("the address {} of network one is in use by", at(13))), "{text}");
+    let text = refusal(&kiln, &["network", "rm", "one"]);
+    assert!(text.contains("network one is in use by db"), "{text}");
+    ok(&kiln, &["stop", "-t", "0", "db"]);
+    let text = refusal(&kiln, &["run", "--rm", "--network", "one", "--ip", &at(13), "busybox", "true"]);
+    assert!(text.contains("is in use"), "{text}");
+    ok(&kiln, &["start", "db"]);
+    assert_eq!(inspected(&kiln, "db", "{{.NetworkSettings.Networks.one.IPAddress}}"), at(13));
+    ok(&kiln, &["rm", "-f", "db"]);
+    ok(&kiln, &["run", "--rm", "--network", "one", "--ip", &at(13), "busybox", "true"]);
+    ok(&kiln, &["network", "rm", "one"]);
+}
+
+#[test]
+fn a_container_in_two_networks_reaches_both_and_others_only_their_own() {
+    let Some(kiln) = kiln("a_container_in_two_networks_reaches_both_and_others_only_their_own") else {
+        return;
+    };
+    ok(&kiln, &["network", "create", "front"]);
+    ok(&kiln, &["network", "create", "back"]);
+    start(&kiln, &["--name", "web", "--network", "front", "--network", "name=back,alias=other"]);
+    start(&kiln, &["--name", "db", "--network", "back"]);
+    start(&kiln, &["--name", "client", "--network", "front"]);
+    let address = |container: &str, network: &str| {
+        inspected(&kiln, container, &format!("{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}"))
+    };
+    let pings = |from: &str, to: &str| {
+        kiln.run(&["exec", from, "busybox", "ping", "-c", "1", "-W", "2", to]).code == 0
+    };
+    assert!(pings("web", &address("db", "back")) && pings("web", &address("client", "front")));
+    assert!(pings("client", &address("web", "front")));
+    assert!(!pings("client", &address("db", "back")), "networks don't reach each other");
+    let gateway = inspected(&kiln, "db", "{{.NetworkSettings.Networks.back.Gateway}}");
+    assert!(pings("db", &gateway) && !pings("client", &gateway), "another network's gateway is closed");
+    let members = ok(&kiln, &["network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", "back"]);
+    assert!(members.contains("web") && members.contains("db") && !members.contains("client"), "{members}");
+    assert_eq!(ok(&kiln, &["ps", "--format", "{{.Networks}}", "-f", "name=web"]), "back,front");
+    assert_eq!(
+        ok(&kiln, &["ps", "--format", "{{.Names}}", "-f", "network=front", "-f", "name=client"]),
+        "client"
+    );
+}
+
+#[test]
+fn a_running_container_is_connected_and_disconnected() {
+    let Some(kiln) = kiln("a_running_container_is_connected_and_disconnected") else { return };
+    let (net, at) = subnet();
+    ok(&kiln, &["network", "create", "--subnet", &net, "one"]);
+    start(&kiln, &["--name", "box"]);
+    start(&kiln, &["--name", "db", "--network", "one", "--ip", &at(20)]);
+    let pings = |to: &str| kiln.run(&["exec", "box", "busybox", "ping", "-c", "1", "-W", "2", to]).code == 0;
+    assert!(!pings(&at(20)));
+    ok(&kiln, &["network", "connect", "--ip", &at(30), "--alias", "b", "one", "box"]);
+    assert!(ok(&kiln, &["exec", "box", "busybox", "ip", "addr", "show", "eth1"]).contains(&at(30)));
+    assert!(pings(&at(20)));
+    let routes = || ok(&kiln, &["exec", "box", "busybox", "ip", "route"]);
+    assert!(routes().contains("default via") && routes().contains("dev eth0"), "{}", routes());
+    let text = refusal(&kiln, &["network", "connect", "one", "box"]);
+    assert!(text.contains("container box is connected to network one already"), "{text}");
+    ok(&kiln, &["network", "disconnect", "bridge", "box"]);
+    assert!(!kiln.run(&["exec", "box", "busybox", "ip", "link", "show", "eth0"]).error.is_empty());
+    assert!(routes().contains(&format!("default via {}", at(1))), "{}", routes());
+    ok(&kiln, &["restart", "-t", "0", "box"]);
+    assert!(pings(&at(20)), "a restart keeps it");
+    ok(&kiln, &["network", "disconnect", "one", "box"]);
+    assert!(!pings(&at(20)));
+    let text = refusal(&kiln, &["network", "disconnect", "one", "box"]);
+    assert!(text.contains("container box is not connected to network one"), "{text}");
+    ok(&kiln, &["stop", "-t", "0", "box"]);
+    ok(&kiln, &["network", "connect", "one", "box"]);
+    ok(&kiln, &["start", "box"]);
+    assert!(pings(&at(20)), "a stopped one is connected at its start");
+    start(&kiln, &["--name", "alone", "--network", "none"]);
+    let text = refusal(&kiln, &["network", "connect", "one", "alone"]);
+    assert!(text.contains("container alone has the network `none`"), "{text}");
+}
+
+#[test]
+fn an_internal_network_has_no_way_out_and_icc_false_none_to_each_other() {
+    let Some(kiln) = kiln("an_internal_network_has_no_way_out_and_icc_false_none_to_each_other") else {
+        return;
+    };
+    ok(&kiln, &["network", "create", "--internal", "closed"]);
+    ok(&kiln, &["network", "create", "-o", "com.docker.network.bridge.enable_icc=false", "apart"]);
+    start(&kiln, &["--name", "in", "--network", "closed"]);
+    start(&kiln, &["--name", "other", "--network", "closed"]);
+    assert!(!ok(&kiln, &["exec", "in", "busybox", "ip", "route"]).contains("default"));
+    let address = |container: &str, network: &str| {
+        inspected(&kiln, container, &format!("{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}"))
+    };
+    let pings = |from: &str, to: &str| {
+        kiln.run(&["exec", from, "busybox", "ping", "-c", "1", "-W", "2", to]).code == 0
+    };
+    assert!(pings("in", &address("other", "closed")));
+    start(&kiln, &["--name", "left", "--network", "apart"]);
+    start(&kiln, &["--name", "right", "--network", "apart"]);
+    assert!(!pings("left", &address("right", "apart")));
+}
+
+#[test]
+fn ipv6_addresses_come_beside_the_others() {
+    let Some(kiln) = kiln("ipv6_addresses_come_beside_the_others") else { return };
+    ok(&kiln, &["network", "create", "--ipv6", "six"]);
+    start(&kiln, &["--name", "one", "--network", "six"]);
+    start(&kiln, &["--name", "two", "--network", "six"]);
+    let address = |name| inspected(&kiln, name, "{{.NetworkSettings.Networks.six.GlobalIPv6Address}}");
+    let gateway = inspected(&kiln, "one", "{{.NetworkSettings.Networks.six.IPv6Gateway}}");
+    for to in [address("two"), gateway] {
+        let ping = kiln.run(&["exec", "one", "busybox", "ping", "-6", "-c", "1", "-W", "3", &to]);
+        assert_eq!(ping.code, 0, "{to}: {}", ping.error);
+    }
+}
+
+#[test]
+fn unused_networks_are_pruned_by_their_labels() {
+    let Some(kiln) = kiln("unused_networks_are_pruned_by_their_labels") else { return };
+    ok(&kiln, &["network", "create", "--label", "old", "gone"]);
+    ok(&kiln, &["network", "create", "kept"]);
+    ok(&kiln, &["network", "create", "--label", "old", "used"]);
+    ok(&kiln, &["create", "--name", "box", "--network", "used", "busybox", "true"]);
+    let pruned = ok(&kiln, &["network", "prune", "-f", "--filter", "label=old"]);
+    assert_eq!(pruned, "Deleted Networks:\ngone");
+    let names = ok(&kiln, &["network", "ls", "-f", "type=custom", "--format", "{{.Name}}"]);
+    assert_eq!(names, "kept\nused");
+    let events = ok(
+        &kiln,
+        &["events", "--since", "1h", "--until", "0s", "--filter", "type=network", "--format", "{{.Action}}"],
+    );
+    assert_eq!(events, "create\ncreate\ncreate\ndestroy");
+}
