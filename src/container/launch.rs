@@ -15,6 +15,7 @@ use super::mounting::image_mounts;
 use super::record::{Record, State, Wanted};
 use super::wire::{self, Packet, Wants};
 use super::{Containers, spec};
+use crate::network::NameSockets;
 use crate::runtime::Spec;
 
 /// What a monitor has to do.
@@ -41,6 +42,8 @@ pub(super) enum FdKind {
     Namespace,
     Inside,
     Lease,
+    NameDatagrams,
+    NameConnections,
 }
 
 /// What a monitor gets besides its task.
@@ -54,6 +57,8 @@ pub(super) struct Handed {
     pub(super) inside: Option<OwnedFd>,
     /// What holds its addresses as long as it is open.
     pub(super) leases: Vec<OwnedFd>,
+    /// Where it asks for names.
+    pub(super) names: Option<NameSockets>,
 }
 
 impl Handed {
@@ -63,20 +68,28 @@ impl Handed {
         let namespace = self.namespace.map(|fd| (FdKind::Namespace, fd));
         let inside = self.inside.map(|fd| (FdKind::Inside, fd));
         let leases = self.leases.into_iter().map(|fd| (FdKind::Lease, fd));
-        lock.into_iter().chain(namespace).chain(inside).chain(leases).unzip()
+        let names = self
+            .names
+            .map(|names| [(FdKind::NameDatagrams, names.udp), (FdKind::NameConnections, names.tcp)]);
+        let names = names.into_iter().flatten();
+        lock.into_iter().chain(namespace).chain(inside).chain(leases).chain(names).unzip()
     }
 
     /// Takes them as they came.
     pub(super) fn of(kinds: &[FdKind], fds: Vec<OwnedFd>) -> Self {
         let mut handed = Self::default();
+        let (mut udp, mut tcp) = (None, None);
         for (kind, fd) in kinds.iter().zip(fds) {
             match kind {
                 FdKind::Lock => handed.lock = Some(fd),
                 FdKind::Namespace => handed.namespace = Some(fd),
                 FdKind::Inside => handed.inside = Some(fd),
                 FdKind::Lease => handed.leases.push(fd),
+                FdKind::NameDatagrams => udp = Some(fd),
+                FdKind::NameConnections => tcp = Some(fd),
             }
         }
+        handed.names = udp.zip(tcp).map(|(udp, tcp)| NameSockets { udp, tcp });
         handed
     }
 }
@@ -156,6 +169,7 @@ impl Containers {
             namespace: connection.namespace,
             inside: connection.inside,
             leases: connection.leases,
+            names: connection.names,
         };
         let (kinds, fds) = handed.into_fds();
         task.fds = kinds;

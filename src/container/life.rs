@@ -108,6 +108,12 @@ impl Containers {
             std::fs::remove_file(&old).at("remove", &old)?;
             record
         };
+        for endpoint in renamed.state.endpoints.iter().filter(|endpoint| endpoint.has_names()) {
+            // One that has just ended is known there no more.
+            if let Ok(network) = self.networks.find(&endpoint.network) {
+                let _ = network.rename(&renamed.id, name);
+            }
+        }
         self.tell(&renamed, "rename", &[("oldName", format!("/{}", record.name))]);
         self.tell_update(&renamed)
     }

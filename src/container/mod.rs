@@ -70,7 +70,7 @@ pub use exec::exec_main;
 pub use files::{pack_folder, unpack_folder};
 pub use launch::Streams;
 pub use log::{COMPRESS_DOOR, PUMP_DOOR, compress_main, path as log_path, pump_main};
-pub use monitor::{monitor_main, proxy_main};
+pub use monitor::{monitor_main, proxy_main, resolver_main};
 pub use mounting::MountedImage;
 pub use record::{Config, Endpoint, MountPoint, Record, State, Wanted};
 

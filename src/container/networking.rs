@@ -1,6 +1,6 @@
 //! Connecting containers to their networks.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::ahead::Ahead;
 use super::error::{At, Error, Result};
@@ -9,7 +9,7 @@ use super::record::{Config, Endpoint, Record};
 use super::wire::Packet;
 use super::{Containers, names};
 use crate::api::{NetworkCreateRequest, NetworkMode, NetworkWish};
-use crate::network::{self, Joined, Member, Namespace, Network, Networks, Wanted};
+use crate::network::{self, Joined, Member, NameSockets, Namespace, Network, Networks, Wanted};
 use crate::runtime::Target;
 
 /// What a starting container has of networks.
@@ -23,6 +23,8 @@ pub(super) struct Connection {
     pub(super) inside: Option<OwnedFd>,
     /// What holds the addresses as long as somebody has it open, in the order of the endpoints.
     pub(super) leases: Vec<OwnedFd>,
+    /// Where it asks for names, in a network that has some.
+    pub(super) names: Option<NameSockets>,
     /// A process of the container whose network it shares.
     pub(super) donor: Option<Target>,
 }
@@ -46,11 +48,16 @@ impl Containers {
                 let (endpoints, leases): (Vec<_>, Vec<_>) = joined.into_iter().unzip();
                 let leases = leases.into_iter().filter_map(Joined::hand_over).collect();
                 let (namespace, inside) = namespace.into_parts();
+                let names = match endpoints.iter().any(Endpoint::has_names) {
+                    true => Some(NameSockets::make(namespace.as_fd()).at("make", "the sockets for names")?),
+                    false => None,
+                };
                 Ok(Connection {
                     endpoints,
                     namespace: Some(namespace),
                     inside: Some(inside),
                     leases,
+                    names,
                     donor: None,
                 })
             }

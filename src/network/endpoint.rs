@@ -139,6 +139,19 @@ impl Network {
         write().map_err(file("write", &path))
     }
 
+    /// Tells those in the network that a container has another name.
+    pub fn rename(&self, id: &str, name: &str) -> Result<()> {
+        let path = self.folder.join(format!("endpoints/{id}.json"));
+        let write = || {
+            let mut member: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+            member["name"] = name.into();
+            let new = path.with_extension("new");
+            std::fs::write(&new, member.to_string())?;
+            std::fs::rename(&new, &path)
+        };
+        write().map_err(file("write", &path))
+    }
+
     /// Takes back what was announced of the owner of a lease.
     fn renounce(&self, lease: &Lease) {
         // Endpoints of builds, and of the default network, have none.
@@ -431,6 +444,11 @@ impl Network {
 }
 
 impl Networks {
+    /// Takes back what was announced of a container, while it still has its address.
+    pub fn renounce(&self, network: &str, container: &str) {
+        let _ = std::fs::remove_file(self.folder_of(network).join(format!("endpoints/{container}.json")));
+    }
+
     /// Gives back an address that was handed over to this process. The network's link is gone with its namespace, or
     /// goes with this process.
     pub fn give_back(&self, network: &str, address: Ipv4Addr) {

@@ -31,6 +31,7 @@
 mod addresses;
 mod bridge;
 mod conntrack;
+mod dns;
 mod elements;
 mod endpoint;
 mod error;
@@ -46,6 +47,7 @@ mod pool;
 mod record;
 
 pub use addresses::Lease;
+pub use dns::NameSockets;
 pub use elements::PortElement;
 pub use endpoint::{Joined, Member, Wanted};
 pub use error::{Error, Result};
@@ -252,7 +254,7 @@ impl Networks {
     }
 
     /// The folder of the network with this id; none means the default one.
-    fn folder_of(&self, id: &str) -> PathBuf {
+    pub fn folder_of(&self, id: &str) -> PathBuf {
         match id.is_empty() || id == self.default_id() {
             true => self.folder.join(DEFAULT),
             false => self.folder.join(id),

@@ -31,8 +31,8 @@ pub struct Serve {
     pub links: Vec<(String, String)>,
     /// Who is asked for other names; nobody means the machine's servers.
     pub servers: Vec<SocketAddr>,
-    /// Whether other names are asked for at all.
-    pub forwards: bool,
+    /// Whether it has a way out that is none of these networks: without any, other names aren't asked for.
+    pub has_other_way: bool,
 }
 
 /// Connects to the resolver of the network in `folder`.

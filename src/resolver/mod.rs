@@ -412,7 +412,8 @@ impl Resolver {
             [] => self.servers.get(),
             own => own,
         };
-        if !client.serve.forwards || servers.is_empty() {
+        let leads_out = client.serve.has_other_way || self.table.leads_out(&client.serve.networks);
+        if !leads_out || servers.is_empty() {
             return self.reply(origin, &query.fails());
         }
         let over_tcp = matches!(origin, Origin::Stream { .. });

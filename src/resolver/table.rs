@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -24,27 +24,32 @@ use serde::Deserialize;
 
 /// Room for the news that are read at once.
 const NEWS_BYTES: usize = 16 * 1024;
-/// How old the list of all subnets may be.
-const SUBNETS_FOR: Duration = Duration::from_secs(1);
+/// The folder in a network's folder.
+const ENDPOINTS: &str = "endpoints";
 /// Digits of an id that are a name.
 const SHORT_ID: usize = 12;
+/// How old the list of all subnets may be.
+const SUBNETS_FOR: Duration = Duration::from_secs(1);
 
 /// A container in a network, as its file says.
 #[derive(Debug, Deserialize)]
-struct Endpoint {
+struct Known {
     id: String,
     name: String,
-    #[serde(default)]
     aliases: Vec<String>,
-    #[serde(default)]
-    v4: Option<IpAddr>,
-    #[serde(default)]
-    v6: Option<IpAddr>,
+    v4: Ipv4Addr,
+    v6: Option<Ipv6Addr>,
     /// The file below `addresses/` whose lock tells that it lives.
     lease: String,
 }
 
-impl Endpoint {
+impl Known {
+    /// Reads it; none when the file has gone.
+    fn read(file: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+    }
+
+    /// Tells whether `name` is one of its names, in whatever case.
     fn is_called(&self, name: &str) -> bool {
         let is = |own: &str| own.eq_ignore_ascii_case(name);
         is(&self.name)
@@ -52,16 +57,23 @@ impl Endpoint {
             || self.aliases.iter().any(|alias| is(alias))
     }
 
+    /// Tells whether somebody holds its address in `network`.
+    fn lives(&self, network: &Path) -> bool {
+        let Ok(lease) = File::open(network.join("addresses").join(&self.lease)) else { return false };
+        flock(&lease, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    }
+
     fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.v4.into_iter().chain(self.v6)
+        std::iter::once(IpAddr::V4(self.v4)).chain(self.v6.map(IpAddr::V6))
     }
 }
 
 /// What is read of a network's record.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Record {
-    #[serde(default)]
     name: String,
+    #[serde(default)]
+    internal: bool,
     #[serde(default)]
     subnet: Option<Subnet>,
     #[serde(default)]
@@ -81,19 +93,22 @@ fn record(folder: &Path) -> Option<Record> {
 struct Zone {
     folder: PathBuf,
     name: String,
+    is_internal: bool,
     watch: Option<i32>,
     /// By the names of their files.
-    endpoints: HashMap<Vec<u8>, Endpoint>,
+    endpoints: HashMap<Vec<u8>, Known>,
 }
 
 impl Zone {
     fn open(inotify: BorrowedFd<'_>, folder: &Path) -> Self {
         let flags = WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM | WatchFlags::DELETE | WatchFlags::ONLYDIR;
+        let Record { name, internal, .. } = record(folder).unwrap_or_default();
         let mut zone = Self {
             folder: folder.to_owned(),
-            name: record(folder).map(|record| record.name).unwrap_or_default(),
+            name,
+            is_internal: internal,
             // Without one, the folder is read before each answer.
-            watch: inotify::add_watch(inotify, folder.join("endpoints"), flags).ok(),
+            watch: inotify::add_watch(inotify, folder.join(ENDPOINTS), flags).ok(),
             endpoints: HashMap::new(),
         };
         zone.read_all();
@@ -102,7 +117,7 @@ impl Zone {
 
     fn read_all(&mut self) {
         self.endpoints.clear();
-        let Ok(entries) = std::fs::read_dir(self.folder.join("endpoints")) else { return };
+        let Ok(entries) = std::fs::read_dir(self.folder.join(ENDPOINTS)) else { return };
         for entry in entries.flatten() {
             self.read(&entry.file_name());
         }
@@ -112,22 +127,15 @@ impl Zone {
         if !file.as_bytes().ends_with(b".json") {
             return;
         }
-        let read =
-            || serde_json::from_slice(&std::fs::read(self.folder.join("endpoints").join(file)).ok()?).ok();
-        match read() {
-            Some(endpoint) => self.endpoints.insert(file.as_bytes().to_vec(), endpoint),
+        match Known::read(&self.folder.join(ENDPOINTS).join(file)) {
+            Some(known) => self.endpoints.insert(file.as_bytes().to_vec(), known),
             None => self.endpoints.remove(file.as_bytes()),
         };
     }
 
     /// Gives those that `is_meant` and live.
-    fn living(&self, is_meant: impl Fn(&Endpoint) -> bool) -> impl Iterator<Item = &Endpoint> {
-        self.endpoints.values().filter(move |endpoint| is_meant(endpoint) && self.lives(endpoint))
-    }
-
-    fn lives(&self, endpoint: &Endpoint) -> bool {
-        let Ok(file) = File::open(self.folder.join("addresses").join(&endpoint.lease)) else { return false };
-        flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    fn living(&self, is_meant: impl Fn(&Known) -> bool) -> impl Iterator<Item = &Known> {
+        self.endpoints.values().filter(move |known| is_meant(known) && known.lives(&self.folder))
     }
 
     /// Gives the name without the network's at its end.
@@ -215,7 +223,7 @@ impl Table {
         let mut addresses = Vec::new();
         for zone in self.seen_from(folders) {
             let within = zone.within(name);
-            let is_meant = |endpoint: &Endpoint| {
+            let is_meant = |endpoint: &Known| {
                 endpoint.is_called(name)
                     || within.is_some_and(|name| endpoint.is_called(name))
                     || linked.contains(&endpoint.id.as_str())
@@ -237,16 +245,19 @@ impl Table {
         })
     }
 
+    /// Tells whether one of the networks in `folders` leads out.
+    pub(super) fn leads_out(&self, folders: &[PathBuf]) -> bool {
+        self.seen_from(folders).any(|zone| !zone.is_internal)
+    }
+
     /// Tells whether an address belongs to any network of this store, whose folders lie beside `folder`.
     pub(super) fn is_inside(&mut self, folder: &Path, address: IpAddr) -> bool {
         let is_old = |(read, _): &(Instant, _)| read.elapsed() > SUBNETS_FOR;
         if self.subnets.as_ref().is_none_or(is_old) {
             let entries = folder.parent().and_then(|networks| std::fs::read_dir(networks).ok());
             let records = entries.into_iter().flatten().flatten().filter_map(|entry| record(&entry.path()));
-            let subnets = records
-                .flat_map(|record| record.subnet.into_iter().chain(record.subnet6))
-                .map(|subnet| subnet.net)
-                .collect();
+            let subnets = records.flat_map(|record| record.subnet.into_iter().chain(record.subnet6));
+            let subnets = subnets.map(|subnet| subnet.net).collect();
             self.subnets = Some((Instant::now(), subnets));
         }
         self.subnets.iter().any(|(_, subnets)| subnets.iter().any(|net| net.contains(&address)))

@@ -93,6 +93,7 @@ const OWNED: &[(&str, &[&str], &str)] = &[
     ("spawn_blocking", &["src/blocking.rs"], "`blocking` is the one door"),
     ("reqwest::", &["src/registry/", "src/fetch/"], "only `registry` and `fetch` speak HTTP"),
     ("rusqlite::", &["cache/src/meta/"], "only `cache::meta` knows SQL"),
+    ("hickory_proto::", &["src/resolver/message.rs"], "only the resolver's messages are DNS"),
     ("println!", &["src/cli/"], "only `cli` prints"),
     ("env::var", &["src/cli/"], "only `cli` reads the environment"),
     ("pest::", &["grammar/src/parse", "grammar/src/instruction"], "only the parser knows pest"),

@@ -48,6 +48,7 @@ mod lost;
 mod mounts;
 mod mounts_attacks;
 mod names;
+mod names_resolver;
 mod network;
 mod networks;
 mod oci;

@@ -13,6 +13,7 @@ mod clients;
 mod health;
 mod holding;
 mod keeper;
+mod names;
 mod networking;
 mod oom;
 mod pause;
@@ -35,6 +36,8 @@ pub(super) use self::clients::Clients;
 use self::health::Checks;
 use self::holding::Holding;
 use self::keeper::Keeper;
+use self::names::Names;
+pub use self::names::resolver_main;
 use self::networking::Networking;
 use self::oom::Oom;
 use self::pause::Pausing;
@@ -79,7 +82,7 @@ fn begin(id: Option<&str>) -> io::Result<Option<Monitor>> {
     let Some(Given { task, fds, program }) = helper::receive_task::<MonitorTask>(&socket)? else {
         return Ok(None);
     };
-    let Handed { lock, namespace, inside, leases } = Handed::of(&task.fds, fds);
+    let Handed { lock, namespace, inside, leases, names } = Handed::of(&task.fds, fds);
     let own = match (&namespace, inside) {
         (Some(namespace), Some(inside)) => Namespace::of(vec![namespace.try_clone()?, inside]),
         _ => None,
@@ -88,6 +91,11 @@ fn begin(id: Option<&str>) -> io::Result<Option<Monitor>> {
     let waiting = waiting.filter(|waiting| waiting.fits(&task.spec) && waiting.is_in(namespace.as_ref()));
     let containers = Containers::new(&task.root);
     let record = Record { state: task.state.clone(), ..task.record.clone() };
+    let mut lasting: Duties<Keeper> = Vec::new();
+    if let (Some(namespace), Some(_)) = (&namespace, &own) {
+        lasting.push(Box::new(Names::new(namespace.try_clone()?, names, &record)));
+    }
+    lasting.push(Box::new(Networking::new(own, leases)));
     Ok(Some(Monitor {
         keeper: Keeper::new(containers, record),
         clients: Clients::new(socket, task.wants),
@@ -98,7 +106,7 @@ fn begin(id: Option<&str>) -> io::Result<Option<Monitor>> {
         held: None,
         volumes: Vec::new(),
         _lock: lock,
-        lasting: vec![Box::new(Networking::new(own, leases))],
+        lasting,
         task,
         _program: program,
     }))
@@ -360,6 +368,10 @@ impl Monitor {
             keeper.containers.tell_volumes(&keeper.record, "unmount");
         }
         self.task.state.endpoints = std::mem::take(&mut keeper.record.state.endpoints);
+        // Who hears of the end finds the name gone.
+        for endpoint in self.task.state.endpoints.iter().filter(|endpoint| endpoint.has_names()) {
+            keeper.containers.networks.renounce(&endpoint.network, &keeper.record.id);
+        }
         keeper.record.state.ports.clear();
         keeper.record.state.restart_at = None;
         // Nobody is left to hear of an error here; the record then says `running`, without a lock: lost.

@@ -177,6 +177,11 @@ pub(super) fn redirect(family: u8, address_bytes: usize) -> Expression {
     ("nat", fields.into_iter().map(|(kind, value)| (kind, Value::Number(value))).collect())
 }
 
+/// Puts bytes into a register.
+pub(super) fn load(register: u32, bytes: Vec<u8>) -> Expression {
+    ("immediate", vec![(1, Value::Number(register)), (2, Value::Data(bytes))])
+}
+
 pub(super) fn accept() -> Expression {
     verdict(ACCEPT)
 }

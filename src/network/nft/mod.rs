@@ -50,6 +50,7 @@
 
 mod encode;
 mod foreign;
+mod names;
 mod rules;
 mod sets;
 
@@ -57,6 +58,7 @@ use std::io;
 
 use self::encode::{DELETE_TABLE, FAMILY_BRIDGE, FAMILY_INET, NEW_TABLE, table, transaction};
 pub(super) use self::foreign::{foreign_drops, forget_foreign_drops, pass_foreign_drops};
+pub(super) use self::names::write_names;
 pub(super) use self::sets::{Element, Part, add_elements, exist, remove_elements};
 use super::netlink::{CREATE, Message, Socket};
 
