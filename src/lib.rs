@@ -7,6 +7,7 @@ pub mod api;
 pub mod blocking;
 pub mod build;
 pub mod bundle;
+pub mod cdi;
 pub mod cli;
 pub mod container;
 pub mod engine;

@@ -21,6 +21,8 @@ impl Engine {
         purpose: Purpose,
         events: &Events,
     ) -> Result<(Record, OwnedFd), Failure> {
+        let with_devices = self.with_devices(request)?;
+        let request = with_devices.as_ref().unwrap_or(request);
         let platform =
             request.platform.as_ref().map(|text| text.parse()).transpose().map_err(
                 |error: crate::oci::PlatformError| Failure::from_error(FailureKind::Invalid, &error),

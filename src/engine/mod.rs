@@ -17,6 +17,7 @@ mod contexts;
 mod cp;
 mod create;
 mod debug;
+mod devices;
 mod diff;
 mod dockerfile;
 mod events;

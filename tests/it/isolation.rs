@@ -1,6 +1,6 @@
 //! What flags of isolation change in a container.
 
-use crate::support::binary::Kiln;
+use crate::support::binary::{Kiln, run};
 use crate::support::needs_root;
 
 /// Runs `sh -c SCRIPT` with `flags` and gives what it wrote.
@@ -468,4 +468,31 @@ fn rules_say_what_is_done_with_devices() {
     kiln.ok(&["restart", "-t", "0", "box"]);
     assert_ne!(write(), 0);
     kiln.ok(&["rm", "-f", "box"]);
+}
+
+#[test]
+fn a_container_gets_the_devices_of_cdi_specs() {
+    if !needs_root("isolation::a_container_gets_the_devices_of_cdi_specs") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let specs = kiln.scratch().join("cdi");
+    std::fs::create_dir(&specs).unwrap();
+    let spec = r#"{"cdiVersion": "0.6.0", "kind": "acme.example/null", "devices": [{"name": "one", "containerEdits": {
+        "env": ["ACME=1"], "deviceNodes": [{"path": "/dev/acme", "hostPath": "/dev/zero"}], "additionalGids": [44],
+        "mounts": [{"hostPath": "/etc/hostname", "containerPath": "/opt/acme/name", "options": ["ro", "bind"]}]}}]}"#;
+    std::fs::write(specs.join("acme.json"), spec).unwrap();
+    let run = |device: &str| {
+        let script = "busybox head -c 3 /dev/acme | busybox wc -c; echo $ACME; id -G; cat /opt/acme/name";
+        let words = ["run", "--rm", "--network", "none", "--device", device, "busybox", "sh", "-c", script];
+        run(kiln.command(&words).env("KILN_CDI", &specs))
+    };
+    let name = std::fs::read_to_string("/etc/hostname").unwrap();
+    assert_eq!(run("acme.example/null=one").ok().out, format!("3\n1\n0 44\n{name}"));
+    let lost = run("acme.example/null=two");
+    assert!(
+        lost.code == 125 && lost.error.contains("the device `acme.example/null=two` is needed"),
+        "{}",
+        lost.error
+    );
 }

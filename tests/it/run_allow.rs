@@ -91,7 +91,7 @@ fn a_step_gets_the_devices_of_cdi_specs() {
     assert_eq!(read(&files, "name"), std::fs::read_to_string("/etc/hostname").unwrap());
     let (ran, _) = build("acme.example/null=two,required", &["--allow", "device"]);
     ran.fails_with(&[
-        "the step needs the device `acme.example/null=two`",
+        "the device `acme.example/null=two` is needed",
         "hint: there are `acme.example/null=one`",
     ]);
 }

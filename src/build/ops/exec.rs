@@ -18,7 +18,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::device;
 use super::explain::Scene;
 use super::machine::{Machine, Seat, step_spec};
 use super::mounts::{self, Prepared};
@@ -28,6 +27,7 @@ use crate::api::{Event, Failure, FailureKind, NetworkMode, Stream};
 use crate::blocking;
 use crate::build::graph::{ExecSpec, HOSTNAME, MountKind, MountSpec, SCRIPT_FOLDER};
 use crate::build::solve::{Context, Executed, Key, Op, OpError, OpFuture, Outcome};
+use crate::cdi;
 use crate::network::Endpoint;
 use crate::redacted::Redacted;
 use crate::runtime::{Exit, Killer, Mount, Rights, Spec, StartError, StartErrorKind, Step, StepIo};
@@ -287,7 +287,8 @@ impl Exec {
     /// Stages a snapshot, takes a network and starts the program. Blocking.
     fn start(&self, inputs: &[Outcome], context: &Context) -> Result<(Running, [OwnedFd; 2]), OpError> {
         let (rootfs, reads) = (&inputs[0], &inputs[1..]);
-        let devices = device::edits(&self.spec.devices, self.machine.lent.cdi())?;
+        let wanted: Vec<_> = self.spec.devices.iter().map(|one| (one.name.as_str(), one.required)).collect();
+        let devices = cdi::edits(&wanted, self.machine.lent.cdi())?;
         let mut prepared = mounts::prepare(&self.spec.mounts, reads, &self.machine.lent, context)?;
         let below = rootfs.chain.last().map(|snapshot| context.store.snapshot_dir(snapshot));
         let Seat { mode, endpoint, ahead, staged } = self.machine.seat(self.spec.network)?;

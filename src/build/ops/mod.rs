@@ -4,7 +4,6 @@ mod agent;
 mod bind;
 pub mod copy;
 mod credentials;
-mod device;
 mod diff_ids;
 mod exec;
 mod explain;

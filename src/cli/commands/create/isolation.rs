@@ -27,8 +27,8 @@ pub(crate) struct Isolation {
     /// Top of the cgroups: private or host
     #[arg(long, value_name = "MODE")]
     cgroupns: Option<String>,
-    /// Give the container a device of the machine (PATH[:TARGET[:rwm]])
-    #[arg(long, value_name = "PATH")]
+    /// Give the container a device of the machine (PATH[:TARGET[:rwm]], or a CDI name)
+    #[arg(long, value_name = "DEVICE")]
     device: Vec<String>,
     /// Let it use devices that it makes nodes of itself ("c 10:* rwm")
     #[arg(long, value_name = "RULE")]

@@ -1,4 +1,4 @@
-//! `RUN --device`: devices by their CDI names, from the specs that the machine's drivers installed.
+//! Devices by their CDI names, for `RUN --device` and `run --device`, from the specs that the machine's drivers installed.
 //!
 //! A spec is a JSON or YAML file in one of a few folders; of two files that name one device the one in the later
 //! folder wins. What a spec asks for and kiln can't do (hooks, other owners of nodes) is refused by name: a device
@@ -11,8 +11,6 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::api::{Failure, FailureKind};
-use crate::build::graph::DeviceSpec;
-use crate::build::solve::OpError;
 use crate::runtime::{How, Mount};
 
 /// A longer file is no spec.
@@ -20,12 +18,15 @@ const SPEC_BYTES: u64 = 4 << 20;
 /// The annotation by which BuildKit finds the devices of a class.
 const CLASS: &str = "org.mobyproject.buildkit.device.class";
 
-/// What devices change about a step.
+/// What devices change about a step or a container.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Edits {
-    pub(super) env: Vec<String>,
-    pub(super) mounts: Vec<Mount>,
-    pub(super) groups: Vec<String>,
+pub struct Edits {
+    /// Further variables, `NAME=value`.
+    pub env: Vec<String>,
+    /// Nodes, files and folders of the machine.
+    pub mounts: Vec<Mount>,
+    /// Further groups, by their numbers.
+    pub groups: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,18 +100,18 @@ struct Known {
     file: PathBuf,
 }
 
-/// Finds what `wanted` asks for in `folders`. Blocking.
-pub(super) fn edits(wanted: &[DeviceSpec], folders: &[PathBuf]) -> Result<Edits, OpError> {
+/// Finds what is wanted in `folders`: names of devices, and whether each has to be there. Blocking.
+pub fn edits(wanted: &[(&str, bool)], folders: &[PathBuf]) -> Result<Edits, Box<Failure>> {
     let mut edits = Edits::default();
     if wanted.is_empty() {
         return Ok(edits);
     }
     let known = known(folders)?;
     let mut files: Vec<&Path> = Vec::new();
-    for device in wanted {
-        let found = find(&device.name, &known);
-        if found.is_empty() && device.required {
-            return Err(missing(&device.name, folders, &known));
+    for (name, required) in wanted {
+        let found = find(name, &known);
+        if found.is_empty() && *required {
+            return Err(missing(name, folders, &known));
         }
         for found in found {
             let name = format!("{}={}", found.kind, found.name);
@@ -137,10 +138,9 @@ fn find<'a>(name: &str, known: &'a [Known]) -> Vec<&'a Known> {
     }
 }
 
-fn missing(name: &str, folders: &[PathBuf], known: &[Known]) -> OpError {
+fn missing(name: &str, folders: &[PathBuf], known: &[Known]) -> Box<Failure> {
     let shown: Vec<String> = folders.iter().map(|folder| format!("`{}`", folder.display())).collect();
-    let message =
-        format!("the step needs the device `{name}`, and no CDI spec in {} has it", shown.join(" and "));
+    let message = format!("the device `{name}` is needed, and no CDI spec in {} has it", shown.join(" and "));
     let failure = Failure::new(FailureKind::NotFound, message);
     let names: Vec<String> = known.iter().map(|known| format!("`{}={}`", known.kind, known.name)).collect();
     Box::new(match names.is_empty() {
@@ -150,7 +150,7 @@ fn missing(name: &str, folders: &[PathBuf], known: &[Known]) -> OpError {
 }
 
 /// All devices; those of later folders first, so that they are found first.
-fn known(folders: &[PathBuf]) -> Result<Vec<Known>, OpError> {
+fn known(folders: &[PathBuf]) -> Result<Vec<Known>, Box<Failure>> {
     let mut known: Vec<Known> = Vec::new();
     for folder in folders.iter().rev() {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -178,8 +178,8 @@ fn known(folders: &[PathBuf]) -> Result<Vec<Known>, OpError> {
     Ok(known)
 }
 
-fn read(path: &Path) -> Result<Option<Spec>, OpError> {
-    let bad = |reason: String| -> OpError {
+fn read(path: &Path) -> Result<Option<Spec>, Box<Failure>> {
+    let bad = |reason: String| -> Box<Failure> {
         let mut failure =
             Failure::new(FailureKind::Invalid, format!("cannot use the CDI spec `{}`", path.display()));
         failure.causes.push(reason);
@@ -204,7 +204,7 @@ fn read(path: &Path) -> Result<Option<Spec>, OpError> {
 }
 
 impl Edits {
-    fn take(&mut self, name: &str, edits: &ContainerEdits) -> Result<(), OpError> {
+    fn take(&mut self, name: &str, edits: &ContainerEdits) -> Result<(), Box<Failure>> {
         if let Some(hook) = edits.hooks.first() {
             return Err(refused(name, &format!("the hook `{}`", hook.path)));
         }
@@ -232,7 +232,7 @@ impl Edits {
 }
 
 /// The machine's node is bound as it is, so what the spec says of it has to be so.
-fn check(name: &str, node: &DeviceNode, source: &Path) -> Result<(), OpError> {
+fn check(name: &str, node: &DeviceNode, source: &Path) -> Result<(), Box<Failure>> {
     let shown = source.display();
     let found = fs::metadata(source)
         .ok()
@@ -257,7 +257,7 @@ fn check(name: &str, node: &DeviceNode, source: &Path) -> Result<(), OpError> {
     }
 }
 
-fn refused(name: &str, what: &str) -> OpError {
+fn refused(name: &str, what: &str) -> Box<Failure> {
     let message = format!("the CDI spec of the device `{name}` asks for {what}, which is not supported");
     Box::new(Failure::new(FailureKind::Invalid, message))
 }
@@ -278,8 +278,8 @@ mod tests {
         (folder, both.to_vec())
     }
 
-    fn wanted(name: &str) -> Vec<DeviceSpec> {
-        vec![DeviceSpec { name: name.to_owned(), required: true }]
+    fn wanted(name: &str) -> [(&str, bool); 1] {
+        [(name, true)]
     }
 
     const YAML: &str = "cdiVersion: 0.6.0\nkind: acme.example/gpu\ncontainerEdits:\n  env: [ALL=1]\ndevices:\n\
@@ -313,11 +313,9 @@ mod tests {
             folders(&[("etc/acme.yml", YAML), ("run/acme.json", json), ("run/x.txt", "{")]);
         assert_eq!(edits(&wanted("acme.example/gpu=a"), &folders).unwrap().env, ["NEW=1"]);
         let error = edits(&wanted("acme.example/gpu=c"), &folders).unwrap_err();
-        assert!(
-            error.message.starts_with("the step needs the device `acme.example/gpu=c`, and no CDI spec in")
-        );
+        assert!(error.message.starts_with("the device `acme.example/gpu=c` is needed, and no CDI spec in"));
         assert_eq!(error.hints, ["there are `acme.example/gpu=a`, `acme.example/gpu=b`"]);
-        let optional = vec![DeviceSpec { name: "acme.example/gpu=c".into(), required: false }];
+        let optional = [("acme.example/gpu=c", false)];
         assert_eq!(edits(&optional, &folders).unwrap(), Edits::default());
     }
 
