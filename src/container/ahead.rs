@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! command                              monitor                          first process
-//!   Ahead::monitor      ── spawn ──▶     settles in
+//!   Ahead::monitor      ── fork ───▶     leaves the caller behind
 //!   reads its flags,                     its cgroup     ── clone ──▶      namespaces, stage
 //!   makes the record                     its network
 //!                      ◀──────────
@@ -19,8 +19,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use super::helper::{self, Helper};
-use super::{Containers, names};
+use super::{Containers, exec, monitor, names};
 use crate::network::Namespace;
+use crate::runtime::{Filter, Rights};
 
 /// The doors of `main`.
 pub(super) const MONITOR: &str = "_monitor";
@@ -41,13 +42,23 @@ impl Ahead {
     /// containers have it.
     pub fn monitor(staged: bool) -> io::Result<Ahead> {
         let id = staged.then(names::random_id).transpose()?;
+        let forked = Helper::fork(|socket| monitor::work(socket, id.as_deref()));
         let words: Vec<&str> = std::iter::once(MONITOR).chain(id.as_deref()).collect();
-        Ok(Ahead { door: MONITOR, helper: Some(Helper::start(&words)?), id })
+        let helper = forked.or_else(|_| Helper::start(&words))?;
+        Ok(Ahead { door: MONITOR, helper: Some(helper), id })
     }
 
     /// Starts the helper of an exec.
     pub fn exec() -> io::Result<Ahead> {
-        Ok(Ahead { door: EXEC, helper: Some(Helper::start(&[EXEC])?), id: None })
+        let helper = Helper::fork(exec::work).or_else(|_| Helper::start(&[EXEC]))?;
+        Ok(Ahead { door: EXEC, helper: Some(helper), id: None })
+    }
+
+    /// Tells whether it can run programs with these rights: between kiln and the program a forked one needs system calls
+    /// that a profile of the user's own may not let through.
+    pub(super) fn may_run(&self, rights: &Rights) -> bool {
+        let is_forked = self.helper.as_ref().is_some_and(Helper::is_forked);
+        !is_forked || !matches!(rights.filter, Filter::Program(_))
     }
 
     /// Waits for the network of the first process that is being got ready.

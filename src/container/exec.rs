@@ -28,6 +28,10 @@ use super::{Containers, monitor, names, now, spec};
 use crate::api::{ContainerState, EngineEvent, ExecRequest};
 use crate::events::Log;
 use crate::runtime::{self, ExecSpec, StartError, Target};
+use crate::sys;
+
+/// What lists of processes show: what the caller typed may hold secrets, and is the caller's.
+const TITLE: &str = "kiln _exec";
 
 /// Where a container's folder shows its further processes.
 const FOLDER: &str = "execs";
@@ -95,8 +99,8 @@ impl Containers {
         let begun = ["exec_create", "exec_start"].map(|action| format!("{action}: {command}"));
         // Before the helper can tell of the end.
         self.events.tell(&begun.map(|action| event(record, &action, &details)));
-        let socket = hand_over(self.take_ahead(EXEC), EXEC, &task, &[])
-            .at("start a helper for", self.folder(&record.id))?;
+        let ahead = self.take_ahead(EXEC).filter(|ahead| ahead.may_run(&task.spec.rights));
+        let socket = hand_over(ahead, EXEC, &task, &[]).at("start a helper for", self.folder(&record.id))?;
         match wire::receive(&socket, RecvFlags::empty()) {
             Ok(Some(Packet::Started(_))) => Ok(Attachment::of_exec(socket, name, request.tty)),
             Ok(Some(Packet::Failed(source))) => Err(Error::Exec { name, source }),
@@ -157,7 +161,7 @@ pub(super) fn spawn_inner(record: &Record, folder: &Path, command: &[String]) ->
     let spec = exec_spec(record, &request, None)?;
     let foreign = Foreign::of(record, folder)?;
     let task = ExecTask { target, spec, foreign, interactive: false, wants, known: None };
-    Helper::start(&[EXEC]).and_then(|helper| helper.hand_over(&task, &[])).at("start a helper for", name())
+    Helper::child(&[EXEC], &task, &[]).at("start a helper for", name())
 }
 
 fn exec_spec(record: &Record, request: &ExecRequest, size: Option<(u16, u16)>) -> Result<ExecSpec> {
@@ -190,7 +194,12 @@ fn exec_spec(record: &Record, request: &ExecRequest, size: Option<(u16, u16)>) -
 
 /// The door `kiln _exec`: to be called before any thread starts; gives the process's exit code.
 pub fn exec_main() -> i32 {
-    let served = helper::settle_in().and_then(|socket| match helper::receive_task::<ExecTask>(&socket)? {
+    helper::settle_in().map_or(1, work)
+}
+
+/// What a helper does, in which way it was started.
+pub(super) fn work(socket: OwnedFd) -> i32 {
+    let served = helper::receive_task::<ExecTask>(&socket).and_then(|given| match given {
         Some(given) => serve(socket, &given.task),
         None => Ok(()),
     });
@@ -213,6 +222,7 @@ fn serve(socket: OwnedFd, task: &ExecTask) -> io::Result<()> {
         }
     };
     clients.started(process.target().map_or(0, |target| target.pid).unsigned_abs());
+    let _ = sys::title::set(TITLE);
     let mut hands = monitor::Hands {
         process: Some(&*process),
         streams: &mut streams,

@@ -10,13 +10,16 @@ use std::process::{Child, Command, Stdio};
 use rustix::fs::MemfdFlags;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+use rustix::process::DumpableBehavior;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::runtime::sealed_program;
+use crate::runtime::{sealed_program, stub};
 
+/// The exit code of a helper that could not begin; nobody reads it but a debugger.
+const FAILED: i32 = 1;
 /// The most descriptors that go in one packet: a task, the program, and what belongs to the task.
 pub(super) const MOST_FDS: usize = 64;
 
@@ -24,6 +27,12 @@ pub(super) const MOST_FDS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Helper {
     socket: OwnedFd,
+    /// `None` for one that was forked.
+    spawned: Option<Spawned>,
+}
+
+#[derive(Debug)]
+struct Spawned {
     child: Child,
     /// What it is run from. The last one to close it waits for all processors, and the helper has the time.
     program: OwnedFd,
@@ -41,20 +50,56 @@ impl Helper {
         command.arg0("kiln").args(words).env_clear();
         command.stdin(far).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn()?;
-        Ok(Helper { socket, child, program })
+        Ok(Helper { socket, spawned: Some(Spawned { child, program }) })
     }
 
-    /// Gives it its task with descriptors, and gives what is left: its socket, and the child to reap where this process
-    /// lives on.
-    pub(super) fn hand_over<T: Serialize>(self, task: &T, fds: &[OwnedFd]) -> io::Result<(OwnedFd, Child)> {
+    /// Runs one anew and gives it its task, for a parent that lives on and has to reap it.
+    pub(super) fn child<T: Serialize>(
+        words: &[&str],
+        task: &T,
+        fds: &[OwnedFd],
+    ) -> io::Result<(OwnedFd, Child)> {
+        let (socket, child) = Helper::start(words)?.hand_over(task, fds)?;
+        Ok((socket, child.expect("a helper that was run anew is a child")))
+    }
+
+    /// Forks this process, which has just begun, to do `work` with a socket: that takes a fraction of the time of a start.
+    /// It becomes the programs of containers by way of [`stub`].
+    pub(super) fn fork(work: impl FnOnce(OwnedFd) -> i32) -> io::Result<Helper> {
+        if !stub::is_possible() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let (socket, far) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        if crate::sys::clone::fork()?.is_some() {
+            return Ok(Helper { socket, spawned: None });
+        }
+        drop(socket);
+        stub::use_always();
+        let code = leave_caller(&far).map_or(FAILED, |()| work(far));
+        crate::sys::process::exit_now(code)
+    }
+
+    /// Tells whether it was forked.
+    pub(super) fn is_forked(&self) -> bool {
+        self.spawned.is_none()
+    }
+
+    /// Gives it its task with descriptors, and gives what is left: its socket, and the child of one that was run anew.
+    pub(super) fn hand_over<T: Serialize>(
+        self,
+        task: &T,
+        fds: &[OwnedFd],
+    ) -> io::Result<(OwnedFd, Option<Child>)> {
         // The task may be longer than a packet: a file in memory has no limit.
         let mut file = File::from(rustix::fs::memfd_create(c"task", MemfdFlags::CLOEXEC)?);
         file.write_all(&serde_json::to_vec(task)?)?;
         file.rewind()?;
-        let mut all = vec![file.as_fd(), self.program.as_fd()];
+        let own = self.spawned.as_ref().map_or(file.as_fd(), |spawned| spawned.program.as_fd());
+        let mut all = vec![file.as_fd(), own];
         all.extend(fds.iter().map(AsFd::as_fd));
         send(&self.socket, &all)?;
-        Ok((self.socket, self.child))
+        Ok((self.socket, self.spawned.map(|spawned| spawned.child)))
     }
 
     /// The socket to it.
@@ -62,26 +107,43 @@ impl Helper {
         self.socket.as_fd()
     }
 
-    /// Lets it go, and waits until it has.
+    /// Lets it go, and waits until it has cleaned up behind it.
     pub(super) fn dismiss(self) {
-        let Helper { socket, mut child, program } = self;
-        drop((socket, program));
         // There is nobody to tell of a failure.
-        let _ = child.wait();
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
+        while receive(self.socket()).is_ok_and(|fds| !fds.is_empty()) {}
     }
 }
 
-/// The helper's side of its start: leaves the caller's session behind, and gives the socket.
+/// The side of a helper that was run anew: leaves the caller's session behind, and gives the socket.
 pub(super) fn settle_in() -> io::Result<OwnedFd> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let null = File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     drop(null);
+    leave(&socket)?;
+    Ok(socket)
+}
+
+/// The side of one that was forked. Nobody may look into it, or at the file it runs from: a container's first process
+/// is forked from it.
+fn leave_caller(socket: &OwnedFd) -> io::Result<()> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    crate::sys::process::clear_environment();
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    drop(null);
+    leave(socket)
+}
+
+fn leave(socket: &OwnedFd) -> io::Result<()> {
     crate::sys::fds::close_all_except(3, &[socket.as_raw_fd()])?;
     rustix::process::chdir("/")?;
     // It fails for a process that leads a group, which one that was just made never does.
     let _ = rustix::process::setsid();
-    Ok(socket)
+    Ok(())
 }
 
 /// What a helper was given.

@@ -20,6 +20,11 @@ use crate::runtime::{How, Mount};
 const FILES: [(&str, &str); 3] =
     [("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")];
 
+/// Where the files are inside.
+pub(super) fn places() -> Vec<String> {
+    FILES.map(|(_, target)| target.to_owned()).to_vec()
+}
+
 /// Writes the files of a container that starts with `endpoints`; gives their mounts, unless the user mounts own ones
 /// there.
 pub(super) fn files(record: &Record, folder: &Path, endpoints: &[Endpoint]) -> Result<Vec<Mount>> {

@@ -7,7 +7,7 @@ use kiln_cache::Store;
 use rustix::net::RecvFlags;
 use serde::{Deserialize, Serialize};
 
-use super::ahead::{MONITOR, hand_over};
+use super::ahead::{Ahead, MONITOR, hand_over};
 use super::attach::Attachment;
 use super::error::{At, Error, Result};
 use super::foreign::Foreign;
@@ -142,7 +142,10 @@ impl Containers {
         self.refuse_mounted("start", record)?;
         // Read again under the lock: its last run may have ended just now.
         let record = Record::read(&self.folder(&record.id))?;
-        let ahead = self.take_ahead(MONITOR);
+        let rights = spec::rights(&record.config, false)?;
+        // A first process of kiln's own stays in the container, and needs a file that nobody can write.
+        let fits = |ahead: &Ahead| ahead.may_run(&rights) && !record.config.isolation.init;
+        let ahead = self.take_ahead(MONITOR).filter(fits);
         let connection = self.connect(&record, ahead.as_ref())?;
         let lowers = store.overlay(&record.chain, None).lowers;
         let images = image_mounts(store, &record.config)?;

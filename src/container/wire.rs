@@ -22,6 +22,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use rustix::buffer::spare_capacity;
 use rustix::net::{RecvFlags, SendFlags};
 
 use crate::runtime::StartError;
@@ -226,8 +227,10 @@ pub(super) enum Received {
 
 /// As [`receive`], for who has to answer what it doesn't know.
 pub(super) fn receive_any(socket: impl AsFd, flags: RecvFlags) -> io::Result<Received> {
-    let mut bytes = vec![0; PACKET_BYTES];
-    let mut receive = || rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut bytes[..], flags));
+    // Most packets are short: what isn't filled isn't touched.
+    let mut bytes = Vec::with_capacity(PACKET_BYTES);
+    let mut receive =
+        || rustix::io::retry_on_intr(|| rustix::net::recv(&socket, spare_capacity(&mut bytes), flags));
     // Who closes its end without having read all tells that first, and once; what it sent before is still there.
     let received = match receive() {
         Err(rustix::io::Errno::CONNRESET) => receive(),
@@ -235,9 +238,7 @@ pub(super) fn receive_any(socket: impl AsFd, flags: RecvFlags) -> io::Result<Rec
     };
     match received {
         Ok((0, _)) | Err(rustix::io::Errno::CONNRESET) => Ok(Received::Gone),
-        Ok((length, _)) => {
-            Ok(Packet::decode(&bytes[..length.min(PACKET_BYTES)]).map_or(Received::Unknown, Received::Packet))
-        }
+        Ok(_) => Ok(Packet::decode(&bytes).map_or(Received::Unknown, Received::Packet)),
         Err(error) => Err(error.into()),
     }
 }

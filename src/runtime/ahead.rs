@@ -15,16 +15,20 @@ use super::spec::Spec;
 pub struct Waiting {
     spec: Spec,
     starting: Starting,
+    stubs: Stubs,
 }
 
 impl Waiting {
     /// Clones one for whatever has the same stage as `spec`, which says its name, its network, what it may see and its
-    /// limits, and as root filesystem any folder that exists.
+    /// limits, its usual mounts, and as root filesystem any folder that exists.
     ///
     /// For single-threaded processes only, as [`super::start`]. What goes wrong in the child shows in [`Waiting::go`].
     pub fn begin(spec: Spec) -> Result<Waiting, StartError> {
         let starting = Starting::begin_ahead(&spec, None)?;
-        Ok(Waiting { spec, starting })
+        let mut stubs = Stubs::default();
+        // Without them it is only slower.
+        let _ = stubs.layer(&spec, &[]);
+        Ok(Waiting { spec, starting, stubs })
     }
 
     /// Opens its network namespace.
@@ -49,7 +53,7 @@ impl Waiting {
     pub fn go(mut self, spec: &Spec, stdio: &[OwnedFd; 3]) -> Result<Option<Process>, StartError> {
         let file = spec_file(spec).at("start", || "cannot write down what is to be started")?;
         let mut run = || {
-            self.starting.go(spec, &file, stdio, &mut Stubs::default())?;
+            self.starting.go(spec, &file, stdio, &mut self.stubs)?;
             while !self.starting.advance()? {}
             Ok(())
         };

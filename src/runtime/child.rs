@@ -28,6 +28,7 @@ use super::mounts::{Mounter, attach};
 use super::program::Program;
 use super::spec::{IdRange, Net, Ns, Spec};
 use super::stage::Stage;
+use super::stub::{self, Stub};
 use super::user;
 use super::{init, pty, rlimits, seccomp, userns, wire};
 use crate::sys;
@@ -39,9 +40,20 @@ pub(super) enum Message {
     Ready {
         /// Mount points that were made in the upper folder.
         made: Vec<Made>,
+        /// What is tried by way of the stub.
+        attempt: Option<Attempt>,
     },
     /// It ends here.
     Failed(StartError),
+}
+
+/// The one attempt to run a program.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Attempt {
+    /// As it was asked for.
+    pub(super) name: String,
+    /// Where it is, as the program's own root and working directory have it.
+    pub(super) path: String,
 }
 
 /// What the parent tells a child that was started ahead. The descriptors are those of [`read_spec`], the root
@@ -61,11 +73,19 @@ pub(super) struct Ready {
     pub(super) seal: Seal,
     /// A first process stays before it.
     pub(super) init: bool,
+    /// The way there from the installed file, and where it leads.
+    pub(super) stub: Option<(Stub, String)>,
 }
 
 impl Ready {
     /// Becomes the program; returns only the reason why it could not.
     pub(super) fn run(self) -> StartError {
+        if let Some((stub, path)) = &self.stub {
+            return match credentials::seal(&self.seal) {
+                Ok(()) => self.program.run_by(stub, path),
+                Err(error) => error,
+            };
+        }
         let paths = self.program.find();
         if self.init
             && let Err(error) = init::stay(&self.seal)
@@ -236,14 +256,37 @@ fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Ready, StartError> {
     }
     let seal = credentials::become_user(&user, &spec.rights)?;
     die_with_parent()?;
-    // Only the channel is open besides stdio when the first untrusted byte runs.
+    let attempt = attempt(&program, spec.init)?;
     let fds: Vec<_> = master.iter().map(AsFd::as_fd).collect();
-    wire::send(plan.channel, &Message::Ready { made }, &fds)
-        .at("start", || "cannot tell that the start is ready")?;
+    let ready = Message::Ready { made, attempt };
+    wire::send(plan.channel, &ready, &fds).at("start", || "cannot tell that the start is ready")?;
     drop(fds);
     drop(master);
+    // Only the channel is open besides stdio when the first untrusted byte runs.
     close_all_but(plan.channel)?;
-    Ok(Ready { program, seal, init: spec.init })
+    Ok(Ready { program, seal, init: spec.init, stub: stub_for(ready, plan.channel)? })
+}
+
+/// Chooses what to run, where it runs by way of the stub.
+pub(super) fn attempt(program: &Program, init: bool) -> Result<Option<Attempt>, StartError> {
+    if !stub::is_needed() {
+        return Ok(None);
+    }
+    if init {
+        // It would stay, run from a file that the container can reach.
+        return Err(StartError::new("init", "a forked start has no first process of its own"));
+    }
+    Ok(Some(Attempt { name: program.name().to_owned(), path: program.choose()? }))
+}
+
+/// Makes the stub for what [`Message::Ready`] has told.
+pub(super) fn stub_for(
+    ready: Message,
+    channel: BorrowedFd<'_>,
+) -> Result<Option<(Stub, String)>, StartError> {
+    let Message::Ready { attempt: Some(attempt), .. } = ready else { return Ok(None) };
+    let stub = Stub::make(channel).at("exec", || "cannot make the program before the program")?;
+    Ok(Some((stub, attempt.path)))
 }
 
 fn keep_list(plan: &Plan<'_>) -> Vec<i32> {

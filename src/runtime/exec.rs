@@ -199,12 +199,12 @@ fn prepare(plan: &Join<'_>) -> Result<Ready, StartError> {
     let seal = credentials::become_user(&user, &spec.rights)?;
     child::die_with_parent()?;
     let fds: Vec<_> = master.iter().map(AsFd::as_fd).collect();
-    wire::send(plan.channel, &Message::Ready { made: Vec::new() }, &fds)
-        .at("exec", || "cannot tell that the start is ready")?;
+    let ready = Message::Ready { made: Vec::new(), attempt: child::attempt(&program, false)? };
+    wire::send(plan.channel, &ready, &fds).at("exec", || "cannot tell that the start is ready")?;
     drop(fds);
     drop((master, root));
     child::close_all_but(plan.channel)?;
-    Ok(Ready { program, seal, init: false })
+    Ok(Ready { program, seal, init: false, stub: child::stub_for(ready, plan.channel)? })
 }
 
 /// Opens a terminal in the container's own devpts; whatever the container put in its place is refused.

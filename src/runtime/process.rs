@@ -12,12 +12,12 @@ use rustix::thread::{
 };
 
 use super::cgroup::Cgroup;
-use super::child::{self, AHEAD, Go, Message, Plan};
+use super::child::{self, AHEAD, Attempt, Go, Message, Plan};
 use super::error::{At, Exit, StartError};
 use super::inroot::Made;
 use super::rootfs::Stubs;
 use super::spec::{Limits, Net, Ns, Spec, Target};
-use super::{rootfs, seccomp, userns, wire};
+use super::{outside, rootfs, seccomp, userns, wire};
 use crate::sys;
 use crate::sys::clone::{Cloned, clone_process};
 
@@ -77,6 +77,8 @@ pub(super) struct Starting {
     pub(super) process: Process,
     channel: OwnedFd,
     ready: bool,
+    /// What it is about to run by way of the stub.
+    attempt: Option<Attempt>,
     /// What a failure without words is a failure of.
     stage: &'static str,
 }
@@ -141,7 +143,7 @@ impl Starting {
             shares_pids: spec.namespaces.pid != Ns::Own,
             exit: None,
         };
-        Ok(Starting { process, channel, ready: false, stage: "start" })
+        Ok(Starting { process, channel, ready: false, attempt: None, stage: "start" })
     }
 
     /// Clones a child that sets its stage up and waits: `spec` needs to be right in what
@@ -209,7 +211,7 @@ impl Starting {
             shares_pids: false,
             exit: None,
         };
-        Starting { process, channel, ready: false, stage: "start" }
+        Starting { process, channel, ready: false, attempt: None, stage: "start" }
     }
 
     /// Becomes readable when [`Starting::advance`] has something to do.
@@ -221,14 +223,23 @@ impl Starting {
     ///
     /// READY and then the end of the channel, closed by execve, is success. The end alone is a failure.
     pub(super) fn advance(&mut self) -> Result<bool, StartError> {
-        match wire::receive::<Message>(&self.channel).at("start", || "cannot hear from the new process")? {
-            Some((Message::Ready { made }, fds)) => {
-                self.ready = true;
-                self.process.made = made;
-                self.process.pty = fds.into_iter().next();
-                Ok(false)
+        let fail = || "cannot hear from the new process";
+        match wire::receive_bytes(&self.channel).at("start", fail)? {
+            Some((bytes, fds)) => {
+                if let (Some(attempt), Ok(errno)) = (&self.attempt, <[u8; 8]>::try_from(bytes.as_slice())) {
+                    return Err(outside::explain(self.process.pid, attempt, -i64::from_le_bytes(errno)));
+                }
+                match serde_json::from_slice(&bytes).map_err(io::Error::from).at("start", fail)? {
+                    Message::Ready { made, attempt } => {
+                        self.ready = true;
+                        self.attempt = attempt;
+                        self.process.made = made;
+                        self.process.pty = fds.into_iter().next();
+                        Ok(false)
+                    }
+                    Message::Failed(error) => Err(error),
+                }
             }
-            Some((Message::Failed(error), _)) => Err(error),
             None if self.ready => Ok(true),
             None => {
                 let how = match self.process.wait() {

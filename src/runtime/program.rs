@@ -8,6 +8,7 @@ use std::path::Path;
 use super::error::{StartError, StartErrorKind};
 use super::explain::{HEAD_BYTES, Looks, hint, interpreter, reason};
 use super::inroot::may_execute;
+use super::stub::Stub;
 use super::user::User;
 use crate::redacted::Redacted;
 use crate::sys;
@@ -50,6 +51,11 @@ impl Program {
         Program { name, path, args: strings(args), env }
     }
 
+    /// Returns what was asked for.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Returns where it may be. Apart from [`Program::run`], since a filter may not let it be looked for.
     pub fn find(&self) -> Vec<String> {
         if self.name.contains('/') {
@@ -58,6 +64,32 @@ impl Program {
         let folders = self.path.split(':').map(|folder| if folder.is_empty() { "." } else { folder });
         let paths = folders.map(|folder| format!("{}/{}", folder.trim_end_matches('/'), self.name));
         paths.filter(|path| Path::new(path).is_file()).collect()
+    }
+
+    /// Returns where it is to be run from, for who has only one attempt: the first place that lets it.
+    pub(super) fn choose(&self) -> Result<String, StartError> {
+        if self.name.is_empty() {
+            return Err(StartError::new("exec", "no command specified"));
+        }
+        let paths = self.find();
+        let allowed = paths.iter().find(|path| may_execute(Path::new(path)));
+        allowed.or(paths.first()).cloned().ok_or_else(|| self.not_found())
+    }
+
+    /// Becomes the program at `path` by way of `stub`; returns only when not even that runs.
+    pub(super) fn run_by(self, stub: &Stub, path: &str) -> StartError {
+        let error = stub.run(until_nul(path.as_bytes()), &self.args, &self.env);
+        StartError::new("exec", format!("cannot run the program before the program: {error}"))
+    }
+
+    fn not_found(&self) -> StartError {
+        StartError {
+            stage: "exec".into(),
+            kind: StartErrorKind::NotFound,
+            message: format!("exec: {:?}: executable file not found in $PATH", self.name),
+            errno: libc::ENOENT,
+            hint: None,
+        }
     }
 
     /// Becomes the program at the first of `paths` that lets it; returns only the reason why it could not.
@@ -75,13 +107,7 @@ impl Program {
         }
         match refused {
             Some((path, errno)) => explain(&self.name, &path, errno),
-            None => StartError {
-                stage: "exec".into(),
-                kind: StartErrorKind::NotFound,
-                message: format!("exec: {:?}: executable file not found in $PATH", self.name),
-                errno: libc::ENOENT,
-                hint: None,
-            },
+            None => self.not_found(),
         }
     }
 
@@ -106,7 +132,8 @@ fn until_nul(bytes: &[u8]) -> CString {
     CString::new(bytes).expect("the text was cut at its first NUL")
 }
 
-fn explain(name: &str, path: &str, errno: i32) -> StartError {
+/// Says why the program `name` at `path` doesn't run, from inside of its root and as its user.
+pub(super) fn explain(name: &str, path: &str, errno: i32) -> StartError {
     let mut looks = Looks {
         exists: std::fs::symlink_metadata(path).is_ok() && std::fs::metadata(path).is_ok(),
         is_folder: Path::new(path).is_dir(),

@@ -51,7 +51,7 @@ pub(super) fn mount(
     if !devices {
         attrs |= MountAttrFlags::MOUNT_ATTR_NODEV;
     }
-    if spec.remove_stubs {
+    if spec.remove_stubs || !spec.own_files.is_empty() {
         // Without it, on kernels before 6.15, mount points are made in the upper folder and removed at the end.
         if let Ok(stubs) = stubs.layer(spec, sources)
             && let Ok(mount) = overlay(mounts, spec.volatile, Some(stubs), userns, attrs)
@@ -213,7 +213,7 @@ impl Stubs {
     /// A mount point made in the upper folder is a change to take back, and costs the store's filesystem an inode:
     /// on an ext4 without a journal, with many deleted ones about, most of a step's time. Being the lowest, this
     /// layer decides nothing about a folder that the image has; and nothing ever changes in a lower layer.
-    fn layer(&mut self, spec: &Spec, sources: &[OwnedFd]) -> io::Result<&OwnedFd> {
+    pub(super) fn layer(&mut self, spec: &Spec, sources: &[OwnedFd]) -> io::Result<&OwnedFd> {
         let points = mount_points(spec, sources)?;
         let kept = self.0.take().filter(|(kept, _)| *kept == points);
         let layer = match kept {
@@ -226,7 +226,11 @@ impl Stubs {
 
 fn mount_points(spec: &Spec, sources: &[OwnedFd]) -> io::Result<Vec<(String, Kind)>> {
     let folders = ["/proc", "/sys", "/dev"].map(|folder| (folder.to_owned(), Kind::Folder));
-    let mut points = Vec::from(folders);
+    let own = spec.own_files.iter().map(|target| (target.clone(), Kind::File));
+    let mut points: Vec<_> = folders.into_iter().chain(own).collect();
+    if !spec.remove_stubs {
+        return Ok(points);
+    }
     let mut sources = sources.iter();
     for mount in &spec.mounts {
         let source = if mount.has_source() { sources.next() } else { None };

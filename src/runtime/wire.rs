@@ -46,7 +46,15 @@ pub fn send_plainly<T: Serialize>(socket: impl AsFd, message: &T) -> io::Result<
 
 /// Waits for one message; `None` when the other side has closed.
 pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut bytes = vec![0; MESSAGE_BYTES];
+    match receive_bytes(socket)? {
+        Some((bytes, fds)) => Ok(Some((serde_json::from_slice(&bytes)?, fds))),
+        None => Ok(None),
+    }
+}
+
+/// The same, of whatever it consists.
+pub(super) fn receive_bytes(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    let mut bytes = vec![0; waiting(&socket)?.min(MESSAGE_BYTES)];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::io::retry_on_intr(|| {
@@ -69,7 +77,19 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, 
     if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
     }
-    Ok(Some((serde_json::from_slice(&bytes[..received.bytes])?, fds)))
+    bytes.truncate(received.bytes);
+    Ok(Some((bytes, fds)))
+}
+
+/// Waits for a message, and gives its length: the memory for the longest would cost more than most messages.
+fn waiting(socket: impl AsFd) -> io::Result<usize> {
+    let peek = RecvFlags::PEEK | RecvFlags::TRUNC;
+    match rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut [0u8; 0][..], peek)) {
+        Ok((_, length)) => Ok(length),
+        // Told by the next read.
+        Err(rustix::io::Errno::CONNRESET) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]

@@ -36,6 +36,21 @@ pub fn is_single_threaded() -> io::Result<bool> {
     Ok(fs::metadata("/proc/self/task")?.nlink() == LINKS_OF_ONE_THREAD)
 }
 
+/// Forks the process; `None` in the child, which goes on with this one's memory and descriptors.
+///
+/// `EBUSY` when the caller has other threads. Unlike [`clone_process`] the C library knows of it: the child may start
+/// threads and programs.
+pub fn fork() -> io::Result<Option<i32>> {
+    if !is_single_threaded()? {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    // SAFETY: there is no other thread whose locks the child could miss.
+    match checked(unsafe { libc::fork() }.into())? {
+        0 => Ok(None),
+        pid => Ok(Some(pid as i32)),
+    }
+}
+
 /// Clones the process with `CLONE_*` flags, into the cgroup v2 folder given.
 ///
 /// `EBUSY` when the caller has other threads: the child could then find a lock held by nobody. The child must

@@ -13,12 +13,14 @@ pub mod clone;
 pub mod datagram;
 pub mod exec;
 pub mod fds;
+pub mod memory;
 pub mod mount;
 pub mod netns;
 pub mod process;
 pub mod seccomp;
 pub mod signals;
 pub mod text;
+pub mod title;
 
 /// Returns how many processors this process may use; asked once, since the answer takes eighteen system calls.
 pub fn processors() -> usize {

@@ -109,6 +109,12 @@ pub fn unshare_namespaces(flags: UnshareFlags) -> io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(io::Error::from)
 }
 
+/// Forgets all variables of the environment. For a process with one thread, which nobody reads them in meanwhile.
+pub fn clear_environment() {
+    // SAFETY: the caller says that no other thread reads variables.
+    unsafe { libc::clearenv() };
+}
+
 /// Sends a signal by number, real-time ones included.
 pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     // SAFETY: the descriptor is borrowed and open; no signal information is passed.

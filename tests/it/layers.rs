@@ -102,7 +102,7 @@ const OWNED: &[(&str, &[&str], &str)] = &[
     ("pest::", &["grammar/src/parse", "grammar/src/instruction"], "only the parser knows pest"),
     (
         "process::exit",
-        &["src/main.rs", "src/runtime/", "src/bundle/"],
+        &["src/main.rs", "src/runtime/", "src/bundle/", "src/container/helper.rs"],
         "the door ends the process; a forked child ends itself",
     ),
 ];

@@ -41,6 +41,9 @@ use crate::{Digest, Error, Result, SnapshotId};
 /// these, in about two milliseconds.
 const CHECKPOINT_PAGES: u32 = 1024;
 
+/// What a process reads of it at its start in about a tenth of a millisecond.
+const LONG_LOG_BYTES: u64 = 256 << 10;
+
 /// Connections kept for the next caller.
 const IDLE_CONNECTIONS: usize = 8;
 
@@ -165,6 +168,13 @@ impl Meta {
     pub(crate) fn write<T>(&self, change: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.transaction(TransactionBehavior::Immediate, change)
+    }
+
+    /// Tells whether the WAL is longer than a process should have to read at its start.
+    pub(crate) fn has_long_log(&self) -> bool {
+        let mut path = self.path.clone().into_os_string();
+        path.push("-wal");
+        std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > LONG_LOG_BYTES)
     }
 
     /// Moves all pages of the WAL into the database, unless somebody reads or writes right now.

@@ -58,11 +58,14 @@ use super::{Containers, now, remove_folder, spec};
 use crate::api::ContainerState;
 use crate::network::Namespace;
 use crate::runtime::{self, At, Process, StartError, Stdio, Waiting};
+use crate::sys;
 use crate::sys::signals::Signals;
 use crate::volume::{Held, Volumes};
 
 /// The kernel's choice when memory is short must not be the monitor; the program has its own value by then.
 const OOM_SCORE: &[u8] = b"-999";
+/// What lists of processes show: what the caller typed may hold secrets, and is the caller's.
+const TITLE: &str = "kiln _monitor";
 /// Exit codes of the monitor itself, which nobody reads but a debugger.
 const FAILED: i32 = 1;
 
@@ -70,14 +73,18 @@ const FAILED: i32 = 1;
 ///
 /// With an id a first process is got ready for that container before the task comes.
 pub fn monitor_main(id: Option<&str>) -> i32 {
-    match begin(id).and_then(|monitor| monitor.map_or(Ok(()), Monitor::run)) {
+    helper::settle_in().map_or(FAILED, |socket| work(socket, id))
+}
+
+/// What a monitor does, in which way it was started.
+pub(super) fn work(socket: OwnedFd, id: Option<&str>) -> i32 {
+    match begin(socket, id).and_then(|monitor| monitor.map_or(Ok(()), Monitor::run)) {
         Ok(()) => 0,
         Err(_) => FAILED,
     }
 }
 
-fn begin(id: Option<&str>) -> io::Result<Option<Monitor>> {
-    let socket = helper::settle_in()?;
+fn begin(socket: OwnedFd, id: Option<&str>) -> io::Result<Option<Monitor>> {
     let waiting = id.and_then(|id| get_ready(id, &socket));
     let Some(Given { task, fds, program }) = helper::receive_task::<MonitorTask>(&socket)? else {
         return Ok(None);
@@ -166,6 +173,7 @@ impl Monitor {
         self.listener = Some(listen(&self.keeper.folder)?);
         self.running(&*process)?;
         let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+        let _ = sys::title::set(TITLE);
         loop {
             let mut duties = duties();
             duties.push(Box::new(Oom::new(&*process, &self.keeper)));
@@ -397,6 +405,7 @@ impl Monitor {
         Volumes::delete(&self.volumes);
         if let Ok(store) = Store::open(&self.task.root) {
             let _ = store.unpin(&record.owner());
+            let _ = store.shorten_log();
         }
         remove_folder(&folder)
     }

@@ -88,7 +88,7 @@ impl Ports {
             routes.push((port.protocol == Protocol::Udp, SocketAddr::new(to, port.container)));
             sockets.push(socket.as_fd());
         }
-        let (socket, child) = Helper::start(&[DOOR])?.hand_over(&Task { routes }, &[])?;
+        let (socket, child) = Helper::child(&[DOOR], &Task { routes }, &[])?;
         for some in sockets.chunks(helper::MOST_FDS) {
             helper::send(&socket, some)?;
         }

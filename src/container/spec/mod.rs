@@ -64,6 +64,8 @@ pub(super) fn spec(
         cgroup: limits::place(&config.resources),
         opens_devices: !config.isolation.device_cgroup_rules.is_empty() && !config.privileged,
         limits: Limits { devices: devices::rules(config)?, ..limits::limits(&config.resources)? },
+        // With other ids they would belong to nobody.
+        own_files: if config.ids.is_none() { identity::places() } else { Vec::new() },
         ..Spec::default()
     })
 }
@@ -75,6 +77,7 @@ pub(super) fn plain(id: &str) -> Spec {
         rootfs: Mounts { lowers: vec![PathBuf::from("/")], upper: None, work: None },
         network: Net::Namespace,
         cgroup: CgroupPlace::Own,
+        own_files: identity::places(),
         ..Spec::default()
     }
 }

@@ -79,6 +79,9 @@ pub struct Spec {
     pub limits: Limits,
     /// Removes the mount points that were made in the upper folder, when they are still as they were made.
     pub remove_stubs: bool,
+    /// Files that are mounted for kiln's own sake. Where the image lacks their places, or those of `/proc` and the like,
+    /// these are in memory and none of the upper folder's files.
+    pub own_files: Vec<String>,
 }
 
 impl Spec {
