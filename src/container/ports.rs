@@ -14,6 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, lis
 use super::Containers;
 use super::record::{Config, Record};
 use crate::api::{BoundPort, PortRequest, Protocol};
+use crate::network::PortElement;
 use crate::runtime::StartError;
 
 /// Connections that wait to be taken.
@@ -67,6 +68,20 @@ impl Containers {
             held.extend(taken);
         }
         Ok(held)
+    }
+
+    /// Has the kernel lead ports to the container's address in a network.
+    pub(super) fn publish(
+        &self,
+        network: &str,
+        address: Ipv4Addr,
+        ports: &[PortElement],
+    ) -> Result<(), crate::network::Error> {
+        match network.is_empty() {
+            true => self.networks.default_network(),
+            false => self.networks.find(network),
+        }?
+        .publish(address, ports)
     }
 
     fn refusal(

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use super::addresses::Lease;
 use super::netlink::Socket;
 use super::nft::{self, Element, Part};
@@ -9,7 +11,7 @@ use super::record::Record;
 use super::{Error, Networks, Result, conntrack};
 
 /// A port of the host that leads to an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortElement {
     /// The host's address; none is each that isn't a loopback's.
     pub host: Option<IpAddr>,
@@ -22,19 +24,22 @@ pub struct PortElement {
 }
 
 impl PortElement {
-    fn elements(&self) -> [Element; 2] {
-        let (any, one, open) = match self.to {
-            SocketAddr::V4(_) => ("any4", "one4", "open4"),
-            SocketAddr::V6(_) => ("any6", "one6", "open6"),
+    pub(super) fn elements(&self) -> [Element; 3] {
+        let (any, one, open, itself) = match self.to {
+            SocketAddr::V4(_) => ("any4", "one4", "open4", "self4"),
+            SocketAddr::V6(_) => ("any6", "one6", "open6", "self6"),
         };
         let (protocol, port) = (Part::Protocol(self.protocol), Part::Port(self.port));
-        let target = [Part::Address(self.to.ip()), Part::Port(self.to.port())];
+        let [address, to_port] = [Part::Address(self.to.ip()), Part::Port(self.to.port())];
         let led = match self.host {
             None => Element::new(any, &[protocol, port]),
             Some(host) => Element::new(one, &[Part::Address(host), protocol, port]),
         };
-        let [address, to_port] = target;
-        [led.to(&target), Element::new(open, &[address, protocol, to_port])]
+        [
+            led.to(&[address, to_port]),
+            Element::new(open, &[address, protocol, to_port]),
+            Element::new(itself, &[address, protocol, port]),
+        ]
     }
 }
 

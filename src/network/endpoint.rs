@@ -371,6 +371,7 @@ impl Network {
             return Ok(());
         }
         self.renounce(lease);
+        self.unpublish(lease.address)?;
         self.networks.take_back(&elements::of_lease(lease))?;
         let is_soon_again = self.record.subnet.as_ref().is_some_and(|it| it.net.prefix_len() > LARGE_PREFIX);
         if lease.fixed || is_soon_again {
@@ -471,7 +472,8 @@ impl Networks {
         for network in self.networks()? {
             all.extend(elements::of_network(&network.record));
             let members = network.members()?;
-            all.extend(members.iter().filter(|lease| !lease.link.is_empty()).flat_map(elements::of_lease));
+            let known = members.iter().filter(|lease| !lease.link.is_empty());
+            all.extend(known.flat_map(|lease| network.of_member(lease)));
         }
         let write = Socket::netfilter().and_then(|mut socket| nft::write(&mut socket, self.table(), &all));
         write.map_err(|source| self.kernel("write the packet filter", source))

@@ -18,6 +18,7 @@
 //!         lock                  flock for changes here; its content is the address given out last
 //!         addresses/<address>   a lease; taken while somebody holds its flock
 //!         endpoints/<id>.json   by which names a container is known here
+//!         ports/<address>       the host's ports that lead to it
 //! ```
 //!
 //! Two stores on one host have bridges, tables and subnets of their own. While a subnet is being chosen, a
@@ -44,6 +45,7 @@ mod netlink;
 mod nft;
 mod plan;
 mod pool;
+mod published;
 mod record;
 
 pub use addresses::Lease;

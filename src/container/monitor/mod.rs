@@ -206,8 +206,8 @@ impl Monitor {
             return Ok(());
         }
         record.state.ports = held.iter().map(|held| held.port).collect();
-        let ports = Ports::new(held, &record.state.endpoints);
-        self.lasting.push(Box::new(ports.at("ports", || "cannot watch the published ports")?));
+        let ports = Ports::new(held, &self.keeper).at("ports", || "cannot publish the ports")?;
+        self.lasting.push(Box::new(ports));
         Ok(())
     }
 

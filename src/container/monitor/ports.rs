@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Keeper;
 use super::serve::{Duty, Hands};
-use crate::api::Protocol;
+use crate::api::{BoundPort, Protocol};
 use crate::container::helper::{self, Given, Helper};
 use crate::container::ports::Held;
 use crate::container::record::Endpoint;
+use crate::network::PortElement;
 use crate::proxy::{self, Route};
 
 /// The door of `main`.
@@ -41,6 +42,11 @@ struct Proxy {
     child: Child,
 }
 
+/// Where ports lead: the place with the way out, which is the first one.
+fn place(endpoints: &[Endpoint]) -> Option<&Endpoint> {
+    endpoints.first()
+}
+
 /// The container's addresses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Target {
@@ -49,13 +55,26 @@ struct Target {
 }
 
 impl Target {
-    /// The place of the default route, which is the first one.
     fn of(endpoints: &[Endpoint]) -> Self {
-        let Some(first) = endpoints.first() else { return Self::default() };
+        let Some(place) = place(endpoints) else { return Self::default() };
         Self {
-            v4: first.address.map(|net| net.addr().into()),
-            v6: first.address6.map(|net| net.addr().into()),
+            v4: place.address.map(|net| net.addr().into()),
+            v6: place.address6.map(|net| net.addr().into()),
         }
+    }
+
+    /// The elements by which the kernel leads what comes to `held`; loopback is the proxy's, and so is what comes over
+    /// one family for an address of the other.
+    fn elements(self, held: &[Held]) -> Vec<PortElement> {
+        let element = |held: &Held| {
+            let BoundPort { address, host, container, protocol } = held.port;
+            let to = if address.is_ipv6() { self.v6 } else { self.v4 }?;
+            let is_led = !address.is_loopback();
+            let at = Some(address).filter(|address| !address.is_unspecified());
+            let to = SocketAddr::new(to, container);
+            is_led.then_some(PortElement { host: at, port: host, to, protocol: protocol.number() })
+        };
+        held.iter().filter_map(element).collect()
     }
 
     /// The one that clients of `address` are led to, of its family where there is one.
@@ -71,13 +90,26 @@ struct Task {
 }
 
 impl Ports {
-    /// Watches the ports of a container.
-    pub(super) fn new(held: Vec<Held>, endpoints: &[Endpoint]) -> io::Result<Self> {
+    /// Leads the ports of a container to it, and watches them.
+    pub(super) fn new(held: Vec<Held>, keeper: &Keeper) -> io::Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for held in &held {
             epoll::add(&poll, &held.socket, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
         }
-        Ok(Self { held, poll, to: Target::of(endpoints), proxy: None, next: None })
+        let to = Target::of(&keeper.record.state.endpoints);
+        let ports = Self { held, poll, to, proxy: None, next: None };
+        ports.publish(keeper)?;
+        Ok(ports)
+    }
+
+    /// Has the kernel lead to the container what it can.
+    fn publish(&self, keeper: &Keeper) -> io::Result<()> {
+        let Some(place) = place(&keeper.record.state.endpoints) else { return Ok(()) };
+        let Some(address) = place.address else { return Ok(()) };
+        keeper
+            .containers
+            .publish(&place.network, address.addr(), &self.to.elements(&self.held))
+            .map_err(io::Error::other)
     }
 
     fn start_proxy(&self) -> io::Result<Proxy> {
@@ -126,6 +158,8 @@ impl Duty<Keeper> for Ports {
         let to = Target::of(&hands.keeper.record.state.endpoints);
         if to != self.to {
             self.to = to;
+            // Without it clients are served all the same, by the proxy.
+            let _ = self.publish(hands.keeper);
             self.end_proxy(hands.keeper);
             return Ok(());
         }

@@ -7,11 +7,13 @@
 //! ```text
 //! table inet kiln {
 //!     chain prerouting { type nat hook prerouting priority dstnat;                # published ports
+//!         ip saddr . meta l4proto . th dport @self4 return                        # a container's way to itself
 //!         dnat ip to ip daddr . meta l4proto . th dport map @one4
 //!         fib daddr type local dnat ip to meta l4proto . th dport map @any4       # the same for IPv6
 //!     }
 //!     chain output { type nat hook output priority -100;
 //!         ip daddr 127.0.0.0/8 return                                             # loopback has a program for it
+//!         ip6 daddr ::1 return
 //!         …the same
 //!     }
 //!     chain postrouting { type nat hook postrouting priority srcnat;

@@ -1,5 +1,7 @@
 //! The rules of both tables; the module's documentation shows them as `nft` does.
 
+use std::net::Ipv6Addr;
+
 use super::encode::{
     CT_STATE, CT_STATUS, Expression, FAMILY_BRIDGE, FAMILY_INET, FAMILY_IPV4, FAMILY_IPV6, FIRST,
     HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT, HOOK_POSTROUTING, HOOK_PREROUTING, LINK_HEADER, META_FAMILY,
@@ -41,6 +43,7 @@ struct Sets {
     any: &'static str,
     one: &'static str,
     open: &'static str,
+    itself: &'static str,
     own: &'static str,
     gateways: &'static str,
 }
@@ -51,14 +54,28 @@ const FAMILIES: [Family; 2] = [
         bytes: 4,
         source: 12,
         destination: 16,
-        sets: Sets { any: "any4", one: "one4", open: "open4", own: "own4", gateways: "gateways4" },
+        sets: Sets {
+            any: "any4",
+            one: "one4",
+            open: "open4",
+            itself: "self4",
+            own: "own4",
+            gateways: "gateways4",
+        },
     },
     Family {
         number: FAMILY_IPV6,
         bytes: 16,
         source: 8,
         destination: 24,
-        sets: Sets { any: "any6", one: "one6", open: "open6", own: "own6", gateways: "gateways6" },
+        sets: Sets {
+            any: "any6",
+            one: "one6",
+            open: "open6",
+            itself: "self6",
+            own: "own6",
+            gateways: "gateways6",
+        },
     },
 ];
 
@@ -77,8 +94,13 @@ impl Family {
 
     /// Loads `daddr . l4proto . dport`.
     fn destination_and_port(&self) -> Vec<Expression> {
-        let protocol = after(&[self.length()]);
-        [vec![self.destination(FIRST)], transport(protocol)].concat()
+        self.and_port(self.destination)
+    }
+
+    /// Loads an address of the header with `l4proto . dport`.
+    fn and_port(&self, offset: u32) -> Vec<Expression> {
+        let address = payload(NETWORK_HEADER, offset, self.bytes, FIRST);
+        [vec![address], transport(after(&[self.length()]))].concat()
     }
 
     /// Loads `iifname . daddr`, or another address after the link.
@@ -117,8 +139,8 @@ pub(super) fn all(table: &str) -> Vec<Message> {
     let mut add = |(family, table), chain: &str, rules: Vec<Vec<Expression>>| {
         messages.extend(rules.iter().map(|expressions| rule(family, table, chain, expressions)));
     };
-    add(inet, "prerouting", published());
-    add(inet, "output", [vec![to_loopback()], published()].concat());
+    add(inet, "prerouting", [to_itself(), published()].concat());
+    add(inet, "output", [to_loopback(), published()].concat());
     add(inet, "postrouting", postrouting());
     add(inet, "forward", forward());
     add(inet, "input", input());
@@ -139,11 +161,21 @@ fn published() -> Vec<Vec<Expression>> {
     rules
 }
 
-fn to_loopback() -> Vec<Expression> {
-    let [ipv4, _] = &FAMILIES;
-    let loopback =
-        vec![ipv4.destination(FIRST), masked(vec![255, 0, 0, 0]), is(vec![127, 0, 0, 0]), give_back()];
-    [ipv4.is(), loopback].concat()
+/// A bridge gives no packet back to the port that it came from: what a container sends to a port of its own is the
+/// program's too.
+fn to_itself() -> Vec<Vec<Expression>> {
+    let rule = |family: &Family| {
+        let own = vec![is_in(family.sets.itself, false), give_back()];
+        [family.is(), family.and_port(family.source), own].concat()
+    };
+    FAMILIES.iter().map(rule).collect()
+}
+
+fn to_loopback() -> Vec<Vec<Expression>> {
+    let [ipv4, ipv6] = &FAMILIES;
+    let own4 = vec![ipv4.destination(FIRST), masked(vec![255, 0, 0, 0]), is(vec![127, 0, 0, 0]), give_back()];
+    let own6 = vec![ipv6.destination(FIRST), is(Ipv6Addr::LOCALHOST.octets().to_vec()), give_back()];
+    vec![[ipv4.is(), own4].concat(), [ipv6.is(), own6].concat()]
 }
 
 fn postrouting() -> Vec<Vec<Expression>> {

@@ -89,6 +89,8 @@ static SETS: &[Set] = &[
     map("one6", &[IPV6, PROTOCOL, PORT], &[IPV6, PORT]),
     set("open4", &[IPV4, PROTOCOL, PORT]),
     set("open6", &[IPV6, PROTOCOL, PORT]),
+    set("self4", &[IPV4, PROTOCOL, PORT]),
+    set("self6", &[IPV6, PROTOCOL, PORT]),
     guard("ports", &[LINK]),
     guard("src4", &[LINK, ETHERNET, IPV4]),
     guard("src6", &[LINK, ETHERNET, IPV6]),
