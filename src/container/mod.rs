@@ -83,6 +83,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 
 use self::error::At;
+use crate::api::PublishPolicy;
 use crate::events::Log;
 use crate::network::Networks;
 use crate::volume::Volumes;
@@ -115,6 +116,17 @@ impl Containers {
             events: Log::new(root),
             ahead: Slot::default(),
         }
+    }
+
+    /// Publishes ports as the machine's configuration says.
+    #[must_use]
+    pub fn publishing(self, policy: PublishPolicy) -> Self {
+        Self { networks: self.networks.opening_firewalls(policy.opens_firewall), ..self }
+    }
+
+    /// Names the chains of other programs that drop what other machines send to published ports.
+    pub fn closed_chains(&self) -> Vec<String> {
+        self.networks.foreign_drops()
     }
 
     /// Returns the folder of container `id`.

@@ -9,7 +9,9 @@ use super::Engine;
 impl Engine {
     /// Returns the containers of this engine's store.
     pub(super) fn containers(&self) -> Containers {
-        Containers::new(&self.settings().root).with_ahead(self.ahead.clone())
+        Containers::new(&self.settings().root)
+            .publishing(self.settings().publish)
+            .with_ahead(self.ahead.clone())
     }
 
     /// Finds a container by name, id or unique beginning of its id.

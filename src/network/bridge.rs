@@ -37,7 +37,7 @@ impl Network {
         let table = self.networks.table();
         let write = || {
             let mut filter = Socket::netfilter()?;
-            nft::pass_foreign_drops(&mut filter, &self.record.bridge)?;
+            nft::pass_foreign_drops(&mut filter, &self.record.bridge, self.networks.opens_firewall)?;
             match nft::exist(&mut filter, table)? {
                 true => {
                     nft::add_elements(&mut filter, table, &elements::of_network(&self.record)).map(|()| true)
@@ -60,7 +60,7 @@ impl Network {
         let Some(bridge) = bridge.filter(|bridge| bridge.up) else { return Ok(None) };
         let filter = Socket::netfilter().and_then(|mut socket| {
             // Docker may have come since: its drop is looked for at each connection.
-            nft::pass_foreign_drops(&mut socket, &self.record.bridge)?;
+            nft::pass_foreign_drops(&mut socket, &self.record.bridge, self.networks.opens_firewall)?;
             nft::exist(&mut socket, self.networks.table())
         });
         let has_filter = filter.map_err(|source| self.kernel("look for the packet filter", source))?;

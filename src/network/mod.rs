@@ -118,6 +118,7 @@ impl Endpoint {
 pub struct Networks {
     folder: PathBuf,
     bridge: String,
+    opens_firewall: bool,
 }
 
 /// One of them.
@@ -140,7 +141,13 @@ impl Networks {
             let path = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
             format!("{OTHER_BRIDGE}{:05x}", fingerprint(path.as_os_str().as_encoded_bytes()) & 0xf_ffff)
         };
-        Self { folder: folder.to_owned(), bridge }
+        Self { folder: folder.to_owned(), bridge, opens_firewall: false }
+    }
+
+    /// Lets what comes to published ports through the chains of other programs that drop it.
+    #[must_use]
+    pub fn opening_firewalls(self, opens: bool) -> Self {
+        Self { opens_firewall: opens, ..self }
     }
 
     /// Returns the name of the default network's bridge.

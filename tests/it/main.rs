@@ -31,6 +31,7 @@ mod crash_moments;
 mod debug;
 mod deep;
 mod events;
+mod firewalls;
 mod fmt;
 mod foreign_runtime;
 mod guard;

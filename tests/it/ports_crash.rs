@@ -41,25 +41,17 @@ fn holders(door: &str, port: u16) -> Vec<Pid> {
     found.filter_map(|process| pid(process.file_name().to_str()?)).collect()
 }
 
-/// What the packet filter leads somewhere of this store.
-fn led(kiln: &Kiln) -> String {
-    let bridge = kiln.ok(&[
-        "network",
-        "inspect",
-        "-f",
-        "{{index .Options \"com.docker.network.bridge.name\"}}",
-        "bridge",
-    ]);
-    let sets = ["any4", "any6", "one4", "one6", "open4", "open6", "self4", "self6"];
-    let list = |set: &&str| {
-        let kind = if set.starts_with(['o', 's']) && !set.starts_with("one") { "set" } else { "map" };
-        let nft = std::process::Command::new("nft").args(["list", kind, "inet", bridge.trim(), set]).output();
+/// What the packet filter leads somewhere over `bridge`.
+fn led(bridge: &str) -> String {
+    let maps = ["any4", "any6", "one4", "one6"].map(|name| ("map", name));
+    let sets = ["open4", "open6", "self4", "self6"].map(|name| ("set", name));
+    let list = |(kind, name): &(&str, &str)| {
+        let nft = std::process::Command::new("nft").args(["list", kind, "inet", bridge, name]).output();
         let text = String::from_utf8(nft.expect("the tests need nft").stdout).unwrap();
-        text.lines()
-            .filter(|line| line.contains(" : ") || line.contains(" . ") && line.contains("elements"))
-            .collect::<String>()
+        assert!(text.contains(name), "{name} of {bridge}: {text}");
+        text.split_once("elements").map(|(_, elements)| elements.to_owned()).unwrap_or_default()
     };
-    sets.iter().map(list).collect()
+    maps.iter().chain(&sets).map(list).collect()
 }
 
 /// A container whose server has answered by the proxy, and where.
@@ -105,6 +97,12 @@ fn a_killed_monitor_leaves_no_port_and_no_proxy() {
     says_hello((own_address(), at.port()).into());
     kiln.ok(&["start", "web"]);
     assert_ne!(addresses(&kiln, "web", "80")[0].port(), at.port());
-    kiln.ok(&["rm", "-f", "web", "next"]);
-    assert_eq!(led(&kiln), "", "nothing leads to where nobody is");
+    let bridge = kiln.ok(&["inspect", "-f", "{{.NetworkSettings.Bridge}}", "next"]);
+    assert!(led(bridge.trim()).contains(&at.port().to_string()));
+    kiln.ok(&["rm", "-f", "web"]);
+    for monitor in holders("_monitor", at.port()) {
+        kill_process(monitor, Signal::KILL).unwrap();
+    }
+    kiln.ok(&["rm", "-f", "next"]);
+    assert_eq!(led(bridge.trim()), "", "nothing leads to where nobody is");
 }

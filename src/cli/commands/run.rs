@@ -39,6 +39,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         .signals(&flags.signals)
         .only(&request.attach);
     let engine = session.root_engine()?;
+    create::tell_of_firewalls(&request, engine);
     let shown = Shown::transfers(options.quiet());
     let raw = attached.raw_mode()?;
     // It says which container runs while that runs.

@@ -81,6 +81,7 @@ pub(super) type Expression = (&'static str, Vec<(u16, Value)>);
 pub(super) enum Value {
     Number(u32),
     Data(Vec<u8>),
+    Bytes(Vec<u8>),
     Verdict(u32),
     Chain(i32, &'static str),
     Text(&'static str),
@@ -226,6 +227,7 @@ fn field(data: Message, (kind, value): &(u16, Value)) -> Message {
     };
     match value {
         Value::Number(number) => data.put(*kind, number.to_be_bytes()),
+        Value::Bytes(bytes) => data.put(*kind, bytes),
         Value::Data(bytes) => data.nest(*kind, |inner| inner.put(1, bytes)),
         Value::Verdict(code) => verdict(data, *code, None),
         Value::Chain(code, chain) => verdict(data, code.cast_unsigned(), Some(chain)),

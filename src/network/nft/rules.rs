@@ -17,8 +17,8 @@ const PRIORITY_DESTINATION_NAT: i32 = -100;
 /// Before the bridge shows its packets to the rules of IP.
 const PRIORITY_BRIDGE: i32 = -300;
 
-const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
-const DESTINATION_CHANGED: u32 = 1 << 5;
+pub(super) const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
+pub(super) const DESTINATION_CHANGED: u32 = 1 << 5;
 
 const NAME: usize = 16;
 const MAC: usize = 6;

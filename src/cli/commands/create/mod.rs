@@ -20,12 +20,13 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use super::pairs;
-use crate::api::{CreateRequest, Failure, FailureKind};
+use crate::api::{CreateRequest, Failure, FailureKind, NetworkMode};
 use crate::cli::error::Error;
 use crate::cli::progress::Shown;
 use crate::cli::session::{Invocation, print_line};
 use crate::cli::settings::Environment;
-use crate::cli::{exit, flags};
+use crate::cli::{exit, flags, tell};
+use crate::engine::Engine;
 
 /// Flags of docker that are still to come.
 pub(crate) const NOT_YET: &[&[&str]] =
@@ -83,6 +84,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let request = request(&create.options, &create.rest, &session.environment, &invocation.name)?;
     let mut id_file = create.options.cidfile().map(IdFile::make).transpose()?;
     let engine = session.root_engine()?;
+    tell_of_firewalls(&request, engine);
     let shown = Shown::transfers(create.options.quiet());
     let result = engine.create(&request, &shown.events);
     shown.finish();
@@ -119,6 +121,18 @@ pub(crate) fn request(
     options.network.fill(&mut request)?;
     options.ports.fill(&mut request)?;
     Ok(request)
+}
+
+/// Says when a packet filter of the machine stands between other machines and the ports that are to be published.
+pub(super) fn tell_of_firewalls(request: &CreateRequest, engine: &Engine) {
+    let publishes =
+        request.network == NetworkMode::Bridge && (request.publish_all || !request.ports.is_empty());
+    for chain in publishes.then(|| engine.closed_to_ports()).unwrap_or_default() {
+        tell(&format!(
+            "note: `{chain}` drops what other machines send to published ports; accept it there, \
+             or write `firewall = \"open\"` below `[publish]` in config.toml\n"
+        ));
+    }
 }
 
 /// The file of `--cidfile`; gone again when no id was written to it.
