@@ -8,7 +8,7 @@ use kiln_cache::Store;
 use super::Engine;
 use super::containers::failure;
 use crate::api::{Failure, FailureKind, Problem};
-use crate::network::Networks;
+use crate::network::{Difference, Networks};
 use crate::runtime;
 
 /// What helps against them.
@@ -47,6 +47,10 @@ pub(super) fn of_machine(engine: &Engine, store: &Store, pins: &[String]) -> Res
     for (kind, name) in networks(store).leftovers().map_err(system)? {
         tell(kind, name, "belongs to nobody");
     }
+    for Difference { kind, name, problem, damage } in networks(store).survey().map_err(system)? {
+        let remedy = "`kiln system check --repair` puts it right".to_owned();
+        problems.push(Problem { damage, kind, name, problem: problem.to_owned(), remedy });
+    }
     Ok(problems)
 }
 
@@ -59,7 +63,8 @@ pub(super) fn remove(engine: &Engine, store: &Store) -> Result<(), Failure> {
     engine.volumes_of_store().unmount_unused();
     engine.volumes_of_store().sweep().map_err(super::volume::told)?;
     runtime::remove_stale(store.root());
-    networks(store).remove_leftovers().map_err(system)
+    networks(store).remove_leftovers().map_err(system)?;
+    networks(store).repair().map_err(system)
 }
 
 /// The owners of pins that are no containers any more. A container is pinned while it is being made: its folder

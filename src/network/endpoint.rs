@@ -468,6 +468,13 @@ impl Networks {
 
     /// Writes both tables anew, from the records. The caller has the networks locked.
     pub(super) fn write_tables(&self) -> Result<()> {
+        let all = self.wanted()?;
+        let write = Socket::netfilter().and_then(|mut socket| nft::write(&mut socket, self.table(), &all));
+        write.map_err(|source| self.kernel("write the packet filter", source))
+    }
+
+    /// What the tables have to hold, by the records.
+    pub(super) fn wanted(&self) -> Result<Vec<nft::Element>> {
         let mut all = Vec::new();
         for network in self.networks()? {
             all.extend(elements::of_network(&network.record));
@@ -475,8 +482,7 @@ impl Networks {
             let known = members.iter().filter(|lease| !lease.link.is_empty());
             all.extend(known.flat_map(|lease| network.of_member(lease)));
         }
-        let write = Socket::netfilter().and_then(|mut socket| nft::write(&mut socket, self.table(), &all));
-        write.map_err(|source| self.kernel("write the packet filter", source))
+        Ok(all)
     }
 }
 

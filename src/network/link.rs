@@ -64,6 +64,8 @@ pub(super) struct Link {
     pub(super) index: u32,
     pub(super) up: bool,
     pub(super) mtu: Option<u32>,
+    /// The bridge that it is a port of.
+    pub(super) master: Option<u32>,
 }
 
 /// A veth pair: `outer` is a port of a bridge, its peer `inner` is in another namespace.
@@ -179,6 +181,23 @@ pub(super) fn owned(socket: &mut Socket) -> io::Result<Vec<(u32, String, String)
     Ok(replies.iter().filter_map(read).collect())
 }
 
+/// Lists `(index, name, bridge)` of all links that are ports of a bridge.
+pub(super) fn ports(socket: &mut Socket) -> io::Result<Vec<(u32, String, u32)>> {
+    let replies = socket.request(Message::new(GET_LINK, DUMP, &link_header(0, 0)))?;
+    let read = |reply: &Vec<u8>| {
+        let name = attribute(reply.get(LINK_HEADER_BYTES..)?, LINK_NAME)?;
+        let name = String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
+        let link = read_link(reply)?;
+        Some((link.index, name, link.master?))
+    };
+    Ok(replies.iter().filter_map(read).collect())
+}
+
+/// Makes a link a port of a bridge.
+pub(super) fn set_master(index: u32, bridge: u32) -> Message {
+    Message::new(NEW_LINK, ACK, &link_header(index, 0)).put(LINK_MASTER, bridge.to_ne_bytes())
+}
+
 /// Keeps the kernel from giving a link an IPv6 address of its own accord, and from announcing it.
 pub(super) fn no_own_address(index: u32) -> Message {
     Message::new(NEW_LINK, ACK, &link_header(index, 0)).nest(LINK_FAMILIES, |families| {
@@ -259,8 +278,9 @@ fn link_header(index: u32, flags: u32) -> [u8; LINK_HEADER_BYTES] {
 }
 
 fn read_link(reply: &[u8]) -> Option<Link> {
-    let mtu = attribute(reply.get(LINK_HEADER_BYTES..)?, LINK_MTU).and_then(|value| u32_at(value, 0));
-    Some(Link { index: u32_at(reply, 4)?, up: u32_at(reply, 8)? & FLAG_UP != 0, mtu })
+    let number = |kind| attribute(reply.get(LINK_HEADER_BYTES..)?, kind).and_then(|value| u32_at(value, 0));
+    let (mtu, master) = (number(LINK_MTU), number(LINK_MASTER));
+    Some(Link { index: u32_at(reply, 4)?, up: u32_at(reply, 8)? & FLAG_UP != 0, mtu, master })
 }
 
 fn read_route(reply: &[u8]) -> Option<(IpNet, u32)> {

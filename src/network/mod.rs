@@ -47,6 +47,7 @@ mod plan;
 mod pool;
 mod published;
 mod record;
+mod survey;
 
 pub use addresses::Lease;
 pub use dns::NameSockets;
@@ -57,6 +58,7 @@ pub use files::{RESOLVER, host_resolv_conf, hosts_file, own_resolv_conf, resolv_
 pub use namespace::Namespace;
 pub use pool::Pool;
 pub use record::{Record, Subnet};
+pub use survey::Difference;
 
 use std::fs::File;
 use std::net::Ipv4Addr;

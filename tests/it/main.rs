@@ -51,6 +51,7 @@ mod mounts_attacks;
 mod names;
 mod names_resolver;
 mod network;
+mod network_check;
 mod networks;
 mod oci;
 mod peer;

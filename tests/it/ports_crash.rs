@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
+use kiln::network::Networks;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::ports::{SERVER, addresses, own_address, says_hello, start};
@@ -41,14 +42,14 @@ fn holders(door: &str, port: u16) -> Vec<Pid> {
     found.filter_map(|process| pid(process.file_name().to_str()?)).collect()
 }
 
-/// What the packet filter leads somewhere over `bridge`.
-fn led(bridge: &str) -> String {
+/// What the packet filter leads somewhere, by the elements of `table`.
+fn led(table: &str) -> String {
     let maps = ["any4", "any6", "one4", "one6"].map(|name| ("map", name));
     let sets = ["open4", "open6", "self4", "self6"].map(|name| ("set", name));
     let list = |(kind, name): &(&str, &str)| {
-        let nft = std::process::Command::new("nft").args(["list", kind, "inet", bridge, name]).output();
+        let nft = std::process::Command::new("nft").args(["list", kind, "inet", table, name]).output();
         let text = String::from_utf8(nft.expect("the tests need nft").stdout).unwrap();
-        assert!(text.contains(name), "{name} of {bridge}: {text}");
+        assert!(text.contains(name), "{name} of {table}: {text}");
         text.split_once("elements").map(|(_, elements)| elements.to_owned()).unwrap_or_default()
     };
     maps.iter().chain(&sets).map(list).collect()
@@ -97,12 +98,12 @@ fn a_killed_monitor_leaves_no_port_and_no_proxy() {
     says_hello((own_address(), at.port()).into());
     kiln.ok(&["start", "web"]);
     assert_ne!(addresses(&kiln, "web", "80")[0].port(), at.port());
-    let bridge = kiln.ok(&["inspect", "-f", "{{.NetworkSettings.Bridge}}", "next"]);
-    assert!(led(bridge.trim()).contains(&at.port().to_string()));
+    let networks = Networks::new(&kiln.root().join("networks"));
+    assert!(led(networks.table()).contains(&at.port().to_string()));
     kiln.ok(&["rm", "-f", "web"]);
     for monitor in holders("_monitor", at.port()) {
         kill_process(monitor, Signal::KILL).unwrap();
     }
     kiln.ok(&["rm", "-f", "next"]);
-    assert_eq!(led(bridge.trim()), "", "nothing leads to where nobody is");
+    assert_eq!(led(networks.table()), "", "nothing leads to where nobody is");
 }

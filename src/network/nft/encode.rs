@@ -18,6 +18,7 @@ pub(super) const DELETE_RULE: u16 = 8;
 pub(super) const NEW_SET: u16 = 9;
 pub(super) const GET_SET: u16 = 10;
 pub(super) const NEW_ELEMENT: u16 = 12;
+pub(super) const GET_ELEMENT: u16 = 13;
 pub(super) const DELETE_ELEMENT: u16 = 14;
 
 pub(super) const FAMILY_ANY: u8 = 0;

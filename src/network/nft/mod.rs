@@ -61,7 +61,7 @@ use std::io;
 use self::encode::{DELETE_TABLE, FAMILY_BRIDGE, FAMILY_INET, NEW_TABLE, table, transaction};
 pub(super) use self::foreign::{foreign_drops, forget_foreign_drops, pass_foreign_drops};
 pub(super) use self::names::write_names;
-pub(super) use self::sets::{Element, Part, add_elements, exist, remove_elements};
+pub(super) use self::sets::{Element, Part, add_elements, exist, found, remove_elements};
 use super::netlink::{CREATE, Message, Socket};
 
 /// Writes both tables with `elements` in the place of what they are.

@@ -4,10 +4,10 @@ use std::io;
 use std::net::IpAddr;
 
 use super::encode::{
-    ACCEPT, DELETE_ELEMENT, DROP, FAMILY_BRIDGE, FAMILY_INET, GET_SET, NEW_ELEMENT, NEW_SET, message,
-    name_bytes, transaction,
+    ACCEPT, DELETE_ELEMENT, DROP, FAMILY_BRIDGE, FAMILY_INET, GET_ELEMENT, GET_SET, NEW_ELEMENT, NEW_SET,
+    message, name_bytes, transaction,
 };
-use crate::network::netlink::{ACK, CREATE, Message, Socket};
+use crate::network::netlink::{ACK, CREATE, DUMP, Message, Socket, attribute, attributes};
 
 const SET_TABLE: u16 = 1;
 const SET_NAME: u16 = 2;
@@ -270,6 +270,32 @@ pub(in crate::network) fn remove_elements(
         }
         result => result.map(drop),
     }
+}
+
+/// Lists the elements of both tables.
+pub(in crate::network) fn found(socket: &mut Socket, table: &str) -> io::Result<Vec<Element>> {
+    let mut found = Vec::new();
+    for set in SETS {
+        let request = message(GET_ELEMENT, DUMP, set.family).text(LIST_TABLE, table).text(LIST_SET, set.name);
+        for reply in socket.request(request)? {
+            let list = reply.get(4..).and_then(|all| attribute(all, LIST_ELEMENTS)).unwrap_or_default();
+            let elements = attributes(list).filter(|(kind, _)| *kind == ELEMENT);
+            found.extend(elements.filter_map(|(_, element)| read(set.name, element)));
+        }
+    }
+    Ok(found)
+}
+
+fn read(set: &'static str, element: &[u8]) -> Option<Element> {
+    let key = attribute(attribute(element, ELEMENT_KEY)?, DATA_VALUE)?.to_vec();
+    let given = |data: &[u8]| {
+        if let Some(bytes) = attribute(data, DATA_VALUE) {
+            return Some(Given::Data(bytes.to_vec()));
+        }
+        let code = attribute(attribute(data, DATA_VERDICT)?, VERDICT_CODE)?;
+        Some(Given::Verdict(u32::from_be_bytes(code.try_into().ok()?)))
+    };
+    Some(Element { set, key, value: attribute(element, ELEMENT_DATA).and_then(given) })
 }
 
 /// Tells whether both tables are there with their sets; a `flush ruleset` of somebody else takes them away.
