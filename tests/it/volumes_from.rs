@@ -95,3 +95,42 @@ fn modes_places_and_order_are_dockers() {
     create(&kiln, &["--name", "dd", "--volumes-from", &short, "busybox", "true"]).ok();
     assert_eq!(volumes_of("dd"), "one:/x:true two:/y:false");
 }
+
+#[test]
+fn many_at_once_keep_what_they_share_and_leave_nothing() {
+    if !needs_root("many_at_once_keep_what_they_share_and_leave_nothing") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let container_rounds = &|worker: usize| {
+        for round in 0..5 {
+            let (one, two) = (format!("one-{worker}-{round}"), format!("two-{worker}-{round}"));
+            let named = format!("named-{worker}:/n");
+            run(&kiln, &["--rm", "-v", "/x", "-v", "all:/s", "busybox", "true"]).ok();
+            let script = "echo kept > /x/f";
+            run(&kiln, &["--name", &one, "-v", "/x", "-v", &named, "busybox", "sh", "-c", script]).ok();
+            create(&kiln, &["--name", &two, "--volumes-from", &one, "busybox", "cat", "/x/f"]).ok();
+            kiln.ok(&["rm", "-v", &one]);
+            assert_eq!(kiln.ok(&["start", "-a", &two]), "kept\n");
+            kiln.ok(&["rm", "-v", &two]);
+        }
+    };
+    std::thread::scope(|scope| {
+        for worker in 0..3 {
+            scope.spawn(move || container_rounds(worker));
+        }
+        scope.spawn(|| {
+            for _ in 0..5 {
+                kiln.ok(&["volume", "prune", "-f"]);
+                kiln.ok(&["volume", "create", "own"]);
+                kiln.ok(&["volume", "clone", "own", "copy"]);
+                kiln.ok(&["volume", "rm", "own", "copy"]);
+            }
+        });
+    });
+    assert_eq!(kiln.ok(&["volume", "ls", "-q"]), "all\nnamed-0\nnamed-1\nnamed-2\n");
+    for folder in [".new", ".removed"] {
+        let left = std::fs::read_dir(kiln.root().join("volumes").join(folder)).unwrap().count();
+        assert_eq!(left, 0, "{folder}");
+    }
+}
