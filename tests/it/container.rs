@@ -334,7 +334,7 @@ fn volumes_keep_what_containers_leave_in_them() {
         kiln.ok(&["run", "--name", "anonymous", "busybox", "cat", "/data/sub/file"]),
         "from the image"
     );
-    let volumes = || std::fs::read_dir(kiln.root.path().join("volumes")).unwrap().count();
+    let volumes = || kiln.ok(&["volume", "ls", "-q"]).lines().count();
     assert_eq!(volumes(), 2, "the named one, and the anonymous one of the kept container");
     kiln.ok(&["rm", "-v", "anonymous"]);
     assert_eq!(volumes(), 1);
