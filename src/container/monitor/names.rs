@@ -129,7 +129,7 @@ impl Names {
         {
             self.next_start = now + LATER;
             let task = Task { folder: folder.clone() };
-            let started = Helper::start(&[DOOR]).and_then(|helper| helper.hand_over(&task, &[right]));
+            let started = Helper::child(&[DOOR], &task, &[right]);
             // Another one tries it in a second.
             keeper.helpers.extend(started.map(|(_, child)| child));
         }
