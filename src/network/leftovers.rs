@@ -33,10 +33,16 @@ impl Networks {
         }
         // Whoever makes a bridge holds the lock until its filter is there.
         let _lock = self.lock()?;
-        if self.has_filter_alone(&mut host).map_err(|source| self.kernel("look", source))? {
-            self.remove()?;
+        self.remove_lone_filter()
+    }
+
+    /// Removes the packet filter when none of the bridges is there. The caller has the networks locked.
+    pub(super) fn remove_lone_filter(&self) -> Result<()> {
+        let alone = Socket::route().and_then(|mut host| self.has_filter_alone(&mut host));
+        match alone.map_err(|source| self.kernel("look", source))? {
+            true => self.remove(),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// A packet filter can't be read by everybody: who may not, has not left one either.

@@ -80,7 +80,8 @@ impl Networks {
         let record = network.folder.join("network.json");
         std::fs::remove_file(&record).map_err(file("remove", &record))?;
         drop(net_lock);
-        std::fs::remove_dir_all(&network.folder).map_err(file("remove", &network.folder))
+        std::fs::remove_dir_all(&network.folder).map_err(file("remove", &network.folder))?;
+        self.remove_lone_filter()
     }
 
     /// Removes what is left of networks that were being made or removed by a killed kiln.
