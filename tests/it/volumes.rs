@@ -73,7 +73,7 @@ fn volumes_are_made_listed_and_shown_as_dockers() {
     kiln.run(&["volume", "create", "-d", "nfs", "x1"]).fails_with(&["no volume driver `nfs`"]);
     kiln.run(&["volume", "ls", "-f", "colour=red"]).fails_with(&["unknown filter `colour`"]);
     kiln.run(&["volume", "inspect", "missing"]).fails_with(&["no such volume: missing", "kiln volume ls"]);
-    kiln.run(&["inspect", "missing"]).fails_with(&["no such container, image or volume: `missing`"]);
+    kiln.run(&["inspect", "missing"]).fails_with(&["no such container, image, network or volume: `missing`"]);
 }
 
 #[test]
