@@ -153,6 +153,9 @@ pub struct BuildRequest {
     pub pull: PullPolicy,
     /// `--network`: what RUN steps get without a flag of their own.
     pub network: NetworkMode,
+    /// `--network NAME`: the network of the user's own that they join instead of the default one. What they find there
+    /// is not part of any key of the cache.
+    pub join: Option<String>,
     /// `-o`; empty means the image store.
     pub outputs: Vec<Output>,
     /// Extra entries of /etc/hosts in RUN steps, `(name, address)`.

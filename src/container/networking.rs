@@ -180,7 +180,10 @@ impl Containers {
         let folder = self.folder(&record.id);
         let (before, after) = {
             let _names = self.lock_names()?;
-            let before = Record::read(&folder)?;
+            let before = Record::read(&folder).map_err(|error| match error.is_absence() {
+                true => Error::NotFound { text: record.name.clone() },
+                false => error,
+            })?;
             let mut after = before.clone();
             let config = &mut after.config;
             if config.network != NetworkMode::Bridge {

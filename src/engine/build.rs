@@ -97,7 +97,11 @@ impl<'a> Build<'a> {
             &store,
         )?;
         let credentials = engine.credentials(request, &lent);
-        let machine = Arc::new(Machine::new(&store, credentials, lent).with_shm_bytes(request.shm_bytes));
+        let machine = Machine::new(&store, credentials, lent).with_shm_bytes(request.shm_bytes);
+        let machine = Arc::new(match &request.join {
+            Some(name) => machine.with_network(engine.network_to_join(name)?),
+            None => machine,
+        });
         Ok(Self {
             engine,
             request,

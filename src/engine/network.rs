@@ -120,12 +120,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Finds the network that a build's steps join.
+    pub(super) fn network_to_join(&self, text: &str) -> Result<Network, Failure> {
+        self.networks_of_store().find(text).map_err(of_network)
+    }
+
     fn networks_of_store(&self) -> Networks {
         Networks::new(&self.settings().root.join("networks"))
     }
 
     /// Removes what killed kilns left; who may not, has not left anything either.
-    fn tidy_networks(&self) {
+    pub(super) fn tidy_networks(&self) {
         if let Err(error) = self.networks_of_store().reap() {
             tracing::debug!(%error, "networks could not be tidied up");
         }

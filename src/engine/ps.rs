@@ -14,6 +14,7 @@ use super::inspect_container::network_names;
 impl Engine {
     /// Lists the running containers, or all of them, the newest first.
     pub fn ps(&self, all: bool) -> Result<Vec<ContainerInfo>, Failure> {
+        self.tidy_networks();
         let mut records = self.all_containers()?;
         records.retain(|record| all || record.state.status.is_alive());
         Ok(records.into_iter().map(|record| self.info(record)).collect())

@@ -31,6 +31,9 @@ impl Network {
             let path = self.folder.join(part);
             std::fs::create_dir_all(&path).map_err(file("create", &path))?;
         }
+        if self.record.is_default() && self.record.subnet.is_none() {
+            self.adopt()?;
+        }
         let _host_lock = forwarding::host_lock();
         let index = self.make_bridge(host)?;
         forwarding::switch_on(self.record.subnet6.is_some())?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::addresses::{self, Claim, Lease};
 use super::error::{Error, Result, file, invalid};
@@ -83,6 +83,13 @@ pub struct Member<'a> {
     lease: String,
 }
 
+/// What is read of a [`Member`].
+#[derive(Debug, Deserialize)]
+struct Announced {
+    name: String,
+    aliases: Vec<String>,
+}
+
 impl<'a> Member<'a> {
     /// Returns what is told of the container `id`.
     pub fn new(id: &'a str, name: &'a str, aliases: Vec<String>, lease: &Lease) -> Self {
@@ -150,6 +157,25 @@ impl Network {
             std::fs::rename(&new, &path)
         };
         write().map_err(file("write", &path))
+    }
+
+    /// Lists the names of those who live in the network now, each with an address.
+    pub fn known(&self) -> Vec<(String, String)> {
+        let Ok(members) = self.members() else { return Vec::new() };
+        let read = |lease: &Lease| -> Option<Announced> {
+            let path = self.folder.join(format!("endpoints/{}.json", lease.owner));
+            serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+        };
+        let mut known = Vec::new();
+        for lease in members {
+            let Some(announced) = read(&lease) else { continue };
+            let addresses = [Some(IpAddr::V4(lease.address)), lease.address6.map(IpAddr::V6)];
+            for address in addresses.into_iter().flatten() {
+                let names = std::iter::once(&announced.name).chain(&announced.aliases);
+                known.extend(names.map(|name| (name.clone(), address.to_string())));
+            }
+        }
+        known
     }
 
     /// Takes back what was announced of the owner of a lease.

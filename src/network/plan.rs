@@ -183,7 +183,32 @@ impl Networks {
     }
 }
 
+/// What `network.json` of version 1 keeps, which lies in the networks' folder itself.
+#[derive(serde::Deserialize)]
+struct FirstRecord {
+    subnet: Ipv4Net,
+}
+
 impl Network {
+    /// Takes over what a kiln with one network only has left: containers may be running in it.
+    pub(super) fn adopt(&mut self) -> Result<()> {
+        let old = &self.networks.folder;
+        let path = old.join("network.json");
+        let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
+        if let Ok(FirstRecord { subnet: net }) = serde_json::from_slice(&bytes) {
+            self.record.subnet =
+                Some(Subnet { net, gateway: first_of(net), range: None, aux: BTreeMap::new() });
+            // Their locks go with the files. Without a file there is nothing to take over.
+            for entry in std::fs::read_dir(old.join("addresses")).into_iter().flatten().flatten() {
+                let place = self.folder.join("addresses").join(entry.file_name());
+                std::fs::rename(entry.path(), &place).map_err(file("move", &place))?;
+            }
+            let _ = std::fs::remove_dir(old.join("addresses"));
+            self.record.write(&self.folder)?;
+        }
+        std::fs::remove_file(&path).map_err(file("remove", &path))
+    }
+
     fn add(&mut self, host: &mut Socket) -> Result<()> {
         std::fs::create_dir_all(self.folder.join("addresses")).map_err(file("create", &self.folder))?;
         self.record.write(&self.folder)?;

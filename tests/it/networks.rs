@@ -270,3 +270,97 @@ fn unused_networks_are_pruned_by_their_labels() {
     );
     assert_eq!(events, "create\ncreate\ncreate\ndestroy");
 }
+
+#[test]
+fn a_container_cannot_speak_for_another_one() {
+    let Some(kiln) = kiln("a_container_cannot_speak_for_another_one") else { return };
+    let (net, at) = subnet();
+    ok(&kiln, &["network", "create", "--subnet", &net, "one"]);
+    start(&kiln, &["--name", "victim", "--network", "one", "--ip", &at(10)]);
+    start(&kiln, &["--name", "client", "--network", "one", "--ip", &at(11)]);
+    start(&kiln, &["--name", "thief", "--network", "one", "--ip", &at(12), "--cap-add", "NET_ADMIN"]);
+    let runs = |container: &str, script: &str| kiln.run(&["exec", container, "sh", "-c", script]).code == 0;
+    let neighbour = || ok(&kiln, &["exec", "client", "busybox", "ip", "neigh", "show", &at(10)]);
+    let pings = format!("busybox ping -c 1 -W 2 {}", at(10));
+    assert!(runs("client", &pings));
+    let known = neighbour();
+    // Its own address passes, with another one it is heard by nobody.
+    assert!(runs("thief", &format!("busybox ping -c 1 -W 2 {}", at(11))));
+    assert!(runs("thief", &format!("busybox ip addr add {}/24 dev eth0", at(10))));
+    assert!(!runs("thief", &format!("busybox ping -c 1 -W 2 -I {} {}", at(10), at(11))), "a stolen source");
+    let _ = runs("thief", &format!("busybox arping -U -c 3 -I eth0 -s {} {}", at(10), at(11)));
+    let mac =
+        |line: &str| line.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).map(str::to_owned);
+    assert_eq!(mac(&neighbour()), mac(&known), "the neighbour is who it was");
+    assert!(runs("client", &pings));
+    // Another MAC is no one's either.
+    let mac = "busybox ip link set eth0 down; busybox ip link set eth0 address 02:00:00:00:00:99; busybox ip link set eth0 up";
+    assert!(runs("thief", mac));
+    assert!(!runs("thief", &format!("busybox ping -c 1 -W 2 {}", at(11))), "a stolen MAC");
+    // What listens on the machine's loopback is not reached from a bridge.
+    let setting = std::fs::read_to_string("/proc/sys/net/ipv4/conf/all/route_localnet").unwrap();
+    assert_eq!(setting.trim(), "0");
+}
+
+/// What the kernel has of a store's networks: addresses in the guards' set of the store's table.
+fn guarded(kiln: &Kiln) -> String {
+    let table = kiln::network::Networks::new(&kiln.root().join("networks")).table().to_owned();
+    let words = ["list", "set", "bridge", &table, "src4"];
+    let list = std::process::Command::new("nft").args(words).output().unwrap();
+    String::from_utf8(list.stdout).unwrap()
+}
+
+#[test]
+fn a_killed_monitor_leaves_nothing_past_the_next_command() {
+    let Some(kiln) = kiln("a_killed_monitor_leaves_nothing_past_the_next_command") else { return };
+    let (net, at) = subnet();
+    ok(&kiln, &["network", "create", "--subnet", &net, "one"]);
+    start(&kiln, &["--name", "box", "--network", "one"]);
+    let address = inspected(&kiln, "box", "{{.NetworkSettings.Networks.one.IPAddress}}");
+    assert_eq!(address, at(2));
+    assert!(guarded(&kiln).contains(&address), "{}", guarded(&kiln));
+    let program: i32 = inspected(&kiln, "box", "{{.State.Pid}}").parse().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{program}/status")).unwrap();
+    let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned();
+    std::process::Command::new("kill").args(["-9", &monitor]).status().unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        ok(&kiln, &["network", "ls"]);
+        ok(&kiln, &["ps", "-a"]);
+        let members = ok(&kiln, &["network", "inspect", "-f", "{{len .Containers}}", "one"]);
+        if members == "0" && !guarded(&kiln).contains(&address) {
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "{members} {}", guarded(&kiln));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    ok(&kiln, &["rm", "box"]);
+    ok(&kiln, &["network", "rm", "one"]);
+}
+
+#[test]
+fn steps_of_a_build_reach_a_container_by_its_name() {
+    let Some(kiln) = kiln("steps_of_a_build_reach_a_container_by_its_name") else { return };
+    ok(&kiln, &["network", "create", "services"]);
+    let server = "echo hello > /tmp/index.html; exec busybox httpd -f -p 80 -h /tmp";
+    let words = [
+        "run",
+        "-d",
+        "--name",
+        "db",
+        "--network",
+        "name=services,alias=store",
+        "busybox",
+        "sh",
+        "-c",
+        server,
+    ];
+    ok(&kiln, &words);
+    let context = tempfile::tempdir().unwrap();
+    let step = "RUN for i in 1 2 3 4 5 6 7 8 9; do busybox wget -q -O /got http://store/ && break; sleep 1; done; \\\n  grep hello /got && busybox ping -c 1 -W 5 db\n";
+    std::fs::write(context.path().join("Dockerfile"), format!("FROM busybox\n{step}")).unwrap();
+    let path = context.path().to_str().unwrap();
+    kiln.run(&["build", "--network", "services", path]).ok();
+    let text = refusal(&kiln, &["build", "--network", "nothing", path]);
+    assert!(text.contains("no such network: nothing"), "{text}");
+}

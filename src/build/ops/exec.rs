@@ -368,7 +368,8 @@ impl Exec {
             owner: (0, 0),
             readonly: true,
         };
-        let hosts = crate::network::hosts_file(&spec.hostname, &[], None, &spec.add_hosts);
+        let known = [spec.add_hosts.clone(), self.machine.neighbours(spec.network)].concat();
+        let hosts = crate::network::hosts_file(&spec.hostname, &[], None, &known);
         let mut mounts = vec![
             file("/etc/resolv.conf", self.machine.resolv_conf(spec.network)),
             file("/etc/hosts", hosts),

@@ -7,7 +7,7 @@ use super::diff_ids::DiffIds;
 use super::{Bases, Credentials, Lent, Remotes, system};
 use crate::api::NetworkMode;
 use crate::build::solve::{Context, OpError};
-use crate::network::{self, Endpoint, Networks, Pool};
+use crate::network::{self, Endpoint, Network, Networks, Pool};
 use crate::runtime::{Ahead, Launcher, Net, Spec};
 use kiln_cache::{Mounts, Staged, Store};
 
@@ -32,6 +32,8 @@ pub(super) struct Seat {
 /// The launcher, the networks and the hashing behind a build's steps.
 pub(crate) struct Machine {
     networks: Networks,
+    /// What steps join instead of the default network.
+    join: Option<Network>,
     /// For the next steps, the oldest first; the launcher, which ends when its children have, goes after them.
     seats: Mutex<Vec<Seat>>,
     /// How many steps may still come.
@@ -58,6 +60,7 @@ impl Machine {
     pub(crate) fn new(store: &Store, credentials: Credentials, lent: Lent) -> Self {
         Self {
             networks: Networks::new(&store.root().join("networks")),
+            join: None,
             seats: Mutex::default(),
             steps: AtomicUsize::new(0),
             empty: store.overlay(&[], None),
@@ -70,6 +73,17 @@ impl Machine {
             remotes: Remotes::new(credentials),
             bases: Bases::default(),
         }
+    }
+
+    /// Sets the network that steps with one join.
+    pub(crate) fn with_network(self, network: Network) -> Self {
+        Self { join: Some(network), ..self }
+    }
+
+    /// Lists who is known by name in the network that steps join: names, and addresses.
+    pub(super) fn neighbours(&self, mode: NetworkMode) -> Vec<(String, String)> {
+        let network = self.join.as_ref().filter(|_| mode == NetworkMode::Bridge);
+        network.map(Network::known).unwrap_or_default()
     }
 
     /// Sets the size of `/dev/shm` in steps.
@@ -187,7 +201,10 @@ impl Machine {
         if let Some(pool) = self.pool.get() {
             return Ok(pool);
         }
-        let network = self.networks.default_network().map_err(|error| system(&error))?;
+        let network = match &self.join {
+            Some(network) => network.clone(),
+            None => self.networks.default_network().map_err(|error| system(&error))?,
+        };
         let steps = || self.steps.load(Ordering::Relaxed);
         Ok(self.pool.get_or_init(|| Pool::new(network, NETWORKS_AHEAD, steps())))
     }

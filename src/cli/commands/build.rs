@@ -75,7 +75,7 @@ pub(crate) struct Build {
     /// Store the result as an image, as is the default
     #[arg(long)]
     pub(crate) load: bool,
-    /// Network of RUN steps: bridge, none or host
+    /// Network of RUN steps: bridge, none, host, or the name of one of your own
     #[arg(long, value_name = "MODE", default_value = "default", hide_default_value = true)]
     pub(crate) network: String,
     /// Run every step anew
@@ -202,7 +202,8 @@ pub(super) fn request(
     let tags = build.tag.iter().map(|name| pairs::new_name(name)).collect::<Result<_, _>>()?;
     let labels = build.label.iter().map(|text| pairs::label(text)).collect::<Result<_, _>>()?;
     let add_hosts = build.add_host.iter().map(|text| pairs::host(text)).collect::<Result<_, _>>()?;
-    let network = pairs::network(&build.network)?;
+    let network = pairs::network(&build.network).unwrap_or_default();
+    let join = pairs::network(&build.network).is_err().then(|| build.network.clone());
     let outputs = build_output::parse_all(&build.output, build.load)?;
     let found = build_context::find(&build.path, build.file.as_deref())?;
     let request = BuildRequest {
@@ -219,6 +220,7 @@ pub(super) fn request(
         cache_ttl: build.cache_ttl.as_deref().map(|text| cache::span("--cache-ttl", text)).transpose()?,
         pull: if build.pull { PullPolicy::Always } else { PullPolicy::Missing },
         network,
+        join,
         outputs,
         add_hosts,
         secrets: build_lend::secrets(&build.secret, environment)?,

@@ -127,7 +127,7 @@ pub(crate) fn request(
 pub(super) fn tell_of_firewalls(request: &CreateRequest, engine: &Engine) {
     let publishes =
         request.network == NetworkMode::Bridge && (request.publish_all || !request.ports.is_empty());
-    for chain in publishes.then(|| engine.closed_to_ports()).unwrap_or_default() {
+    for chain in if publishes { engine.closed_to_ports() } else { Vec::new() } {
         tell(&format!(
             "note: `{chain}` drops what other machines send to published ports; accept it there, \
              or write `firewall = \"open\"` below `[publish]` in config.toml\n"
