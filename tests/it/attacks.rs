@@ -10,7 +10,8 @@ use crate::support::needs_root;
 
 /// Runs `sh -c SCRIPT` as a hostile program, without a network.
 fn attack(kiln: &Kiln, flags: &[&str], script: &str) -> Ran {
-    kiln.run(&[&["run", "--rm", "--network", "none"], flags, &["busybox", "sh", "-c", script]].concat())
+    let network: &[&str] = if flags.contains(&"--network") { &[] } else { &["--network", "none"] };
+    kiln.run(&[&["run", "--rm"], network, flags, &["busybox", "sh", "-c", script]].concat())
 }
 
 /// This test program as a volume, which runs the test `name` of this file inside.
