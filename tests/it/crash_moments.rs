@@ -13,21 +13,21 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use crate::support::binary::{Kiln, Ran, Step, busybox_tar, finish, names, read, run, start};
 use crate::support::needs_root;
 
-/// Two stages at once that copy, run and end in a third.
+/// Two stages at once that copy, run and end in a third. A program that finds the disk full fails its step.
 const DOCKERFILE: &str = "\
 FROM busybox AS one
 ARG N
 COPY big /one-big
-RUN sleep 0.03; echo one$N > /one; cat /one-big /one > /one-copy
+RUN sleep 0.03 && echo one$N > /one && cat /one-big /one > /one-copy
 FROM busybox AS two
 ARG N
-RUN echo two$N > /two; dd if=/dev/zero of=/zeros bs=65536 count=24
-RUN sleep 0.02; cat /two /two > /twice; (sleep 500 &)
+RUN echo two$N > /two && dd if=/dev/zero of=/zeros bs=65536 count=24
+RUN sleep 0.02 && cat /two /two > /twice && (sleep 500 &)
 FROM busybox
 COPY --from=one /one /one-copy /
 COPY --from=two /twice /zeros /
 WORKDIR /w
-RUN cat /one /twice > all; rm /zeros
+RUN cat /one /twice > all && rm /zeros
 ";
 
 const MOMENTS: u32 = 50;
