@@ -81,7 +81,9 @@ fn write(record: &Record, folder: &Path, endpoints: &[Endpoint], neighbours: &[N
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
     file.write_all(text.as_bytes())?;
-    file.set_len(text.len() as u64)
+    let length = text.len() as u64;
+    // To cut a file takes the filesystem longer than to write it, and a new one needs none of it.
+    if file.metadata()?.len() == length { Ok(()) } else { file.set_len(length) }
 }
 
 fn texts(config: &Config, endpoints: &[Endpoint], neighbours: &[Neighbour]) -> [String; 3] {
