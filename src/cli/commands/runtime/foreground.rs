@@ -31,6 +31,7 @@ pub(super) fn attend(pidfd: &OwnedFd, master: Option<&OwnedFd>) -> bundle::Resul
     let signals = Signals::take(&PASSED_ON).map_err(fail)?;
     let raw = match master {
         Some(master) if terminal::is_terminal(io::stdin()) => {
+            // It may have changed before its changes were heard of.
             fit(master);
             Some(RawMode::enter().map_err(fail)?)
         }
@@ -41,8 +42,8 @@ pub(super) fn attend(pidfd: &OwnedFd, master: Option<&OwnedFd>) -> bundle::Resul
     ended.map_err(fail)
 }
 
-/// Gives a terminal the size of the caller's.
-fn fit(master: &OwnedFd) {
+/// Gives a terminal the size of the caller's, if that has one: before a program looks.
+pub(super) fn fit(master: &OwnedFd) {
     if let Some((rows, columns)) = terminal::size(io::stdin()) {
         // It may be gone by now.
         let _ = resize(master, rows, columns);

@@ -141,6 +141,7 @@ fn run_bundle(
     let id = &create.id;
     let options = CreateOptions { keeps_terminal: !detach, ..options(create)? };
     let terminal = bundles.create(id, &options)?;
+    terminal.iter().for_each(foreground::fit);
     let started = bundles.pidfd(id).and_then(|pidfd| bundles.start(id, warn).map(|()| pidfd));
     let pidfd = match started {
         Ok(_) if detach => return Ok(exit::SUCCESS),
