@@ -1,27 +1,22 @@
 //! Starting a process of kiln's own, and giving it its task.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
-use std::mem::MaybeUninit;
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use rustix::fs::MemfdFlags;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, socketpair};
 use rustix::process::DumpableBehavior;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::runtime::{sealed_program, stub};
+use crate::sys::packet;
 
 /// The exit code of a helper that could not begin; nobody reads it but a debugger.
 const FAILED: i32 = 1;
-/// The most descriptors that go in one packet: a task, the program, and what belongs to the task.
-pub(super) const MOST_FDS: usize = 64;
 
 /// A process of kiln's own that waits for its task. It ends when this is dropped.
 #[derive(Debug)]
@@ -168,28 +163,11 @@ pub(super) fn receive_task<T: DeserializeOwned>(socket: &OwnedFd) -> io::Result<
 
 /// Sends descriptors.
 pub(super) fn send(socket: impl AsFd, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::Error::other("too many descriptors"));
-    }
-    rustix::io::retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(b"T")], &mut control, SendFlags::NOSIGNAL))?;
-    Ok(())
+    packet::send(socket, b"T", fds)
 }
 
 /// Waits for descriptors; none when the other side has gone.
 pub(super) fn receive(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    rustix::io::retry_on_intr(|| {
-        recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)
-    })?;
-    let mut fds: Vec<OwnedFd> = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            fds.extend(rights);
-        }
-    }
-    Ok(fds)
+    let packet = packet::receive(socket, &mut [0], RecvFlags::empty())?;
+    Ok(packet.map_or_else(Vec::new, |(_, fds)| fds))
 }

@@ -4,18 +4,16 @@
 //! stays open as long as the container is to be answered.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
+
+use crate::sys::packet;
 
 /// The most bytes of a packet.
 const PACKET_BYTES: usize = 64 * 1024;
@@ -62,14 +60,8 @@ pub fn claim(folder: &Path) -> io::Result<Option<OwnedFd>> {
 /// Tells the resolver at `socket` what is to be known, at first with the container's sockets, for datagrams and for
 /// connections.
 pub fn tell(socket: impl AsFd, serve: &Serve, sockets: Option<[BorrowedFd<'_>; 2]>) -> io::Result<()> {
-    let bytes = serde_json::to_vec(serve)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if let Some(sockets) = &sockets {
-        control.push(SendAncillaryMessage::ScmRights(sockets));
-    }
-    rustix::net::sendmsg(&socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
+    let fds = sockets.as_ref().map_or(&[][..], |sockets| sockets);
+    packet::send(socket, &serde_json::to_vec(serve)?, fds)
 }
 
 /// Listens for those who stand behind containers. The caller has the right to.
@@ -93,21 +85,10 @@ pub(super) fn remove(folder: &Path) -> io::Result<()> {
 /// Takes the next packet; `None` when the other side has gone.
 pub(super) fn receive(socket: impl AsFd) -> io::Result<Option<(Serve, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; PACKET_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    let length =
-        rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags)?.bytes;
-    if length == 0 {
-        return Ok(None);
+    match packet::receive(socket, &mut bytes, RecvFlags::DONTWAIT)? {
+        Some((length, fds)) => Ok(Some((serde_json::from_slice(&bytes[..length])?, fds))),
+        None => Ok(None),
     }
-    let mut fds: Vec<OwnedFd> = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            fds.extend(rights);
-        }
-    }
-    Ok(Some((serde_json::from_slice(&bytes[..length])?, fds)))
 }
 
 /// The socket's address by its open folder: short, however long the folder's path is.

@@ -3,21 +3,17 @@
 //! The sockets are SEQPACKET pairs: a message arrives whole or not at all, several threads may send without a
 //! lock, and the end of the other process is an end of file.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::sys::packet;
+
 /// The longest message; a socket's default buffer takes it.
 const MESSAGE_BYTES: usize = 128 * 1024;
-/// The most descriptors that a message carries: those of a start, and the locks that it keeps.
-pub(super) const MESSAGE_FDS: usize = 64;
 
 /// Makes a connected pair of packet sockets, closed on exec.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -26,16 +22,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Sends one message.
 pub fn send<T: Serialize>(socket: impl AsFd, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let bytes = serde_json::to_vec(message)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
-    }
-    let sent = rustix::io::retry_on_intr(|| {
-        sendmsg(&socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)
-    })?;
-    if sent == bytes.len() { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EMSGSIZE)) }
+    packet::send(socket, &serde_json::to_vec(message)?, fds)
 }
 
 /// Sends one message by `write`, which even a strict filter permits. Where nobody listens, SIGPIPE comes.
@@ -55,29 +42,10 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, 
 /// The same, of whatever it consists.
 pub(super) fn receive_bytes(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; waiting(&socket)?.min(MESSAGE_BYTES)];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::io::retry_on_intr(|| {
-        recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
-    });
-    let received = match received {
-        Ok(received) => received,
-        Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let mut fds = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            fds.extend(rights);
-        }
-    }
-    if received.bytes == 0 {
+    let Some((length, fds)) = packet::receive(socket, &mut bytes, RecvFlags::empty())? else {
         return Ok(None);
-    }
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
-    }
-    bytes.truncate(received.bytes);
+    };
+    bytes.truncate(length);
     Ok(Some((bytes, fds)))
 }
 

@@ -1,8 +1,8 @@
 //! The kernel's one face: every `unsafe` block and raw syscall of kiln.
 //!
 //! Most calls have typed forms in `rustix` and are used from there; what stands here is what rustix lacks or
-//! marks unsafe. Functions take borrowed descriptors and give owned ones; errors are the kernel's numbers,
-//! named with their object by the caller.
+//! marks unsafe, and [`packet`], which modules need that don't know each other. Functions take borrowed descriptors and
+//! give owned ones; errors are the kernel's numbers, named with their object by the caller.
 
 #![allow(unsafe_code, reason = "this is the one module that may")]
 
@@ -16,6 +16,7 @@ pub mod fds;
 pub mod memory;
 pub mod mount;
 pub mod netns;
+pub mod packet;
 pub mod process;
 pub mod seccomp;
 pub mod signals;

@@ -17,6 +17,7 @@ use crate::container::ports::Held;
 use crate::container::record::Endpoint;
 use crate::network::PortElement;
 use crate::proxy::{self, Route};
+use crate::sys::packet;
 
 /// The door of `main`.
 pub(super) const DOOR: &str = "_proxy";
@@ -121,7 +122,7 @@ impl Ports {
             sockets.push(socket.as_fd());
         }
         let (socket, child) = Helper::child(&[DOOR], &Task { routes }, &[])?;
-        for some in sockets.chunks(helper::MOST_FDS) {
+        for some in sockets.chunks(packet::MOST_FDS) {
             helper::send(&socket, some)?;
         }
         Ok(Proxy { socket, child })

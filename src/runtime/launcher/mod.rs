@@ -35,6 +35,7 @@ use super::process::Ended;
 use super::sealed;
 use super::spec::Spec;
 use super::wire;
+use crate::sys::packet;
 
 /// The first argument by which `main` finds [`launcher_main`].
 pub(super) const DOOR: &str = "_launcher";
@@ -86,7 +87,7 @@ pub struct StepIo {
 }
 
 /// The most descriptors that a step keeps.
-pub const MOST_KEPT: usize = wire::MESSAGE_FDS - 6;
+pub const MOST_KEPT: usize = packet::MOST_FDS - 6;
 
 /// A launcher process. Dropping it kills all its steps.
 #[derive(Debug)]
