@@ -186,6 +186,9 @@ impl Containers {
 }
 
 /// Waits for the monitor's word about the start.
+///
+/// A monitor that was started ahead has told of its network by a packet of the helper's. Where nobody has read that,
+/// because the container has another network, it comes first; it is none of [`Packet`]'s, and `receive` skips it.
 fn started(socket: OwnedFd, record: &Record) -> Result<Attachment> {
     let name = record.name.clone();
     match wire::receive(&socket, RecvFlags::empty()) {
