@@ -2,13 +2,17 @@
 //!
 //! They need a base, from `KILN_BASES`, and Debian's archive over the network.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use crate::ports::{free_port, own_address, says};
 use crate::support::binary::Kiln;
 use crate::support::needs_root;
+
+/// How long servers may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One store for all, with an image for each program; it goes with the last test.
 pub(crate) struct Shop {
@@ -54,6 +58,52 @@ impl Shop {
         self.kiln.ok(&["build", "-t", name, context.to_str().unwrap()]);
         images.push(name.to_owned());
     }
+
+    /// A MariaDB that has the database `todos`, and serves it to the user `app`.
+    pub(crate) fn mariadb(&self) {
+        let rest = "RUN install -d -o mysql /run/mysqld\nCOPY <<END /init.sql\n\
+             CREATE DATABASE IF NOT EXISTS todos;\n\
+             CREATE USER IF NOT EXISTS app@'%' IDENTIFIED BY 'secret';\n\
+             GRANT ALL ON todos.* TO app@'%';\nEND\n\
+             VOLUME /var/lib/mysql\nEXPOSE 3306\n\
+             CMD [\"mariadbd\", \"--user=mysql\", \"--bind-address=*\", \"--init-file=/init.sql\"]\n";
+        self.image("mariadb", "mariadb-server", rest);
+    }
+
+    /// Makes a network with the tutorial's subnet, `172.38.0.0/16` for 38; the next one that is free on this
+    /// machine when another test, or somebody else, has it. Gives the number it has.
+    pub(crate) fn network(&self, name: &str, tutorial: u8) -> u8 {
+        let made = (tutorial..tutorial + 20).find(|second| {
+            let subnet = format!("172.{second}.0.0/16");
+            let made = self.kiln.run(&["network", "create", name, "--subnet", &subnet]);
+            assert!(made.code == 0 || made.error.contains("overlaps"), "{made}");
+            made.code == 0
+        });
+        made.expect("a subnet is free")
+    }
+}
+
+/// The port that a tutorial names; another one when somebody on this machine has it.
+pub(crate) fn port(tutorial: u16) -> u16 {
+    if TcpListener::bind(("0.0.0.0", tutorial)).is_ok() {
+        return tutorial;
+    }
+    let free = free_port();
+    println!("port {tutorial} is taken here: {free} instead");
+    free
+}
+
+/// Asks again and again until the answer is good.
+pub(crate) fn wait_for(mut ask: impl FnMut() -> String, good: impl Fn(&str) -> bool) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let answer = ask();
+        if good(&answer) {
+            return;
+        }
+        assert!(Instant::now() < end, "the answer is still: {answer}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]
@@ -64,7 +114,7 @@ fn nginx_answers_on_a_published_port_from_the_host_and_from_another_container() 
         "RUN echo 'welcome to kiln' > /var/www/html/index.html\nCMD [\"nginx\", \"-g\", \"daemon off;\"]\n";
     shop.image("nginx", "nginx curl", page);
     let kiln = &shop.kiln;
-    let port = free_port();
+    let port = port(8800);
     kiln.ok(&["run", "-d", "--name", "web", "-p", &format!("{port}:80"), "nginx"]);
     for address in [Ipv4Addr::LOCALHOST, own_address()] {
         says(SocketAddr::from((address, port)), "welcome to kiln\n");

@@ -1,20 +1,12 @@
 //! What tutorials show of volumes: a database that outlives its container, and containers that share their data.
 
-use std::time::{Duration, Instant};
-
 use crate::support::binary::Kiln;
-use crate::tutorials::shop;
-
-/// How long a database may take to answer on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::tutorials::{shop, wait_for};
 
 /// Asks the database in a container, once it answers.
 fn ask(kiln: &Kiln, container: &str, sql: &str) -> String {
-    let end = Instant::now() + PATIENCE;
-    while kiln.run(&["exec", container, "mariadb-admin", "ping"]).code != 0 {
-        assert!(Instant::now() < end, "{}", kiln.run(&["logs", container]));
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let ping = ["exec", container, "mariadb-admin", "ping"];
+    wait_for(|| kiln.run(&ping).out, |said| said == "mysqld is alive\n");
     kiln.ok(&["exec", container, "mariadb", "-N", "-e", sql])
 }
 
@@ -23,9 +15,7 @@ fn a_mariadb_on_a_named_volume_survives_the_removal_of_its_container() {
     let Some(shop) = shop("a_mariadb_on_a_named_volume_survives_the_removal_of_its_container") else {
         return;
     };
-    let rest =
-        "RUN install -d -o mysql /run/mysqld\nVOLUME /var/lib/mysql\nCMD [\"mariadbd\", \"--user=mysql\"]\n";
-    shop.image("mariadb", "mariadb-server", rest);
+    shop.mariadb();
     let kiln = &shop.kiln;
     let start = |name: &str, volume: &str| {
         let bind = format!("{volume}:/var/lib/mysql");
@@ -78,4 +68,12 @@ fn two_containers_share_the_volumes_of_a_dockerfile() {
     kiln.ok(&["rm", "-f", "-v", "docker02", "docker03"]);
     let left = kiln.ok(&["volume", "ls", "-q"]);
     assert!(names.iter().all(|name| !left.contains(name)), "the last one takes them along: {left}");
+
+    kiln.ok(&["run", "-d", "--rm", "--name", "docker04", "shared"]);
+    let own = volumes("docker04");
+    let names: Vec<&str> = own.split_whitespace().step_by(2).collect();
+    let listed = || kiln.ok(&["volume", "ls", "-q"]);
+    assert!(names.len() == 2 && names.iter().all(|name| listed().contains(name)), "{own}");
+    kiln.ok(&["stop", "-t", "0", "docker04"]);
+    wait_for(listed, |left| names.iter().all(|name| !left.contains(name)));
 }
