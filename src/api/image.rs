@@ -1,5 +1,9 @@
 //! Images as they are listed and explained.
 
+use std::collections::BTreeMap;
+
+use super::LabelFilter;
+
 /// A row of `kiln images`, and the head of `kiln inspect`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageInfo {
@@ -14,7 +18,7 @@ pub struct ImageInfo {
     /// Bytes of all its layers, unpacked.
     pub size: u64,
     /// Labels of the config.
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A row of `kiln history`, newest first.
@@ -65,21 +69,18 @@ pub struct PruneRequest {
 pub struct PruneFilter {
     /// Made before this time, unix nanoseconds.
     pub until: Option<i64>,
-    /// With these labels; without a value any will do.
-    pub labels: Vec<(String, Option<String>)>,
+    /// With these labels.
+    pub labels: LabelFilter,
     /// Without these labels.
-    pub not_labels: Vec<(String, Option<String>)>,
+    pub not_labels: LabelFilter,
 }
 
 impl PruneFilter {
     /// Tells whether what was `created` then (unix nanoseconds) and has `labels` is to go.
-    pub fn takes(&self, created: i64, labels: &std::collections::BTreeMap<String, String>) -> bool {
-        let has = |(key, wanted): &(String, Option<String>)| {
-            labels.get(key).is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
-        };
+    pub fn takes(&self, created: i64, labels: &BTreeMap<String, String>) -> bool {
         self.until.is_none_or(|until| created < until)
-            && self.labels.iter().all(has)
-            && !self.not_labels.iter().any(has)
+            && self.labels.has_all(labels)
+            && !self.not_labels.has_any(labels)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::filter;
 use crate::api::{CACHE_KINDS, CacheCondition, CacheFilter, TextCondition};
 use crate::cli::error::Error;
-use crate::cli::suggest;
 use crate::cli::time;
 
 /// The keys, as they are told.
@@ -58,14 +58,7 @@ fn condition(text: &str) -> Result<CacheCondition, Error> {
         "private" => Ok(CacheCondition::Shared(!truth(key, operator, value)?)),
         "mutable" => Ok(CacheCondition::Mutable(truth(key, operator, value)?)),
         "immutable" => Ok(CacheCondition::Mutable(!truth(key, operator, value)?)),
-        _ => {
-            let error = Error::usage(format!("unknown filter `{key}`"));
-            let error = match suggest::closest(key, KEYS) {
-                Some(meant) => error.hint(format!("did you mean `{meant}`?")),
-                None => error,
-            };
-            Err(error.hint(format!("it may be {}", KEYS.join(", "))))
-        }
+        _ => Err(filter::unknown(key, &KEYS)),
     }
 }
 

@@ -5,8 +5,9 @@ use std::io::{self, Write as _};
 
 use serde_json::{Value, json};
 
+use super::filter;
 use super::logs::moment;
-use crate::api::{EngineEvent, EventsRequest};
+use crate::api::{EngineEvent, EventsRequest, LabelFilter};
 use crate::cli::error::Error;
 use crate::cli::session::Invocation;
 use crate::cli::table_of_commands::{Entry, command};
@@ -118,9 +119,12 @@ fn fields(event: &EngineEvent) -> Value {
     })
 }
 
-/// What `--filter` keeps: values of one key are joined by "or", keys by "and".
+/// What `--filter` keeps: values of one key are joined by "or", keys by "and", labels by "and".
 #[derive(Debug, Default)]
-struct Filter(Vec<(&'static str, Vec<String>)>);
+struct Filter {
+    labels: LabelFilter,
+    others: Vec<(&'static str, Vec<String>)>,
+}
 
 /// The filters that docker has here.
 const KEYS: [&str; 9] =
@@ -130,25 +134,24 @@ impl Filter {
     fn parse(texts: &[String]) -> Result<Self, Error> {
         let mut filter = Self::default();
         for text in texts {
-            let (key, value) = text.split_once('=').unwrap_or((text, ""));
-            let Some(key) = KEYS.into_iter().find(|known| *known == key) else {
-                return Err(Error::usage(format!("unknown filter `{key}`"))
-                    .hint(format!("it may be {}", KEYS.join(", "))));
-            };
-            match filter.0.iter_mut().find(|(known, _)| *known == key) {
+            let (key, value) = filter::pair(text)?;
+            let known = KEYS.into_iter().find(|known| *known == key);
+            let key = known.ok_or_else(|| filter::unknown(key, &KEYS))?;
+            if key == "label" {
+                filter::add_label(&mut filter.labels, value);
+                continue;
+            }
+            match filter.others.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, values)) => values.push(value.to_owned()),
-                None => filter.0.push((key, vec![value.to_owned()])),
+                None => filter.others.push((key, vec![value.to_owned()])),
             }
         }
         Ok(filter)
     }
 
     fn keeps(&self, event: &EngineEvent) -> bool {
-        self.0.iter().all(|(key, values)| {
-            let mut fits = values.iter().map(|value| fits(event, key, value));
-            // A container has all of several labels.
-            if *key == "label" { fits.all(|fits| fits) } else { fits.any(|fits| fits) }
-        })
+        let fits = |(key, values): &(&str, Vec<String>)| values.iter().any(|value| fits(event, key, value));
+        self.labels.has_all(&event.attributes) && self.others.iter().all(fits)
     }
 }
 
@@ -169,10 +172,6 @@ fn fits(event: &EngineEvent, key: &str, value: &str) -> bool {
             let untagged = name.rsplit_once(':').map_or(name, |(name, _)| name);
             (event.kind == "image" && event.id == value) || name == value || untagged == value
         }
-        "label" => match value.split_once('=') {
-            Some((label, wanted)) => event.attributes.get(label).is_some_and(|value| value == wanted),
-            None => event.attributes.contains_key(value),
-        },
         // One store is one daemon, whose name nobody gave.
         "daemon" => false,
         kind => named(kind),

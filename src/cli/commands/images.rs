@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::api::ImageInfo;
+use super::filter;
+use crate::api::{ImageInfo, LabelFilter};
 use crate::cli::error::Error;
 use crate::cli::format::{self, Columns, Row};
 use crate::cli::session::{Invocation, print};
@@ -173,11 +174,13 @@ fn fits(name: &Name, pattern: &str) -> bool {
     [repository, &with_tag].iter().any(|text| glob::matches(pattern, text) == Some(true))
 }
 
+const KEYS: [&str; 6] = ["dangling", "label", "reference", "before", "since", "until"];
+
 /// What `--filter` keeps; filters of one key are joined by "or" where docker does so.
 #[derive(Debug, Default)]
 struct Filter {
     dangling: Option<bool>,
-    labels: Vec<(String, Option<String>)>,
+    labels: LabelFilter,
     references: Vec<String>,
     before: Option<i64>,
     since: Option<i64>,
@@ -187,14 +190,10 @@ impl Filter {
     fn parse(texts: &[String], images: &[ImageInfo]) -> Result<Self, Error> {
         let mut filter = Self::default();
         for text in texts {
-            let (key, value) = text.split_once('=').unwrap_or((text, ""));
+            let (key, value) = filter::pair(text)?;
             match key {
-                "dangling" => filter.dangling = Some(boolean(key, value)?),
-                "label" => {
-                    let (label, wanted) =
-                        value.split_once('=').map_or((value, None), |(l, w)| (l, Some(w.to_owned())));
-                    filter.labels.push((label.to_owned(), wanted));
-                }
+                "dangling" => filter.dangling = Some(filter::boolean(key, value)?),
+                "label" => filter::add_label(&mut filter.labels, value),
                 "reference" => {
                     glob::matches(value, "").ok_or_else(|| Error::usage(format!("bad pattern `{value}`")))?;
                     filter.references.push(value.to_owned());
@@ -206,36 +205,22 @@ impl Filter {
                     let moment = moment.ok_or_else(|| Error::usage(format!("bad time `{value}`")))?;
                     filter.before = Some(moment / 1_000_000_000);
                 }
-                _ => {
-                    return Err(Error::usage(format!("unknown filter `{key}`"))
-                        .hint("it may be dangling, label, reference, before, since or until"));
-                }
+                _ => return Err(filter::unknown(key, &KEYS)),
             }
         }
         Ok(filter)
     }
 
     fn keeps(&self, image: &ImageInfo) -> bool {
-        let labelled = |(label, wanted): &(String, Option<String>)| {
-            image.labels.get(label).is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
-        };
         let dangling = image.tags.is_empty() && image.digests.is_empty();
         self.dangling.is_none_or(|wanted| wanted == dangling)
-            && self.labels.iter().all(labelled)
+            && self.labels.has_all(&image.labels)
             && self.before.is_none_or(|before| image.created < before)
             && self.since.is_none_or(|since| image.created > since)
     }
 
     fn keeps_name(&self, name: &Name) -> bool {
         self.references.is_empty() || self.references.iter().any(|pattern| fits(name, pattern))
-    }
-}
-
-fn boolean(key: &str, value: &str) -> Result<bool, Error> {
-    match value {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(Error::usage(format!("the filter `{key}` is `{value}`; it must be true or false"))),
     }
 }
 

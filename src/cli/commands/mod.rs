@@ -17,6 +17,7 @@ pub(crate) mod diff;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod export;
+mod filter;
 pub(crate) mod fmt;
 pub(crate) mod history;
 pub(crate) mod images;

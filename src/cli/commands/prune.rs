@@ -3,7 +3,7 @@
 use std::io::{self, BufRead};
 
 use super::logs::moment;
-use super::{rmi, volume};
+use super::{filter, rmi, volume};
 use crate::api::{PruneFilter, PruneRequest};
 use crate::cli::error::Error;
 use crate::cli::session::{Invocation, print};
@@ -76,7 +76,7 @@ fn prune(
     what: &str,
     flags: &PruneSome,
 ) -> Result<i32, Error> {
-    let request = PruneRequest { filter: filter(&flags.filter, time::now())?, ..request };
+    let request = PruneRequest { filter: read_filter(&flags.filter, time::now())?, ..request };
     let filters: String =
         flags.filter.iter().map(|filter| format!("  - only what fits `{filter}`\n")).collect();
     if !flags.force && !confirmed(&format!("{what}{filters}"))? {
@@ -104,23 +104,15 @@ fn prune(
 }
 
 /// Reads `--filter`.
-pub(super) fn filter(texts: &[String], now: i64) -> Result<PruneFilter, Error> {
+pub(super) fn read_filter(texts: &[String], now: i64) -> Result<PruneFilter, Error> {
     let mut filter = PruneFilter::default();
     for text in texts {
-        let (key, value) = text.split_once('=').unwrap_or((text, ""));
-        let label = || match value.split_once('=') {
-            Some((label, wanted)) => (label.to_owned(), Some(wanted.to_owned())),
-            None => (value.to_owned(), None),
-        };
+        let (key, value) = filter::pair(text)?;
         match key {
             "until" => filter.until = moment("--filter until", Some(value), now)?,
-            "label" => filter.labels.push(label()),
-            "label!" => filter.not_labels.push(label()),
-            _ => {
-                return Err(
-                    Error::usage(format!("unknown filter `{key}`")).hint("it may be until, label or label!")
-                );
-            }
+            "label" => filter::add_label(&mut filter.labels, value),
+            "label!" => filter::add_label(&mut filter.not_labels, value),
+            _ => return Err(filter::unknown(key, &["until", "label", "label!"])),
         }
     }
     Ok(filter)

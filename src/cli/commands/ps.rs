@@ -1,5 +1,6 @@
 //! `kiln ps`
 
+use super::filter;
 use super::ps_filter::Filter;
 use crate::api::{ContainerInfo, ContainerSize, ContainerState, HealthStatus};
 use crate::cli::error::Error;
@@ -122,7 +123,6 @@ fn id(container: &ContainerInfo, whole: bool) -> &str {
 fn row(container: &ContainerInfo, whole: bool, now: i64) -> Row {
     let command = command_line(&container.command);
     let command = if whole { command } else { text::ellipsis(&text::one_line(&command), COMMAND_WIDTH) };
-    let labels: Vec<String> = container.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     vec![
         ("ID", id(container, whole).into()),
         ("Image", container.image.clone().into()),
@@ -133,7 +133,7 @@ fn row(container: &ContainerInfo, whole: bool, now: i64) -> Row {
         ("State", container.state.name().into()),
         ("Ports", ports(container).into()),
         ("Names", container.name.clone().into()),
-        ("Labels", labels.join(",").into()),
+        ("Labels", filter::labels_column(&container.labels).into()),
         ("Networks", container.networks.join(",").into()),
         ("Mounts", mounts(&container.mounts, whole).into()),
         ("LocalVolumes", container.volumes.to_string().into()),

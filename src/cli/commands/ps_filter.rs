@@ -2,7 +2,8 @@
 
 use regex::Regex;
 
-use crate::api::{ContainerInfo, ContainerState};
+use super::filter;
+use crate::api::{ContainerInfo, ContainerState, LabelFilter};
 use crate::cli::error::Error;
 
 /// What `--filter` keeps: values of one key are joined by "or", keys by "and", labels by "and".
@@ -12,7 +13,7 @@ pub(super) struct Filter {
     names: Vec<Regex>,
     states: Vec<String>,
     images: Vec<String>,
-    labels: Vec<(String, Option<String>)>,
+    labels: LabelFilter,
     exited: Vec<i32>,
     health: Vec<String>,
     networks: Vec<String>,
@@ -33,6 +34,10 @@ struct Ports {
     protocol: String,
 }
 
+const KEYS: [&str; 14] = [
+    "id", "name", "status", "ancestor", "label", "exited", "health", "network", "volume", "publish",
+    "expose", "before", "since", "is-task",
+];
 const STATES: [&str; 7] = ["created", "running", "exited", "paused", "restarting", "removing", "dead"];
 const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
 
@@ -41,7 +46,7 @@ impl Filter {
     pub(super) fn parse(texts: &[String], containers: &[ContainerInfo]) -> Result<Self, Error> {
         let mut filter = Self::default();
         for text in texts {
-            let (key, value) = text.split_once('=').unwrap_or((text, ""));
+            let (key, value) = filter::pair(text)?;
             match key {
                 "id" => filter.ids.push(regex(key, value)?),
                 // The name has a slash in docker's own lists, and so in what people write.
@@ -49,11 +54,7 @@ impl Filter {
                 "status" => filter.states.push(known(key, value, &STATES)?),
                 "health" => filter.health.push(known(key, value, &HEALTH)?),
                 "ancestor" => filter.images.push(value.to_owned()),
-                "label" => {
-                    let (label, wanted) =
-                        value.split_once('=').map_or((value, None), |(l, w)| (l, Some(w.to_owned())));
-                    filter.labels.push((label.to_owned(), wanted));
-                }
+                "label" => filter::add_label(&mut filter.labels, value),
                 "exited" => {
                     let bad =
                         || Error::usage(format!("the filter `exited` is `{value}`; it must be a number"));
@@ -65,13 +66,8 @@ impl Filter {
                 "expose" => filter.exposed.push(Ports::parse(key, value)?),
                 "before" => filter.before = Some(created(value, containers)?),
                 "since" => filter.since = Some(created(value, containers)?),
-                "is-task" => filter.nothing |= known(key, value, &["true", "false"])? == "true",
-                _ => {
-                    return Err(Error::usage(format!("unknown filter `{key}`")).hint(
-                        "it may be id, name, status, ancestor, label, exited, health, network, volume, \
-                         publish, expose, before, since or is-task",
-                    ));
-                }
+                "is-task" => filter.nothing |= filter::boolean(key, value)?,
+                _ => return Err(filter::unknown(key, &KEYS)),
             }
         }
         Ok(filter)
@@ -95,12 +91,7 @@ impl Filter {
             && any(&self.published, |wanted| container.ports.iter().any(|port| wanted.has(&port.port)))
             && any(&self.exposed, |wanted| container.exposed.iter().any(|port| wanted.has(port)))
             && any(&self.exited, exited)
-            && self.labels.iter().all(|(label, wanted)| {
-                container
-                    .labels
-                    .get(label)
-                    .is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
-            })
+            && self.labels.has_all(&container.labels)
             && self.before.is_none_or(|before| container.created < before)
             && self.since.is_none_or(|since| container.created > since)
     }
@@ -196,6 +187,7 @@ mod tests {
             (&["expose=80/udp"], &[]),
             (&["publish=80"], &[]),
             (&["is-task=true"], &[]),
+            (&["is-task=1"], &[]),
             (&["is-task=false", "name=new"], &["new"]),
             (&["network=host"], &[]),
             (&["network=bridge", "network=host", "name=new"], &["new"]),
@@ -209,9 +201,16 @@ mod tests {
                 .collect();
             assert_eq!(kept, expected, "{filters:?}");
         }
-        for bad in
-            ["colour=red", "status=up", "exited=x", "health=fine", "before=nothing", "expose=x", "name=("]
-        {
+        for bad in [
+            "colour=red",
+            "status=up",
+            "exited=x",
+            "health=fine",
+            "before=nothing",
+            "expose=x",
+            "name=(",
+            "name",
+        ] {
             assert!(Filter::parse(&[bad.to_owned()], &all()).is_err(), "{bad}");
         }
     }

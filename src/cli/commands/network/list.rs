@@ -1,11 +1,12 @@
 //! `kiln network ls` and `kiln network inspect`
 
-use crate::api::NetworkInfo;
+use crate::api::{LabelFilter, NetworkInfo};
+use crate::cli::commands::filter;
 use crate::cli::error::Error;
 use crate::cli::format::{self, Columns, Row};
 use crate::cli::session::{Invocation, print};
 use crate::cli::table_of_commands::{Entry, command};
-use crate::cli::{exit, flags, time};
+use crate::cli::{exit, flags, text, time};
 
 /// Its place in the table.
 pub(crate) const LIST: Entry = command!(Grouped, "network ls", "List networks", "[OPTIONS]", List, list);
@@ -79,11 +80,10 @@ fn list(invocation: &Invocation<'_>) -> Result<i32, Error> {
 }
 
 fn id(network: &NetworkInfo, whole: bool) -> &str {
-    if whole { &network.id } else { network.id.get(..12).unwrap_or(&network.id) }
+    if whole { &network.id } else { text::short_id(&network.id) }
 }
 
 fn row(network: &NetworkInfo, whole: bool) -> Row {
-    let labels: Vec<_> = network.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     vec![
         ("ID", id(network, whole).into()),
         ("Name", network.name.as_str().into()),
@@ -91,7 +91,7 @@ fn row(network: &NetworkInfo, whole: bool) -> Row {
         ("Scope", "local".into()),
         ("IPv6", network.ipv6.to_string().into()),
         ("Internal", network.internal.to_string().into()),
-        ("Labels", labels.join(",").into()),
+        ("Labels", filter::labels_column(&network.labels).into()),
         ("CreatedAt", time::long(network.created / 1_000_000_000).into()),
     ]
 }
@@ -111,13 +111,15 @@ fn inspect(invocation: &Invocation<'_>) -> Result<i32, Error> {
     Ok(if code == exit::SUCCESS { exit::SUCCESS } else { exit::FAILURE })
 }
 
+const KEYS: [&str; 7] = ["name", "id", "driver", "label", "dangling", "scope", "type"];
+
 /// What `--filter` keeps: values of one key are joined by "or", keys by "and", labels by "and".
 #[derive(Debug, Default)]
 struct Filter {
     names: Vec<String>,
     ids: Vec<String>,
     drivers: Vec<String>,
-    labels: Vec<(String, Option<String>)>,
+    labels: LabelFilter,
     dangling: Option<bool>,
     custom: Option<bool>,
     scopes: Vec<String>,
@@ -127,38 +129,16 @@ impl Filter {
     fn parse(texts: &[String]) -> Result<Self, Error> {
         let mut filter = Self::default();
         for text in texts {
-            let (key, value) = text.split_once('=').unwrap_or((text, ""));
-            let wrong =
-                |words: &str| Error::usage(format!("the filter `{key}` is `{value}`; it may be {words}"));
+            let (key, value) = filter::pair(text)?;
             match key {
                 "name" => filter.names.push(value.to_owned()),
                 "id" => filter.ids.push(value.to_owned()),
                 "driver" => filter.drivers.push(value.to_owned()),
-                "label" => filter.labels.push(match value.split_once('=') {
-                    Some((label, wanted)) => (label.to_owned(), Some(wanted.to_owned())),
-                    None => (value.to_owned(), None),
-                }),
-                "dangling" => {
-                    let wanted = match value {
-                        "true" | "1" => true,
-                        "false" | "0" => false,
-                        _ => return Err(wrong("true or false")),
-                    };
-                    filter.dangling = Some(wanted);
-                }
-                "type" => {
-                    let wanted = match value {
-                        "custom" => true,
-                        "builtin" => false,
-                        _ => return Err(wrong("custom or builtin")),
-                    };
-                    filter.custom = Some(wanted);
-                }
+                "label" => filter::add_label(&mut filter.labels, value),
+                "dangling" => filter.dangling = Some(filter::boolean(key, value)?),
+                "type" => filter.custom = Some(is_custom(value)?),
                 "scope" => filter.scopes.push(value.to_owned()),
-                _ => {
-                    return Err(Error::usage(format!("unknown filter `{key}`"))
-                        .hint("it may be name, id, driver, label, dangling, scope or type"));
-                }
+                _ => return Err(filter::unknown(key, &KEYS)),
             }
         }
         Ok(filter)
@@ -174,9 +154,61 @@ impl Filter {
             && any(&self.scopes, &|wanted| wanted == "local")
             && self.dangling.is_none_or(|wanted| wanted == is_dangling)
             && self.custom.is_none_or(|wanted| wanted != network.is_builtin)
-            && self.labels.iter().all(|(label, wanted)| {
-                let value = network.labels.get(label);
-                value.is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
-            })
+            && self.labels.has_all(&network.labels)
+    }
+}
+
+fn is_custom(text: &str) -> Result<bool, Error> {
+    match text {
+        "custom" => Ok(true),
+        "builtin" => Ok(false),
+        _ => Err(Error::usage(format!("the filter `type` is `{text}`; it must be custom or builtin"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(name: &str, is_builtin: bool) -> NetworkInfo {
+        NetworkInfo {
+            id: format!("{name}0123456789abcdef"),
+            name: name.into(),
+            driver: "bridge",
+            created: 0,
+            subnets: Vec::new(),
+            internal: false,
+            ipv6: false,
+            attachable: false,
+            is_builtin,
+            labels: [("tier".to_owned(), name.to_owned())].into(),
+            options: Default::default(),
+            containers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn filters_keep_what_fits() {
+        let all = [network("bridge", true), network("front", false), network("back", false)];
+        for (filters, expected) in [
+            (&[][..], &["bridge", "front", "back"][..]),
+            (&["dangling=1"], &["front", "back"]),
+            (&["dangling=false"], &["bridge"]),
+            (&["type=builtin"], &["bridge"]),
+            (&["type=custom", "name=f"], &["front"]),
+            (&["label=tier", "id=back01"], &["back"]),
+            (&["label=tier=front", "label=tier"], &["front"]),
+            (&["driver=host"], &[]),
+            (&["scope=local", "scope=swarm", "name=r"], &["bridge", "front"]),
+        ] {
+            let filters: Vec<String> = filters.iter().map(|&filter| filter.to_owned()).collect();
+            let filter = Filter::parse(&filters).unwrap();
+            let kept: Vec<_> =
+                all.iter().filter(|one| filter.keeps(one)).map(|one| one.name.as_str()).collect();
+            assert_eq!(kept, expected, "{filters:?}");
+        }
+        for bad in ["colour=red", "dangling=maybe", "type=mine", "name"] {
+            assert!(Filter::parse(&[bad.to_owned()]).is_err(), "{bad}");
+        }
     }
 }

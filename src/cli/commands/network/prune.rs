@@ -1,7 +1,7 @@
 //! `kiln network rm` and `kiln network prune`
 
 use crate::cli::commands::pairs::is_not_found;
-use crate::cli::commands::prune::{confirmed, filter};
+use crate::cli::commands::prune::{confirmed, read_filter};
 use crate::cli::error::Error;
 use crate::cli::session::{Invocation, print, print_line};
 use crate::cli::table_of_commands::{Entry, command};
@@ -60,7 +60,7 @@ fn remove(invocation: &Invocation<'_>) -> Result<i32, Error> {
 
 fn prune(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Prune = flags::parse(invocation)?;
-    let wanted = filter(&flags.filter, time::now())?;
+    let wanted = read_filter(&flags.filter, time::now())?;
     if !flags.force && !confirmed("  - all networks that no container uses\n")? {
         return Ok(exit::SUCCESS);
     }

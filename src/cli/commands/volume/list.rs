@@ -1,6 +1,7 @@
 //! `kiln volume ls`
 
-use crate::api::VolumeInfo;
+use crate::api::{LabelFilter, VolumeInfo};
+use crate::cli::commands::filter;
 use crate::cli::error::Error;
 use crate::cli::format::{self, Columns, Row};
 use crate::cli::session::{Invocation, print};
@@ -53,13 +54,12 @@ fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
 }
 
 fn row(volume: &VolumeInfo) -> Row {
-    let labels: Vec<_> = volume.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     vec![
         ("Driver", "local".into()),
         ("Name", volume.name.clone().into()),
         ("Scope", "local".into()),
         ("Mountpoint", volume.mountpoint.display().to_string().into()),
-        ("Labels", labels.join(",").into()),
+        ("Labels", filter::labels_column(&volume.labels).into()),
         ("Links", "N/A".into()),
         ("Size", "N/A".into()),
         ("Status", "N/A".into()),
@@ -73,7 +73,7 @@ fn row(volume: &VolumeInfo) -> Row {
 struct Filter {
     dangling: Option<bool>,
     drivers: Vec<String>,
-    labels: Vec<(String, Option<String>)>,
+    labels: LabelFilter,
     names: Vec<String>,
 }
 
@@ -81,43 +81,23 @@ impl Filter {
     fn parse(texts: &[String]) -> Result<Self, Error> {
         let mut filter = Self::default();
         for text in texts {
-            let (key, value) = text.split_once('=').unwrap_or((text, ""));
+            let (key, value) = filter::pair(text)?;
             match key {
-                "dangling" => {
-                    filter.dangling = Some(match value {
-                        "true" | "1" => true,
-                        "false" | "0" => false,
-                        _ => {
-                            let text =
-                                format!("the filter `dangling` is `{value}`; it must be true or false");
-                            return Err(Error::usage(text));
-                        }
-                    });
-                }
+                "dangling" => filter.dangling = Some(filter::boolean(key, value)?),
                 "driver" => filter.drivers.push(value.to_owned()),
                 "name" => filter.names.push(value.to_owned()),
-                "label" => {
-                    let (label, wanted) =
-                        value.split_once('=').map_or((value, None), |(l, w)| (l, Some(w.to_owned())));
-                    filter.labels.push((label.to_owned(), wanted));
-                }
-                _ => {
-                    return Err(Error::usage(format!("unknown filter `{key}`"))
-                        .hint("it may be dangling, driver, label or name"));
-                }
+                "label" => filter::add_label(&mut filter.labels, value),
+                _ => return Err(filter::unknown(key, &["dangling", "driver", "label", "name"])),
             }
         }
         Ok(filter)
     }
 
     fn keeps(&self, volume: &VolumeInfo) -> bool {
-        let labelled = |(label, wanted): &(String, Option<String>)| {
-            volume.labels.get(label).is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
-        };
         self.dangling.is_none_or(|wanted| wanted == volume.users.is_empty())
             && (self.drivers.is_empty() || self.drivers.iter().any(|driver| driver == "local"))
             && (self.names.is_empty() || self.names.iter().any(|name| volume.name.contains(name)))
-            && self.labels.iter().all(labelled)
+            && self.labels.has_all(&volume.labels)
     }
 }
 
@@ -160,5 +140,6 @@ mod tests {
         }
         assert!(Filter::parse(&["colour=red".into()]).is_err());
         assert!(Filter::parse(&["dangling=maybe".into()]).is_err());
+        assert!(Filter::parse(&["dangling".into()]).is_err());
     }
 }

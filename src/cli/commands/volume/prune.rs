@@ -1,7 +1,7 @@
 //! `kiln volume prune`
 
 use crate::api::VolumePruneRequest;
-use crate::cli::commands::prune::{confirmed, filter};
+use crate::cli::commands::prune::{confirmed, read_filter};
 use crate::cli::error::Error;
 use crate::cli::session::{Invocation, print};
 use crate::cli::table_of_commands::{Entry, command};
@@ -32,7 +32,7 @@ fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let (every, filters): (Vec<_>, Vec<_>) =
         flags.filter.iter().cloned().partition(|text| matches!(text.as_str(), "all" | "all=1" | "all=true"));
     let all = flags.all || !every.is_empty();
-    let request = VolumePruneRequest { all, filter: filter(&filters, time::now())? };
+    let request = VolumePruneRequest { all, filter: read_filter(&filters, time::now())? };
     let what = if all { "all volumes" } else { "all anonymous volumes" };
     if !flags.force && !confirmed(&format!("  - {what} that no container has\n"))? {
         return Ok(exit::SUCCESS);
