@@ -6,6 +6,8 @@ use std::sync::{Mutex, Once, PoisonError};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
+use super::error::Error;
+
 /// The settings to put back, while raw mode is on. Here and not in the guard, so that the panic hook finds them:
 /// a release build aborts on panic and runs no destructor.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
@@ -13,6 +15,14 @@ static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
 /// Tells whether `fd` is a terminal.
 pub(crate) fn is_terminal(fd: impl AsFd) -> bool {
     rustix::termios::isatty(fd)
+}
+
+/// Refuses to write an archive to standard output when that is a terminal; `instead` is what to do.
+pub(crate) fn refuse_archive(instead: &str) -> Result<(), Error> {
+    if is_terminal(io::stdout()) {
+        return Err(Error::usage("an archive is not written to a terminal").hint(instead));
+    }
+    Ok(())
 }
 
 /// Returns the terminal's `(rows, columns)`, when it says.

@@ -1,6 +1,5 @@
 //! `-o`: where a build's result goes.
 
-use std::io;
 use std::path::PathBuf;
 
 use crate::api::{Output, OutputKind};
@@ -19,10 +18,8 @@ pub(crate) fn parse_all(texts: &[String], load: bool) -> Result<Vec<Output>, Err
             Error::usage("only one output can go to standard output").hint("give the others a `dest=`")
         );
     }
-    if to_stdout == 1 && terminal::is_terminal(io::stdout()) {
-        return Err(
-            Error::usage("an archive is not written to a terminal").hint("use `dest=FILE`, or redirect")
-        );
+    if to_stdout == 1 {
+        terminal::refuse_archive("use `dest=FILE`, or redirect")?;
     }
     Ok(outputs)
 }

@@ -52,9 +52,7 @@ fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
                 .hint("name a path in a container as CONTAINER:PATH"));
         }
         (Some(source), None) if flags.target == "-" => {
-            if terminal::is_terminal(io::stdout()) {
-                return Err(Error::usage("an archive is not written to a terminal").hint("redirect it"));
-            }
+            terminal::refuse_archive("redirect it")?;
             let mut out = BufWriter::new(io::stdout().lock());
             engine()?.tar_out(source, options, &mut out)?;
             out.flush()?;

@@ -1,6 +1,5 @@
 //! `kiln export`
 
-use std::io;
 use std::path::PathBuf;
 
 use crate::cli::error::Error;
@@ -32,10 +31,8 @@ pub(crate) struct Export {
 /// Writes the files of a container as a tar, its volumes left out.
 fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Export = flags::parse(invocation)?;
-    if flags.output.is_none() && terminal::is_terminal(io::stdout()) {
-        return Err(
-            Error::usage("an archive is not written to a terminal").hint("use `-o FILE`, or redirect")
-        );
+    if flags.output.is_none() {
+        terminal::refuse_archive("use `-o FILE`, or redirect")?;
     }
     invocation.session.root_engine()?.export(&flags.container, flags.output.as_deref())?;
     Ok(exit::SUCCESS)

@@ -24,11 +24,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Save = flags::parse(invocation)?;
     let engine = invocation.session.engine()?;
     let Some(path) = &flags.output else {
-        if terminal::is_terminal(io::stdout()) {
-            return Err(
-                Error::usage("an archive is not written to a terminal").hint("use `-o FILE`, or redirect")
-            );
-        }
+        terminal::refuse_archive("use `-o FILE`, or redirect")?;
         let mut out = BufWriter::new(io::stdout().lock());
         engine.save(&flags.images, &mut out)?;
         out.flush()?;
