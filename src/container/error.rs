@@ -97,6 +97,30 @@ pub enum Error {
     /// Neither the image nor the user says what to run.
     #[error("no command specified")]
     NoCommand,
+    /// It is in the network that it is to be connected to.
+    #[error("container {name} is connected to network {network} already")]
+    Connected {
+        /// The container.
+        name: String,
+        /// The network.
+        network: String,
+    },
+    /// It isn't in the network that it is to be taken out of.
+    #[error("container {name} is not connected to network {network}")]
+    NotConnected {
+        /// The container.
+        name: String,
+        /// The network.
+        network: String,
+    },
+    /// A host path to be mounted isn't there, or can't be reached.
+    #[error("the bind source `{path}` cannot be used: {reason}")]
+    BindSource {
+        /// The path.
+        path: String,
+        /// Why.
+        reason: io::Error,
+    },
     /// A value of the request can't be used.
     #[error("{message}")]
     Invalid {

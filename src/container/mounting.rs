@@ -108,9 +108,8 @@ impl Containers {
                 let path = Path::new(source);
                 if *create {
                     volume::make_source(path)?;
-                } else if let Err(error) = std::fs::metadata(path) {
-                    let message = format!("the bind source `{source}` cannot be used: {error}");
-                    return Err(Error::Invalid { message });
+                } else if let Err(reason) = std::fs::metadata(path) {
+                    return Err(Error::BindSource { path: source.clone(), reason });
                 }
                 mounted.points.push(MountPoint {
                     recursion: *recursion,

@@ -91,12 +91,23 @@ impl Containers {
             mac: wish.mac.as_deref().and_then(parse_mac),
             is_way_out,
         };
-        let joined = network.join_again(namespace, &wanted)?;
+        let joined = network.join_again(namespace, &wanted).map_err(|error| self.name_owner(error))?;
         if !network.record.is_default() {
             let aliases = aliases(&record.config, wish);
             network.announce(&Member::new(&record.id, &record.name, aliases, &joined.lease))?;
         }
         Ok((endpoint(network, &interface, wish, &joined), joined))
+    }
+
+    /// Names the container that has an address, which networks know by its id.
+    fn name_owner(&self, error: network::Error) -> network::Error {
+        match error {
+            network::Error::AddressTaken { address, network, owner } => {
+                let owner = self.find(&owner).map_or(owner, |record| record.name);
+                network::Error::AddressTaken { address, network, owner }
+            }
+            error => error,
+        }
     }
 
     /// The networks that a container is to be connected to, each with what is wanted of it.
@@ -146,8 +157,8 @@ impl Containers {
         check(&network, &mut wish)?;
         self.change_networks(record, "connect", |container, networks| {
             if networks.iter().any(|known| known.network == wish.network) {
-                let name = &network.record.name;
-                return invalid(format!("container {container} is connected to network {name} already"));
+                let (name, network) = (container.to_owned(), network.record.name.clone());
+                return Err(Error::Connected { name, network });
             }
             networks.push(wish.clone());
             Ok(())
@@ -164,7 +175,7 @@ impl Containers {
             match networks.len() < before {
                 true => Ok(()),
                 false => {
-                    invalid(format!("container {container} is not connected to network {}", network.name))
+                    Err(Error::NotConnected { name: container.to_owned(), network: network.name.clone() })
                 }
             }
         })?;

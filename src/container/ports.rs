@@ -109,7 +109,12 @@ impl Containers {
             Errno::ADDRNOTAVAIL => format!("{what}: this machine has no address {}", at.ip()),
             error => format!("{what} at {at}: {}", std::io::Error::from(error)),
         };
-        StartError::new("ports", message)
+        let hint = match refused.error {
+            Errno::ADDRINUSE => "choose another port, or let one be chosen: `-p CONTAINER_PORT`",
+            Errno::ADDRNOTAVAIL => "`ip address` shows those that it has",
+            _ => return StartError::new("ports", message),
+        };
+        StartError { hint: Some(hint.to_owned()), ..StartError::new("ports", message) }
     }
 }
 

@@ -61,9 +61,13 @@ impl Engine {
 pub(super) fn failure(error: Error) -> Failure {
     let kind = match &error {
         Error::NotFound { .. } => FailureKind::NotFound,
-        Error::Ambiguous { .. } | Error::Name { .. } | Error::Invalid { .. } | Error::NoCommand => {
-            FailureKind::Invalid
-        }
+        Error::Ambiguous { .. }
+        | Error::Name { .. }
+        | Error::Invalid { .. }
+        | Error::BindSource { .. }
+        | Error::Connected { .. }
+        | Error::NotConnected { .. }
+        | Error::NoCommand => FailureKind::Invalid,
         Error::Volume(error) => super::volume::kind(error),
         Error::Network(error) => of_network(error),
         Error::Mounted { .. }
@@ -96,9 +100,11 @@ fn of_network(error: &crate::network::Error) -> FailureKind {
     use crate::network::Error;
     match error {
         Error::NotFound { .. } => FailureKind::NotFound,
-        Error::Ambiguous { .. } | Error::Invalid { .. } | Error::Overlaps { .. } | Error::Route { .. } => {
-            FailureKind::Invalid
-        }
+        Error::Ambiguous { .. }
+        | Error::Invalid { .. }
+        | Error::Outside { .. }
+        | Error::Overlaps { .. }
+        | Error::Route { .. } => FailureKind::Invalid,
         Error::AddressTaken { .. } | Error::NameTaken { .. } | Error::InUse { .. } => FailureKind::Conflict,
         Error::File { .. } | Error::Kernel { .. } | Error::NoSubnet { .. } | Error::NoAddress { .. } => {
             FailureKind::System
@@ -108,11 +114,14 @@ fn of_network(error: &crate::network::Error) -> FailureKind {
 
 fn hint(error: &Error) -> Option<String> {
     match error {
-        Error::Network(crate::network::Error::NotFound { .. }) => {
-            Some("see all networks with `kiln network ls`".to_owned())
+        Error::Network(error) => network_hint(error),
+        Error::Volume(error) => super::volume::hint(error),
+        Error::Connected { name, network } => {
+            Some(format!("take it out first: `kiln network disconnect {network} {name}`"))
         }
-        Error::Network(crate::network::Error::InUse { .. }) => {
-            Some("stop them, or take them out with `kiln network disconnect`".to_owned())
+        Error::NotConnected { name, .. } => Some(format!("`kiln inspect {name}` shows its networks")),
+        Error::BindSource { reason, .. } if reason.kind() == std::io::ErrorKind::NotFound => {
+            Some("make it first, or add `bind-create-src`".to_owned())
         }
         Error::NotFound { .. } => Some("see all containers with `kiln ps -a`".to_owned()),
         Error::NameTaken { name, .. } => {
@@ -132,6 +141,23 @@ fn hint(error: &Error) -> Option<String> {
         Error::NotRunning { name } => Some(format!("start it with `kiln start {name}`")),
         _ => None,
     }
+}
+
+fn network_hint(error: &crate::network::Error) -> Option<String> {
+    use crate::network::Error;
+    let hint = match error {
+        Error::NotFound { .. } => "see all networks with `kiln network ls`",
+        Error::InUse { .. } => "stop them, or take them out with `kiln network disconnect`",
+        Error::Ambiguous { .. } => "write more digits of the id",
+        Error::NameTaken { .. } => "choose another name; `kiln network ls` shows those that are taken",
+        Error::Overlaps { .. } | Error::Route { .. } => {
+            "choose another subnet, or none: then a free one is taken"
+        }
+        Error::AddressTaken { .. } => "choose another address, or none: then a free one is taken",
+        Error::Outside { subnet, .. } => return Some(format!("choose one in {subnet}, or leave it out")),
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 /// Gives the exit code that the end of an attachment means to the caller.

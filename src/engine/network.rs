@@ -107,6 +107,7 @@ impl Engine {
     /// Connects a container to a network, at once when it runs.
     pub fn network_connect(&self, container: &str, wish: &NetworkWish) -> Result<(), Failure> {
         let record = self.container(container)?;
+        refuse_builtin(&wish.network)?;
         let network = self.containers().connect_network(&record, wish).map_err(failure)?;
         self.tell_of_network("connect", &network, Some(&record.id));
         Ok(())
@@ -115,6 +116,7 @@ impl Engine {
     /// Takes a container out of a network, at once when it runs.
     pub fn network_disconnect(&self, container: &str, network: &str) -> Result<(), Failure> {
         let record = self.container(container)?;
+        refuse_builtin(network)?;
         let network = self.containers().disconnect_network(&record, network).map_err(failure)?;
         self.tell_of_network("disconnect", &network, Some(&record.id));
         Ok(())
@@ -155,6 +157,16 @@ impl Engine {
         let event = EngineEvent { time, kind, action, id, attributes };
         crate::events::Log::new(&self.settings().root).tell(&[event]);
     }
+}
+
+/// Refuses what a container can't come to and leave later.
+fn refuse_builtin(network: &str) -> Result<(), Failure> {
+    if !BUILTIN.iter().any(|(name, _)| *name == network) {
+        return Ok(());
+    }
+    let message = format!("a container has the network `{network}` from its creation on, or never");
+    let hint = format!("make one that has it: `kiln run --network {network}`");
+    Err(Failure::new(crate::api::FailureKind::Invalid, message).hint(hint))
 }
 
 /// Puts a network's error into the user's words.

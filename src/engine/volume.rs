@@ -124,15 +124,26 @@ fn tell(containers: &Containers, name: &str, action: &str) {
 /// Puts a volume's error into the user's words.
 pub(super) fn told(error: Error) -> Failure {
     let kind = kind(&error);
-    let hint = match &error {
-        Error::NotFound { .. } => Some("see all volumes with `kiln volume ls`"),
-        Error::Name { name } if name.chars().count() == 1 => Some("a name has at least two characters"),
-        _ => None,
-    };
+    let hint = hint(&error);
     let failure = Failure::from_error(kind, &error);
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
+    }
+}
+
+/// What to do about it.
+pub(super) fn hint(error: &Error) -> Option<String> {
+    match error {
+        Error::NotFound { .. } => Some("see all volumes with `kiln volume ls`".to_owned()),
+        Error::Name { name } if name.chars().count() == 1 => {
+            Some("a name has at least two characters".to_owned())
+        }
+        Error::Name { .. } => Some("it begins with a letter or a digit, and is no path".to_owned()),
+        Error::Exists { name, .. } => {
+            Some(format!("choose another name, or remove it with `kiln volume rm {name}`"))
+        }
+        _ => None,
     }
 }
 

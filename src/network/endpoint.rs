@@ -339,7 +339,8 @@ impl Network {
         let subnet = self.record.addresses()?;
         let (net, name) = (subnet.net, &self.record.name);
         if !net.contains(&address) {
-            return invalid(format!("the address {address} is not in the subnet {net} of network {name}"));
+            let what = format!("the address {address}");
+            return Err(Error::Outside { what, subnet: net.into(), network: name.clone() });
         }
         if address == subnet.gateway {
             return invalid(format!("the address {address} is the gateway of network {name}"));

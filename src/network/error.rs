@@ -51,7 +51,7 @@ pub enum Error {
         address: std::net::IpAddr,
         /// The network.
         network: String,
-        /// The container that has it, or nothing.
+        /// The container that has it by its name or id, or nothing.
         owner: String,
     },
     /// No network has this name, id or id prefix.
@@ -71,6 +71,16 @@ pub enum Error {
     NameTaken {
         /// The name.
         name: String,
+    },
+    /// An address or a range is none of the subnet's.
+    #[error("{what} is not in the subnet {subnet}{}", of_whom(network))]
+    Outside {
+        /// What was asked for, in words.
+        what: String,
+        /// Where it should be.
+        subnet: IpNet,
+        /// Whose subnet it is; nothing while the network is made.
+        network: String,
     },
     /// Another network has addresses of the subnet.
     #[error("subnet {subnet} overlaps network {other} ({theirs})")]
@@ -114,8 +124,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 fn by_whom(owner: &str) -> String {
     match owner {
         "" => String::new(),
-        id => format!(" by {}", id.get(..12).unwrap_or(id)),
+        id if id.len() == 64 => format!(" by {}", &id[..12]),
+        name => format!(" by {name}"),
     }
+}
+
+fn of_whom(network: &str) -> String {
+    if network.is_empty() { String::new() } else { format!(" of network {network}") }
 }
 
 /// Says that a wish can't be carried out.

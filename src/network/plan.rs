@@ -116,8 +116,15 @@ impl Networks {
                 return invalid(format!("`{name}` can't be the name of a bridge"));
             }
             let found = link::find(host, name).map_err(|source| self.kernel("look", source))?;
-            if found.is_some() || self.records()?.iter().any(|other| other.bridge == name) {
+            if found.is_some() {
                 return invalid(format!("the host has a link `{name}` already"));
+            }
+            if let Some(other) = self.records()?.iter().find(|other| other.bridge == name) {
+                return invalid(format!("`{name}` is the bridge of network {}", other.name));
+            }
+            // The default network may be still to be made.
+            if name == self.bridge() {
+                return invalid(format!("`{name}` is the bridge of network {DEFAULT}"));
             }
             record.bridge = name.to_owned();
         }
@@ -275,6 +282,10 @@ impl Wishes {
             if subnet.trunc() != *subnet {
                 return invalid(format!("invalid subnet {subnet}: it should be {}", subnet.trunc()));
             }
+            let longest = if matches!(subnet, IpNet::V4(_)) { LONGEST_PREFIX } else { LONGEST_PREFIX6 };
+            if subnet.prefix_len() > longest {
+                return invalid(format!("the subnet {subnet} has no room: its prefix may be {longest} long"));
+            }
         }
         let v4 = |net: &IpNet| if let IpNet::V4(net) = net { Some(*net) } else { None };
         let v6 = |net: &IpNet| if let IpNet::V6(net) = net { Some(*net) } else { None };
@@ -284,22 +295,9 @@ impl Wishes {
             Self { subnet: family(request, v4, a4, first_of)?, subnet6: family(request, v6, a6, first_of6)? };
         if let Some(subnet) = &wishes.subnet {
             let (net, gateway) = (subnet.net, subnet.gateway);
-            if net.prefix_len() > LONGEST_PREFIX {
-                return invalid(format!(
-                    "the subnet {net} has no room: its prefix may be {LONGEST_PREFIX} long"
-                ));
-            }
             if gateway == net.network() || gateway == net.broadcast() {
                 return invalid(format!("the gateway {gateway} can't be the first or last address of {net}"));
             }
-        }
-        if let Some(subnet) = &wishes.subnet6
-            && subnet.net.prefix_len() > LONGEST_PREFIX6
-        {
-            let net = subnet.net;
-            return invalid(format!(
-                "the subnet {net} has no room: its prefix may be {LONGEST_PREFIX6} long"
-            ));
         }
         Ok(wishes)
     }
@@ -338,15 +336,16 @@ fn family<N: Net, A: Copy + Display + PartialEq + Into<IpAddr>>(
         }
     };
     let all: IpNet = net.into();
+    let outside = |what| Err(Error::Outside { what, subnet: all, network: String::new() });
     let gateway = gateways.first().copied().unwrap_or_else(|| first(net));
     if !all.contains(&gateway.into()) {
-        return invalid(format!("the gateway {gateway} is not in the subnet {net}"));
+        return outside(format!("the gateway {gateway}"));
     }
     if let Some(range) = ranges.first().filter(|range| !all.contains(&(**range).into())) {
-        return invalid(format!("the range {range} is not in the subnet {net}"));
+        return outside(format!("the range {range}"));
     }
     if let Some((name, at)) = aux.iter().find(|(_, at)| !all.contains(&(**at).into())) {
-        return invalid(format!("the address {at} of {name} is not in the subnet {net}"));
+        return outside(format!("the address {at} of {name}"));
     }
     if let Some((name, at)) = aux.iter().find(|(_, at)| **at == gateway) {
         return invalid(format!("the address {at} of {name} is the gateway's"));

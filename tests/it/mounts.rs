@@ -81,6 +81,9 @@ fn the_short_form_has_all_its_words() {
     ] {
         sh(&kiln, ["-v", text], "true").refused_with(&[expected]);
     }
+    for text in ["", ":/x", "name:", "name:/"] {
+        sh(&kiln, ["-v", text], "true").refused_with(&[&format!("invalid volume `{text}`"), "`name:/path`"]);
+    }
     run(&kiln, &["-v", "/x", "--tmpfs", "/x", "busybox", "true"])
         .refused_with(&["duplicate mount point: /x"]);
     run(&kiln, &["-v", "/x", "--mount", "dst=/x/", "busybox", "true"])
@@ -102,7 +105,7 @@ fn the_long_form_has_all_its_types() {
     assert_eq!(mount(&format!("type=bind,src={source}/file,dst=/f"), "cat /f").ok().out, "host\n");
     let missing = format!("{source}/missing");
     let text = format!("type=bind,src={missing},dst=/x");
-    mount(&text, "true").refused_with(&["the bind source", &missing, "o such file"]);
+    mount(&text, "true").refused_with(&["the bind source", &missing, "o such file", "make it first"]);
     assert!(!Path::new(&missing).exists());
     mount(&format!("{text},bind-create-src"), "test -d /x").ok();
     let made = "src=data,dst=/etc,volume-label=tier=db,volume-nocopy";

@@ -78,6 +78,8 @@ fn bad_wishes_for_a_network_are_named() {
     let half = format!("{}/25", at(128));
     let (outside, _) = subnet();
     let other = outside.replace(".0/24", ".1");
+    let networks = kiln::network::Networks::new(&kiln.root().join("networks"));
+    let bridge = networks.bridge();
     for (args, told) in [
         (&["--subnet", &half, "x"][..], format!("subnet {half} overlaps network one ({net})")),
         (
@@ -92,8 +94,13 @@ fn bad_wishes_for_a_network_are_named() {
             &["--subnet", &outside, "--aux-address", "a=1.2.3.4", "x"],
             "the address 1.2.3.4 of a is not in".to_owned(),
         ),
-        (&["--subnet", &other.replace(".1", ".0/31"), "x"], "has no room".to_owned()),
+        (&["--subnet", &outside.replace("/24", "/31"), "x"], "has no room".to_owned()),
+        (&["--subnet", &outside.replace("/24", "/32"), "x"], "has no room".to_owned()),
         (&["--subnet", &format!("{other}/24"), "x"], format!("it should be {outside}")),
+        (&["--subnet", &half, "x"], "hint: choose another subnet, or none".to_owned()),
+        (&["--subnet", &outside, "--gateway", &at(1), "x"], format!("hint: choose one in {outside}")),
+        (&["--opt", &format!("name={bridge}"), "x"], format!("`{bridge}` is the bridge of network bridge")),
+        (&["one"], "hint: choose another name".to_owned()),
         (&["--gateway", "1.2.3.4", "x"], "needs a --subnet".to_owned()),
         (&["--opt", "colour=red", "x"], "unknown network option `colour`".to_owned()),
         (&["--driver", "overlay", "x"], "no networks of the driver `overlay`".to_owned()),
@@ -140,7 +147,7 @@ fn an_address_that_was_asked_for_is_kept_for_its_container_and_refused_to_others
     let link = ok(&kiln, &["exec", "db", "busybox", "ip", "addr", "show", "eth0"]);
     assert!(link.contains(&at(13)) && link.contains(mac), "{link}");
     let text = refusal(&kiln, &["run", "--rm", "--network", "one", "--ip", &at(13), "busybox", "true"]);
-    assert!(text.contains(&format!("the address {} of network one is in use by", at(13))), "{text}");
+    assert!(text.contains(&format!("the address {} of network one is in use by db", at(13))), "{text}");
     let text = refusal(&kiln, &["network", "rm", "one"]);
     assert!(text.contains("network one is in use by db"), "{text}");
     ok(&kiln, &["stop", "-t", "0", "db"]);
@@ -199,6 +206,9 @@ fn a_running_container_is_connected_and_disconnected() {
     assert!(routes().contains("default via") && routes().contains("dev eth0"), "{}", routes());
     let text = refusal(&kiln, &["network", "connect", "one", "box"]);
     assert!(text.contains("container box is connected to network one already"), "{text}");
+    assert!(text.contains("`kiln network disconnect one box`"), "{text}");
+    let text = refusal(&kiln, &["network", "connect", "host", "box"]);
+    assert!(text.contains("the network `host` from its creation on") && text.contains("hint: "), "{text}");
     ok(&kiln, &["network", "disconnect", "bridge", "box"]);
     assert!(!kiln.run(&["exec", "box", "busybox", "ip", "link", "show", "eth0"]).error.is_empty());
     assert!(routes().contains(&format!("default via {}", at(1))), "{}", routes());
@@ -208,6 +218,7 @@ fn a_running_container_is_connected_and_disconnected() {
     assert!(!pings(&at(20)));
     let text = refusal(&kiln, &["network", "disconnect", "one", "box"]);
     assert!(text.contains("container box is not connected to network one"), "{text}");
+    assert!(text.contains("`kiln inspect box` shows its networks"), "{text}");
     ok(&kiln, &["stop", "-t", "0", "box"]);
     ok(&kiln, &["network", "connect", "one", "box"]);
     ok(&kiln, &["start", "box"]);

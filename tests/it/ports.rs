@@ -186,7 +186,8 @@ fn ranges_exposed_ports_and_free_ones_are_published() {
     let other = addresses(&kiln, "other", "80")[0];
     assert!((from + 1..=to).contains(&other.port()), "{other}");
     says_hello(other);
-    kiln.run(&["port", "web", "81"]).fails_with(&["no public port `81/tcp` published for `web`"]);
+    kiln.run(&["port", "web", "81"])
+        .fails_with(&["no public port `81/tcp` published for `web`", "`kiln port web`"]);
 }
 
 #[test]
@@ -197,7 +198,7 @@ fn who_has_a_port_already_is_named() {
     start(&kiln, &["--name", "web", "-p", &publish], SERVER);
     let second = ["run", "--name", "second", "-p", &publish, "busybox", "sleep", "1000"];
     let holder = format!("0.0.0.0:{port} is already allocated: container `web` has it");
-    refused(kiln.run(&second), &[&holder]);
+    refused(kiln.run(&second), &[&holder, "hint: choose another port"]);
     kiln.ok(&["rm", "-f", "web"]);
     kiln.ok(&["start", "second"]);
 

@@ -42,7 +42,9 @@ fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     }
     match wanted {
         Some(port) if text.is_empty() => {
-            Err(Error::usage(format!("no public port `{port}` published for `{}`", flags.container)))
+            let name = &flags.container;
+            Err(Error::usage(format!("no public port `{port}` published for `{name}`"))
+                .hint(format!("`kiln port {name}` shows those that are")))
         }
         _ => print(&text).map(|()| exit::SUCCESS),
     }

@@ -61,7 +61,8 @@ fn bind(mount: &MountPoint) -> Mount {
 
 /// Reads `--tmpfs`: a path, and options as `mount` takes them. Without any it runs no programs, as docker's.
 fn tmpfs(target: &str, options: &str) -> Result<Mount> {
-    let bad = |why: String| invalid(format!("invalid value `{target}:{options}` for `--tmpfs`: {why}"));
+    let colon = if options.is_empty() { "" } else { ":" };
+    let bad = |why: String| invalid(format!("invalid value `{target}{colon}{options}` for `--tmpfs`: {why}"));
     if !target.starts_with('/')
         || target.trim_end_matches('/').is_empty()
         || target.split('/').any(|part| part == "..")

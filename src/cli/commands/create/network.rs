@@ -47,16 +47,23 @@ impl Network {
                 let text = alone.map_or("", |wish| wish.network.as_str());
                 return Err(Error::usage(format!(
                     "conflicting options: `--network {text}` and other networks"
-                )));
+                ))
+                .hint("leave one of them out"));
             };
             if *only != named(&only.network) {
                 let text =
                     format!("conflicting options: `--network {}` and an address or alias", only.network);
-                return Err(Error::usage(text));
+                return Err(Error::usage(text).hint("they can be chosen in networks of your own"));
             }
             request.network = mode_of;
-            let is_shared = only.network.starts_with("container:");
-            request.isolation.network = is_shared.then(|| only.network.clone());
+            request.isolation.network = match only.network.strip_prefix("container:") {
+                Some("") => {
+                    return Err(Error::usage("`--network container:` names no container")
+                        .hint("write it as `container:NAME`"));
+                }
+                Some(_) => Some(only.network.clone()),
+                None => None,
+            };
             return Ok(());
         }
         request.network = NetworkMode::Bridge;
@@ -183,7 +190,8 @@ mod tests {
             filled(&["one", "name=two,alias=a,alias=b,gw-priority=-1"], Some("10.0.0.2")).unwrap().networks;
         assert_eq!((two[0].network.as_str(), two[0].ip), ("one", Some(Ipv4Addr::new(10, 0, 0, 2))));
         assert_eq!((two[1].aliases.join(" "), two[1].priority), ("a b".to_owned(), -1));
-        for bad in [&["none", "one"][..], &["name=one,colour=red"], &["ip=10.0.0.1"], &[""]] {
+        for bad in [&["none", "one"][..], &["name=one,colour=red"], &["ip=10.0.0.1"], &[""], &["container:"]]
+        {
             assert!(filled(bad, None).is_none(), "{bad:?}");
         }
         assert!(filled(&["host"], Some("10.0.0.2")).is_none());

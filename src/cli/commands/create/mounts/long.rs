@@ -60,11 +60,14 @@ pub(super) fn mount(text: &str) -> Result<Read, Error> {
     for field in split(text).map_err(|why| invalid(text, &why))? {
         fields.take(&field).map_err(|error| match error {
             Bad::Text(why) => invalid(text, &why),
+            Bad::Value { key, value } => {
+                invalid(text, &format!("`{value}` is no value for `{key}`")).hint(values(key))
+            }
             Bad::Key { key, near } => {
                 let told = invalid(text, &format!("unknown key `{key}`"));
                 match near {
                     Some(near) => told.hint(format!("did you mean `{near}`?")),
-                    None => told,
+                    None => told.hint(format!("it may be {}", KEYS.map(|(known, _)| known).join(", "))),
                 }
             }
         })?;
@@ -75,7 +78,19 @@ pub(super) fn mount(text: &str) -> Result<Read, Error> {
 /// What is wrong with a field.
 enum Bad {
     Text(String),
+    Value { key: &'static str, value: String },
     Key { key: String, near: Option<&'static str> },
+}
+
+/// What a key takes.
+fn values(key: &str) -> &'static str {
+    match key {
+        "bind-propagation" => "it may be private, rprivate, shared, rshared, slave or rslave",
+        "bind-recursive" => "it may be enabled, disabled, writable or readonly",
+        "tmpfs-size" => "write it as `64m`",
+        "tmpfs-mode" => "write it in octal digits, as `1777`",
+        _ => "it may be true or false",
+    }
 }
 
 fn invalid(text: &str, why: &str) -> Error {
@@ -97,7 +112,7 @@ impl Fields {
             Some(value) if !value.is_empty() => Ok(value.to_owned()),
             _ => Err(Bad::Text(format!("`{key}` needs a value"))),
         };
-        let bad = |value: &str| Bad::Text(format!("`{value}` is no value for `{key}`"));
+        let bad = |value: &str| Bad::Value { key, value: value.to_owned() };
         match key {
             "type" => self.kind = Some(word()?),
             "src" | "source" => self.source = Some(word()?),
@@ -344,17 +359,20 @@ mod tests {
             ("type=bind,src=/srv,dst=x", "absolute"),
             ("type=bind,src=/srv,dst=/", "root directory"),
             ("type=bind,src=/srv,dst=/x,raedonly", "did you mean `readonly`?"),
-            ("type=bind,src=/srv,dst=/x,colour=red", "unknown key `colour`"),
+            ("type=bind,src=/srv,dst=/x,colour=red", "it may be type, src"),
             ("type=bind,src=/srv,dst=/x,volume-nocopy", "is for mounts of type `volume`"),
-            ("type=bind,src=/srv,dst=/x,bind-propagation=up", "`up` is no value"),
+            (
+                "type=bind,src=/srv,dst=/x,bind-propagation=up",
+                "it may be private, rprivate, shared, rshared, slave or rslave",
+            ),
             ("type=bind,src=/srv,dst=/x,bind-recursive=readonly", "needs `readonly`"),
             ("type=bind,src=/srv,dst=/x,ro,bind-recursive=readonly,bind-propagation=rslave", "rprivate"),
-            ("type=bind,src=/srv,dst=/x,ro=maybe", "`maybe` is no value"),
+            ("type=bind,src=/srv,dst=/x,ro=maybe", "true or false"),
             ("type=volume,src=/srv,dst=/x", "type=bind"),
             ("type=npipe,src=/srv,dst=/x", "bind, volume, tmpfs, image"),
             ("type=tmpfs,src=/srv,dst=/x", "no source"),
             ("type=tmpfs,dst=/x,tmpfs-size=much", "`much` is no value"),
-            ("type=tmpfs,dst=/x,tmpfs-mode=9", "`9` is no value"),
+            ("type=tmpfs,dst=/x,tmpfs-mode=9", "in octal digits"),
             ("type=image,dst=/x", "no source"),
             ("type=bind,,dst=/x", "empty field"),
             ("\"type=bind", "not closed"),

@@ -4,6 +4,8 @@ use super::{NO_CACHES, NO_SELINUX, Read, absolute, check_target};
 use crate::api::{MountKind, MountRequest, Propagation, Recursion};
 use crate::cli::error::Error;
 
+const FORMS: &str = "write it as `/host/path:/path`, `name:/path` or `/path`";
+
 /// What the third field says.
 #[derive(Default)]
 struct Words {
@@ -15,10 +17,7 @@ struct Words {
 
 /// Reads `[SOURCE:]TARGET[:OPTIONS]`.
 pub(super) fn volume(text: &str) -> Result<Read, Error> {
-    let bad = |why: &str| {
-        Error::usage(format!("invalid volume `{text}`: {why}"))
-            .hint("write it as `/host/path:/path`, `name:/path` or `/path`")
-    };
+    let bad = |why: &str| Error::usage(format!("invalid volume `{text}`: {why}")).hint(FORMS);
     let fields: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match fields[..] {
         [target] => (None, target, ""),
@@ -26,8 +25,11 @@ pub(super) fn volume(text: &str) -> Result<Read, Error> {
         [source, target, options] => (Some(source), target, options),
         _ => return Err(bad("too many colons")),
     };
-    check_target("volume", text, target)?;
+    check_target("volume", text, target).map_err(|error| error.hint(FORMS))?;
     let words = words(options).map_err(|word| bad(&format!("unknown option `{word}`")))?;
+    if source == Some("") {
+        return Err(bad("its source is empty"));
+    }
     let path = source.map(host_path).transpose()?.flatten();
     if path.is_some() && words.nocopy {
         return Err(bad("`nocopy` is for volumes: nothing is copied to a host path"));
@@ -73,9 +75,6 @@ fn words(options: &str) -> Result<Words, &str> {
 
 /// The host path that `source` is, if it is one: a relative one begins with a dot, a word is a volume's name.
 fn host_path(source: &str) -> Result<Option<String>, Error> {
-    if source.is_empty() {
-        return Err(Error::usage("a volume's source is empty"));
-    }
     if source.starts_with('/') {
         return Ok(Some(source.to_owned()));
     }
