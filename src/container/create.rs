@@ -116,7 +116,7 @@ impl Containers {
         if record.config.isolation.userns.as_deref() == Some("auto") {
             record.config.ids = Some(self.free_ids(&record.id)?);
         }
-        let folder = self.folder(&record.id);
+        let (folder, link) = (self.folder(&record.id), self.name_path(&record.name));
         let make = || {
             for part in ["", "upper", "work"] {
                 let path = folder.join(part);
@@ -127,12 +127,15 @@ impl Containers {
             let busy = || Error::Running { verb: "create", name: record.name.clone() };
             let lock = try_lock(&folder)?.ok_or_else(busy)?;
             self.note_links(record)?;
-            record.write_config(&folder)?;
-            let link = self.name_path(&record.name);
+            // A name without a record is free; a record without its name would be in the way of everybody.
             std::os::unix::fs::symlink(&record.id, &link).at("create", &link)?;
+            record.write_config(&folder)?;
             Ok(lock)
         };
-        make().inspect_err(|_| drop(std::fs::remove_dir_all(&folder)))
+        make().inspect_err(|_| {
+            let _ = std::fs::remove_file(&link);
+            let _ = std::fs::remove_dir_all(&folder);
+        })
     }
 
     /// Checks that nobody has `name`; a name whose container is gone was left by a killed kiln. The caller has

@@ -54,6 +54,14 @@ pub enum Error {
         /// The container.
         name: String,
     },
+    /// Others start or clean up the container, again and again or for too long.
+    #[error("cannot {verb} container {name}: another kiln is at work on it")]
+    Busy {
+        /// The verb.
+        verb: &'static str,
+        /// The container.
+        name: String,
+    },
     /// The program could not be started.
     #[error("cannot start container {name}: {source}")]
     Start {

@@ -14,7 +14,7 @@ use super::foreign::Foreign;
 use super::mounting::image_mounts;
 use super::record::{Record, State, Wanted};
 use super::wire::{self, Packet, Wants};
-use super::{Containers, spec};
+use super::{Containers, missing, spec};
 use crate::network::NameSockets;
 use crate::runtime::Spec;
 
@@ -141,7 +141,8 @@ impl Containers {
         };
         self.refuse_mounted("start", record)?;
         // Read again under the lock: its last run may have ended just now.
-        let record = Record::read(&self.folder(&record.id))?;
+        let gone = |error| missing(error, Error::NotFound { text: record.name.clone() });
+        let record = Record::read(&self.folder(&record.id)).map_err(gone)?;
         let rights = spec::rights(&record.config, false)?;
         // A first process of kiln's own stays in the container, and needs a file that nobody can write.
         let fits = |ahead: &Ahead| ahead.may_run(&rights) && !record.config.isolation.init;

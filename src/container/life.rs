@@ -21,6 +21,8 @@ use crate::volume::Volumes;
 
 /// How long a killed program may take to be gone.
 pub(super) const KILL_WAIT: Duration = Duration::from_secs(10);
+/// How often a container is ended that others start again while it is being removed.
+const TAKE_ATTEMPTS: usize = 8;
 /// How long volumes may be kept by who makes a container; what stays is found by a prune.
 const VOLUMES_WAIT: Duration = Duration::from_secs(20);
 
@@ -171,12 +173,14 @@ impl Containers {
         }
     }
 
-    /// Waits until the monitor has recorded the end.
+    /// Waits until the monitor has recorded the end; a later run of the program has nothing to do with it.
     pub(super) fn recorded(&self, record: &Record) -> Result<()> {
         let end = Instant::now() + KILL_WAIT;
         while Instant::now() < end {
             match self.load(&record.id) {
-                Ok(now) if now.state.status.is_alive() => std::thread::sleep(super::CLEANUP_PAUSE),
+                Ok(now) if now.state.status.is_alive() && now.state.started == record.state.started => {
+                    std::thread::sleep(super::CLEANUP_PAUSE);
+                }
                 // Ended, or already removed.
                 _ => return Ok(()),
             }
@@ -186,22 +190,8 @@ impl Containers {
 
     /// Removes a container; `force` kills it first, `volumes` takes its anonymous volumes along.
     pub fn remove(&self, store: &Store, record: &Record, force: bool, volumes: bool) -> Result<()> {
-        if record.state.status.is_alive() {
-            if !force && record.state.status == ContainerState::Paused {
-                return Err(Error::Paused { name: record.name.clone() });
-            }
-            if !force {
-                return Err(Error::Running { verb: "remove", name: record.name.clone() });
-            }
-            self.stop(record, Some(libc::SIGKILL), Some(0))?;
-        }
+        let Some(_lock) = self.take_ended(record, force)? else { return Ok(()) };
         let folder = self.folder(&record.id);
-        let lock = match self.take(record) {
-            // A container with --rm is gone once it was stopped.
-            Err(error) if error.is_absence() => return Ok(()),
-            taken => taken?,
-        };
-        let _lock = lock.ok_or_else(|| Error::Running { verb: "remove", name: record.name.clone() })?;
         if !folder.exists() {
             return Ok(());
         }
@@ -211,6 +201,37 @@ impl Containers {
         store.unpin(&record.owner())?;
         self.remove_volumes(record, volumes || record.config.remove);
         remove_folder(&removed).at("remove", &removed)
+    }
+
+    /// Takes a container that is to be removed, with `force` after its end; `None` for one that is gone.
+    fn take_ended(&self, record: &Record, force: bool) -> Result<Option<OwnedFd>> {
+        let mut record = record.clone();
+        for _ in 0..TAKE_ATTEMPTS {
+            if record.state.status.is_alive() {
+                if !force && record.state.status == ContainerState::Paused {
+                    return Err(Error::Paused { name: record.name });
+                }
+                if !force {
+                    return Err(Error::Running { verb: "remove", name: record.name });
+                }
+                self.stop(&record, Some(libc::SIGKILL), Some(0))?;
+            }
+            let taken = self.take(&record).and_then(|lock| match lock {
+                Some(lock) => Ok(Some(lock)),
+                // Somebody has started it meanwhile.
+                None => self.load(&record.id).map(|now| {
+                    record = now;
+                    None
+                }),
+            });
+            match taken {
+                // A container with --rm is gone once it was stopped.
+                Err(error) if error.is_absence() => return Ok(None),
+                Ok(None) => {}
+                taken => return taken,
+            }
+        }
+        Err(Error::Busy { verb: "remove", name: record.name })
     }
 
     /// Makes a container disappear by renaming its folder, and gives the folder's new place. The caller has its

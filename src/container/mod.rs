@@ -205,12 +205,14 @@ impl Containers {
     /// `None` while its program runs.
     fn take(&self, record: &Record) -> Result<Option<OwnedFd>> {
         let folder = self.folder(&record.id);
+        let gone = |error| missing(error, Error::NotFound { text: record.name.clone() });
         let end = Instant::now() + CLEANUP_WAIT;
         loop {
-            if let Some(lock) = try_lock(&folder)? {
+            if let Some(lock) = try_lock(&folder).map_err(gone)? {
                 return Ok(Some(lock));
             }
-            if Record::read(&folder)?.state.status.is_alive() || Instant::now() > end {
+            let now = Record::read(&folder).map_err(gone)?;
+            if now.state.status.is_alive() || Instant::now() > end {
                 return Ok(None);
             }
             std::thread::sleep(CLEANUP_PAUSE);

@@ -1,11 +1,12 @@
 //! Connecting containers to their networks.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::ahead::Ahead;
 use super::error::{At, Error, Result};
 use super::life::KILL_WAIT;
-use super::record::{Config, Endpoint, Record};
+use super::record::{Config, DEFAULT_NETWORK, Endpoint, Record};
 use super::wire::Packet;
 use super::{Containers, names};
 use crate::api::{NetworkCreateRequest, NetworkMode, NetworkWish};
@@ -223,11 +224,43 @@ impl Containers {
         };
         if told.is_err() {
             let _names = self.lock_names()?;
-            let now = Record::read(&folder)?;
-            Record { config: before.config, ..now }.write_config(&folder)?;
+            // Others may have changed it since.
+            let mut now = Record::read(&folder)?;
+            undo(&mut now.config.networks, &before.config.networks, &after.config.networks);
+            now.config.unconnected = now.config.networks.is_empty();
+            now.write_config(&folder)?;
         }
         told
     }
+
+    /// Has a running container connected as its record wants: whoever changed that was killed.
+    pub fn place(&self, record: &Record) -> Result<()> {
+        self.ask(record, "connect", &Packet::Networks, Some(KILL_WAIT)).map(drop)
+    }
+}
+
+impl Record {
+    /// Tells whether a running container is connected to other networks than it is to be.
+    pub fn is_misplaced(&self) -> bool {
+        let config = &self.config;
+        if !self.state.status.is_alive() || config.network != NetworkMode::Bridge {
+            return false;
+        }
+        let is_default = config.networks.is_empty() && !config.unconnected;
+        let default = is_default.then_some(DEFAULT_NETWORK);
+        let wanted: BTreeSet<_> =
+            config.networks.iter().map(|wish| wish.name.as_str()).chain(default).collect();
+        wanted != self.state.endpoints.iter().map(|endpoint| endpoint.network_name.as_str()).collect()
+    }
+}
+
+/// Takes back what made `after` of `before`.
+fn undo(now: &mut Vec<NetworkWish>, before: &[NetworkWish], after: &[NetworkWish]) {
+    let has =
+        |wishes: &[NetworkWish], wish: &NetworkWish| wishes.iter().any(|other| other.network == wish.network);
+    now.retain(|wish| has(before, wish) || !has(after, wish));
+    let lost: Vec<_> = before.iter().filter(|wish| !has(after, wish) && !has(now, wish)).cloned().collect();
+    now.extend(lost);
 }
 
 /// Finds the network of a wish by its id; one that was made again has another, and the same name.
@@ -323,7 +356,26 @@ fn invalid<T>(message: impl Into<String>) -> Result<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_mac;
+    use super::{NetworkWish, parse_mac, undo};
+
+    #[test]
+    fn a_refused_change_is_taken_back_and_those_of_others_stay() {
+        let wishes = |names: &str| -> Vec<NetworkWish> {
+            let wish = |name: &str| NetworkWish { network: name.to_owned(), ..NetworkWish::default() };
+            names.split_whitespace().map(wish).collect()
+        };
+        for (now, before, after, left) in [
+            ("a b", "a", "a b", "a"),
+            ("a b c", "a", "a b", "a c"),
+            ("b c", "a", "a b", "c"),
+            ("b", "a b", "b", "b a"),
+            ("", "a b", "b", "a"),
+        ] {
+            let mut wishes_now = wishes(now);
+            undo(&mut wishes_now, &wishes(before), &wishes(after));
+            assert_eq!(wishes_now, wishes(left), "{now}: {before} -> {after}");
+        }
+    }
 
     #[test]
     fn macs_are_those_of_one_link() {

@@ -25,7 +25,7 @@ pub(super) const VERSION: u32 = 2;
 /// The format of `record.json`.
 const JOINED_VERSION: u32 = 1;
 /// The name of the default bridge's network.
-const DEFAULT_NETWORK: &str = "bridge";
+pub(super) const DEFAULT_NETWORK: &str = "bridge";
 const CONFIG: &str = "config.json";
 const STATE: &str = "state.json";
 const JOINED: &str = "record.json";

@@ -42,12 +42,20 @@ impl Engine {
         Ok((records, damaged))
     }
 
-    /// A container whose monitor was lost runs again if its policy wants that, whoever looks at it first.
+    /// A container whose monitor was lost runs again if its policy wants that, whoever looks at it first; one that was
+    /// being connected to a network by a killed kiln is.
     fn revived(&self, record: Record) -> Result<Record, Failure> {
+        let containers = self.containers();
+        if record.is_misplaced() {
+            // Nobody tells its monitor any more.
+            if let Err(error) = containers.place(&record) {
+                tracing::debug!(%error, "its networks stay as they are");
+            }
+            return containers.find(&record.id).map_err(failure);
+        }
         if !record.is_due() {
             return Ok(record);
         }
-        let containers = self.containers();
         // Who may not open the store may still look.
         let Ok(store) = self.store() else { return Ok(record) };
         if let Err(error) = containers.revive(store, &record) {
@@ -74,6 +82,7 @@ pub(super) fn failure(error: Error) -> Failure {
         | Error::NameTaken { .. }
         | Error::NotRunning { .. }
         | Error::Paused { .. }
+        | Error::Busy { .. }
         | Error::Running { .. } => FailureKind::Conflict,
         Error::Start { source, .. } | Error::Exec { source, .. } => match source.kind {
             StartErrorKind::NotFound => FailureKind::CommandNotFound,

@@ -29,6 +29,7 @@ impl Engine {
 
     /// Lists the networks: those that come with kiln, then the oldest first.
     pub fn networks(&self) -> Result<Vec<NetworkInfo>, Failure> {
+        self.tidy_networks();
         let networks = self.networks_of_store();
         let mut all = vec![info(&networks.default_network().map_err(of_network)?)?];
         all.extend(BUILTIN.map(builtin));
@@ -131,8 +132,17 @@ impl Engine {
         Networks::new(&self.settings().root.join("networks"))
     }
 
+    /// Puts right what killed kilns left of networks and of the containers in them.
+    fn tidy_networks(&self) {
+        self.reap_networks();
+        // Looking at them is enough.
+        if let Err(failure) = self.surveyed() {
+            tracing::debug!(failure.message, "containers could not be looked at");
+        }
+    }
+
     /// Removes what killed kilns left; who may not, has not left anything either.
-    pub(super) fn tidy_networks(&self) {
+    pub(super) fn reap_networks(&self) {
         if let Err(error) = self.networks_of_store().reap() {
             tracing::debug!(%error, "networks could not be tidied up");
         }

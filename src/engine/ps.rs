@@ -14,7 +14,7 @@ use super::inspect_container::network_names;
 impl Engine {
     /// Lists the running containers, or all of them, the newest first.
     pub fn ps(&self, all: bool) -> Result<Vec<ContainerInfo>, Failure> {
-        self.tidy_networks();
+        self.reap_networks();
         let mut records = self.all_containers()?;
         records.retain(|record| all || record.state.status.is_alive());
         Ok(records.into_iter().map(|record| self.info(record)).collect())
@@ -22,6 +22,7 @@ impl Engine {
 
     /// Lists all containers that can be read, the newest first, and says what is wrong with the others.
     pub fn survey(&self) -> Result<(Vec<ContainerInfo>, Vec<Failure>), Failure> {
+        self.reap_networks();
         let (records, damaged) = self.surveyed()?;
         Ok((records.into_iter().map(|record| self.info(record)).collect(), damaged))
     }

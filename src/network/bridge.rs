@@ -38,19 +38,16 @@ impl Network {
         let index = self.make_bridge(host)?;
         forwarding::switch_on(self.record.subnet6.is_some())?;
         let table = self.networks.table();
-        let write = || {
+        let look = || {
             let mut filter = Socket::netfilter()?;
             nft::pass_foreign_drops(&mut filter, &self.record.bridge, self.networks.opens_firewall)?;
-            match nft::exist(&mut filter, table)? {
-                true => {
-                    nft::add_elements(&mut filter, table, &elements::of_network(&self.record)).map(|()| true)
-                }
-                false => Ok(false),
-            }
+            nft::exist(&mut filter, table)
         };
-        if !write().map_err(|source| self.kernel("write the packet filter", source))? {
+        if !look().map_err(|source| self.kernel("write the packet filter", source))? {
             self.networks.write_tables()?;
         }
+        // One that is just being made is among no others' yet.
+        self.networks.add(&elements::of_network(&self.record))?;
         Ok(index)
     }
 
@@ -99,13 +96,16 @@ impl Network {
         }
         requests.push(link::set_up_for(index, &self.owner()));
         host.batch(requests).map_err(failed("set the addresses"))?;
-        self.record.subnet = Some(subnet);
-        self.record.write(&self.folder)?;
+        // Others have had theirs since they were planned.
+        if self.record.is_default() {
+            self.record.subnet = Some(subnet);
+            self.record.write(&self.folder)?;
+        }
         Ok(index)
     }
 
     /// What is noted on the bridge, for those who find it when its store is gone.
-    fn owner(&self) -> String {
+    pub(super) fn owner(&self) -> String {
         let path = |path: &std::path::Path| std::path::absolute(path).unwrap_or_default();
         match self.record.is_default() {
             true => path(&self.networks.folder).to_string_lossy().into_owned(),

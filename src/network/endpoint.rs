@@ -88,6 +88,7 @@ pub struct Member<'a> {
 struct Announced {
     name: String,
     aliases: Vec<String>,
+    lease: String,
 }
 
 impl<'a> Member<'a> {
@@ -178,10 +179,18 @@ impl Network {
         known
     }
 
-    /// Takes back what was announced of the owner of a lease.
+    /// Takes back what was announced of the owner of a lease, unless that has another one by now.
     fn renounce(&self, lease: &Lease) {
+        let path = self.folder.join(format!("endpoints/{}.json", lease.owner));
+        let read = || serde_json::from_slice(&std::fs::read(&path).ok()?).ok();
+        let is_other = |known: &Announced| known.lease != lease.address.to_string();
+        if read().as_ref().is_some_and(is_other) {
+            return;
+        }
         // Endpoints of builds, and of the default network, have none.
-        let _ = std::fs::remove_file(self.folder.join(format!("endpoints/{}.json", lease.owner)));
+        let _ = std::fs::remove_file(&path);
+        // A killed kiln left it.
+        let _ = std::fs::remove_file(path.with_extension("new"));
     }
 
     /// Where default routes over this network lead; an internal one has none.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -25,6 +27,8 @@ const LINK_NAME_BYTES: usize = 15;
 /// How long those are waited for whose containers have ended: their monitors clean up behind them.
 const LEAVING_ATTEMPTS: u32 = 1000;
 const LEAVING_PAUSE: Duration = Duration::from_millis(5);
+/// How often a folder is emptied into which others still put something.
+const REMOVE_ATTEMPTS: usize = 10;
 /// The kernel's bounds for a link that carries IPv4.
 const MTUS: std::ops::RangeInclusive<u32> = 68..=65535;
 
@@ -75,12 +79,11 @@ impl Networks {
             users.dedup();
             return Err(Error::InUse { name: name.clone(), users });
         }
-        network.remove_bridge()?;
-        // Without it the rest is nothing: what a killed kiln leaves of it goes with the next tidying.
-        let record = network.folder.join("network.json");
-        std::fs::remove_file(&record).map_err(file("remove", &record))?;
+        // A killed kiln leaves the half of a network, which goes with the next tidying.
+        Record::undo(&network.folder)?;
+        network.remove_bridge().inspect_err(|_| drop(Record::complete(&network.folder)))?;
         drop(net_lock);
-        std::fs::remove_dir_all(&network.folder).map_err(file("remove", &network.folder))?;
+        remove_folder(&network.folder).map_err(file("remove", &network.folder))?;
         self.remove_lone_filter()
     }
 
@@ -97,9 +100,15 @@ impl Networks {
         }
         let _lock = self.lock()?;
         for folder in halves.into_iter().filter(is_half) {
-            std::fs::remove_dir_all(&folder).map_err(file("remove", &folder))?;
+            if let Some(record) = Record::read_half(&folder) {
+                let half = Network { networks: self.clone(), folder: folder.clone(), record };
+                if half.has_own_bridge()? {
+                    half.remove_bridge()?;
+                }
+            }
+            remove_folder(&folder).map_err(file("remove", &folder))?;
         }
-        Ok(())
+        self.remove_lone_filter()
     }
 
     fn plan(&self, id: &str, request: &NetworkCreateRequest, host: &mut Socket) -> Result<Record> {
@@ -216,11 +225,37 @@ impl Network {
         std::fs::remove_file(&path).map_err(file("remove", &path))
     }
 
+    /// Tells whether no other link has the name of the bridge. Only what is complete is up and says whose it is.
+    fn has_own_bridge(&self) -> Result<bool> {
+        let look = || {
+            let mut host = Socket::route()?;
+            let is_other = link::find(&mut host, &self.record.bridge)?.is_some_and(|link| link.up);
+            let mut owned = link::owned(&mut host)?.into_iter();
+            Ok(!is_other || owned.any(|(_, name, owner)| name == self.record.bridge && owner == self.owner()))
+        };
+        look().map_err(|source| self.kernel("look", source))
+    }
+
     fn add(&mut self, host: &mut Socket) -> Result<()> {
         std::fs::create_dir_all(self.folder.join("addresses")).map_err(file("create", &self.folder))?;
-        self.record.write(&self.folder)?;
-        self.make(host).map(drop)
+        self.record.begin(&self.folder)?;
+        self.make(host)?;
+        Record::complete(&self.folder)
     }
+}
+
+/// Removes the folder of a network without a record. Those who haven't heard of that yet may still make its lock.
+fn remove_folder(folder: &Path) -> std::io::Result<()> {
+    let mut removed = std::fs::remove_dir_all(folder);
+    for _ in 0..REMOVE_ATTEMPTS {
+        match &removed {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            _ => break,
+        }
+        removed = std::fs::remove_dir_all(folder);
+    }
+    removed
 }
 
 fn check_driver(driver: &str) -> Result<()> {
@@ -253,21 +288,18 @@ fn check_name(name: &str) -> Result<()> {
 fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     for (name, value) in options {
         let is = |names: &[&str]| names.contains(&name.as_str());
-        let (is_good, words) = if is(&ICC) || is(&MASQUERADE) {
-            (matches!(value.as_str(), "true" | "false"), "true or false".to_owned())
+        let is_good = if is(&ICC) || is(&MASQUERADE) {
+            matches!(value.as_str(), "true" | "false")
         } else if is(&MTU) {
-            let is_good = value.parse().is_ok_and(|mtu: u32| MTUS.contains(&mtu));
-            (is_good, format!("a number from {} to {}", MTUS.start(), MTUS.end()))
+            value.parse().is_ok_and(|mtu: u32| MTUS.contains(&mtu))
         } else if is(&BRIDGE) {
-            continue;
+            true
         } else {
             let known = [MTU, BRIDGE, ICC, MASQUERADE].concat().join(", ");
             return invalid(format!("unknown network option `{name}`: it may be one of {known}"));
         };
         if !is_good {
-            return invalid(format!(
-                "invalid value `{value}` for the network option `{name}`: it must be {words}"
-            ));
+            return invalid(format!("invalid value `{value}` for the network option `{name}`"));
         }
     }
     Ok(())
@@ -287,9 +319,7 @@ impl Wishes {
             }
             let longest = if matches!(subnet, IpNet::V4(_)) { LONGEST_PREFIX } else { LONGEST_PREFIX6 };
             if subnet.prefix_len() > longest {
-                return invalid(format!(
-                    "the subnet {subnet} has no room: its prefix may be {longest} long at the most"
-                ));
+                return invalid(format!("the subnet {subnet} has no room: its prefix may be {longest} long"));
             }
         }
         let v4 = |net: &IpNet| if let IpNet::V4(net) = net { Some(*net) } else { None };

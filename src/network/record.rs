@@ -14,6 +14,8 @@ use super::error::{Error, Result, file};
 /// The format of `network.json`.
 const VERSION: u32 = 2;
 const NAME: &str = "network.json";
+/// The same of a network that is being made or removed.
+const HALF: &str = "network.json.new";
 
 /// The option that keeps a network's containers from each other.
 pub(super) const ICC: [&str; 2] = ["com.docker.network.bridge.enable_icc", "icc"];
@@ -94,15 +96,35 @@ impl Record {
         Ok(record.filter(|record| record.version == VERSION))
     }
 
+    /// Reads what a network had in the kernel that was being made or removed.
+    pub(super) fn read_half(folder: &Path) -> Option<Self> {
+        let bytes = std::fs::read(folder.join(HALF)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
     /// Writes it by one rename.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
-        let (path, new) = (folder.join(NAME), folder.join("network.json.new"));
-        let write = || {
-            let mut file = File::create(&new)?;
-            file.write_all(&serde_json::to_vec(self)?)?;
-            std::fs::rename(&new, &path)
-        };
+        self.begin(folder)?;
+        Self::complete(folder)
+    }
+
+    /// Writes it beside its place: what it says is about to be made.
+    pub(super) fn begin(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(HALF);
+        let write = || File::create(&path)?.write_all(&serde_json::to_vec(self)?);
         write().map_err(file("write", &path))
+    }
+
+    /// Puts it into its place: from now on there is the network.
+    pub(super) fn complete(folder: &Path) -> Result<()> {
+        let path = folder.join(NAME);
+        std::fs::rename(folder.join(HALF), &path).map_err(file("write", &path))
+    }
+
+    /// Takes it out of its place: what it says is about to be removed.
+    pub(super) fn undo(folder: &Path) -> Result<()> {
+        let path = folder.join(NAME);
+        std::fs::rename(&path, folder.join(HALF)).map_err(file("remove", &path))
     }
 
     /// Tells whether it is the one that containers have without a wish.

@@ -46,8 +46,8 @@ use self::servers::Servers;
 use self::stream::{Framed, Stream};
 use self::table::Table;
 
-/// How long the first container is waited for.
-const FIRST_CLIENT: Duration = Duration::from_secs(10);
+/// How long the first container is waited for, whose monitor looks once a second.
+const FIRST_CLIENT: Duration = Duration::from_secs(3);
 /// Datagrams of one container that are taken in a round.
 const DATAGRAMS: usize = 16;
 /// Connections of one container.

@@ -1,6 +1,7 @@
 //! Copies of volumes: complete or not there.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
@@ -65,12 +66,21 @@ impl Record {
 impl Volumes {
     /// Begins a volume beside the others.
     pub fn begin(&self) -> Result<Unfinished> {
-        let home = self.folder.join(".new").join(random_name().at("read", "/dev/urandom")?);
-        make_dirs(&home)?;
-        let lock = locked(&home.join("lock"), FlockOperation::LockExclusive)?;
-        let made = Unfinished { volumes: self.clone(), home, _lock: lock };
-        make_dirs(&made.data())?;
-        Ok(made)
+        loop {
+            let home = self.folder.join(".new").join(random_name().at("read", "/dev/urandom")?);
+            make_dirs(&home)?;
+            let path = home.join("lock");
+            let lock = match locked(&path, FlockOperation::LockExclusive) {
+                Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => continue,
+                lock => lock?,
+            };
+            // Before it was locked, a sweep may have taken it for a killed maker's.
+            if path.exists() {
+                let made = Unfinished { volumes: self.clone(), home, _lock: lock };
+                make_dirs(&made.data())?;
+                return Ok(made);
+            }
+        }
     }
 
     /// Checks that a volume may get this name.
@@ -89,7 +99,8 @@ impl Volumes {
     pub(super) fn sweep_copies(&self) -> Result<usize> {
         let mut swept = 0;
         for entry in std::fs::read_dir(self.folder.join(".new")).into_iter().flatten().flatten() {
-            let Ok(lock) = File::open(entry.path().join("lock")) else { continue };
+            // A maker may have been killed before it had made its lock.
+            let Ok(lock) = File::create(entry.path().join("lock")) else { continue };
             if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
                 remove_tree(&entry.path()).at("remove", entry.path())?;
                 swept += 1;
@@ -116,6 +127,8 @@ mod tests {
         assert!(volumes.find("copy").unwrap().readonly);
         assert_eq!(std::fs::read(volumes.data("copy").join("file")).unwrap(), b"x");
         assert!(matches!(volumes.check_free("copy"), Err(Error::Exists { .. })));
+        std::fs::create_dir(folder.path().join("volumes/.new/0")).unwrap();
+        assert_eq!(volumes.sweep().unwrap(), 1, "its maker came no further");
         let dropped = volumes.begin().unwrap();
         let home = dropped.home.clone();
         drop(dropped);

@@ -139,3 +139,19 @@ fn several_containers_answer_a_line_each_in_the_order_of_their_names() {
     let ran = kiln.run(&["kill", "one", "two"]);
     assert!(ran.code == 1 && ran.error.matches("is not running").count() == 2, "{ran}");
 }
+
+#[test]
+fn a_container_that_is_started_at_this_moment_is_removed_by_force() {
+    let Some(kiln) = kiln("a_container_that_is_started_at_this_moment_is_removed_by_force") else { return };
+    for round in 0..10 {
+        kiln.ok(&["create", "--name", "box", "busybox", "sleep", "1000"]);
+        std::thread::scope(|scope| {
+            let start = scope.spawn(|| kiln.run(&["start", "box"]));
+            std::thread::sleep(Duration::from_millis(round * 3));
+            kiln.ok(&["rm", "-f", "box"]);
+            let started = start.join().unwrap();
+            assert!(started.code == 0 || started.error.contains("no such container: box"), "{started}");
+        });
+        assert_eq!(kiln.ok(&["ps", "-aq"]), "");
+    }
+}

@@ -99,10 +99,13 @@ fn begin(socket: OwnedFd, id: Option<&str>) -> io::Result<Option<Monitor>> {
     let containers = Containers::new(&task.root);
     let record = Record { state: task.state.clone(), ..task.record.clone() };
     let mut lasting: Duties<Keeper> = Vec::new();
-    if let (Some(namespace), Some(_)) = (&namespace, &own) {
-        lasting.push(Box::new(Names::new(namespace.try_clone()?, names, &record)));
-    }
+    let names = match (&namespace, &own) {
+        (Some(namespace), Some(_)) => Some(Names::new(namespace.try_clone()?, names, &record)),
+        _ => None,
+    };
+    // What the one changes the others follow in the same turn.
     lasting.push(Box::new(Networking::new(own, leases)));
+    lasting.extend(names.map(|names| Box::new(names) as Box<_>));
     Ok(Some(Monitor {
         keeper: Keeper::new(containers, record),
         clients: Clients::new(socket, task.wants),

@@ -1,7 +1,11 @@
 //! Connects a running container to networks, and takes it out of them, as `config.json` says.
 
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use rustix::event::PollFlags;
 
 use super::clients::ClientId;
 use super::keeper::Keeper;
@@ -20,12 +24,14 @@ pub(super) struct Networking {
     namespace: Option<Namespace>,
     /// In the order of the record's endpoints.
     leases: Vec<OwnedFd>,
+    /// The record may have been changed after the start had read it, and before anybody could be told.
+    is_new: bool,
 }
 
 impl Networking {
     /// Takes over what the start has connected.
     pub(super) fn new(namespace: Option<Namespace>, leases: Vec<OwnedFd>) -> Self {
-        Self { namespace, leases }
+        Self { namespace, leases, is_new: true }
     }
 
     fn reconcile(&mut self, keeper: &mut Keeper) -> Result<(), String> {
@@ -75,6 +81,22 @@ fn lead_out(namespace: &mut Namespace, wanted: &[(Network, NetworkWish)]) -> Res
 }
 
 impl Duty<Keeper> for Networking {
+    fn deadline(&self) -> Option<Instant> {
+        self.is_new.then(Instant::now)
+    }
+
+    fn handle(&mut self, _: &[PollFlags], _: Instant, hands: &mut Hands<'_, Keeper>) -> io::Result<()> {
+        if std::mem::take(&mut self.is_new)
+            && hands.keeper.reload().is_ok()
+            && hands.keeper.record.is_misplaced()
+        {
+            // What is refused now is tried again by whoever looks at the container next.
+            let _ = self.reconcile(hands.keeper);
+            let _ = hands.keeper.write();
+        }
+        Ok(())
+    }
+
     fn request(&mut self, from: ClientId, request: &Packet, hands: &mut Hands<'_, Keeper>) -> bool {
         let Packet::Networks = request else { return false };
         let result = self.reconcile(hands.keeper);
