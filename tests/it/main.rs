@@ -52,6 +52,8 @@ mod names;
 mod names_resolver;
 mod network;
 mod network_check;
+mod network_moments;
+mod network_stress;
 mod networks;
 mod oci;
 mod peer;

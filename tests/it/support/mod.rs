@@ -4,6 +4,8 @@ pub(crate) mod binary;
 pub(crate) mod git;
 pub(crate) mod http;
 pub(crate) mod kiln;
+pub(crate) mod ledger;
+pub(crate) mod moments;
 pub(crate) mod pty;
 pub(crate) mod registry;
 mod server;
