@@ -239,8 +239,8 @@ fn at_root(span: Span, defaulted: bool) -> Diagnostic {
     Diagnostic::error("mount-target", span, "invalid mount target `/`").hint(hint)
 }
 
-/// An absolute path without `.`, `..`, doubled or trailing slashes, as seen from the root.
-fn clean(path: &str) -> String {
+/// Returns an absolute path without `.`, `..`, doubled or trailing slashes, as seen from the root.
+pub fn clean(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {
         match part {

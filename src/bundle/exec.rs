@@ -6,14 +6,14 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::child::{self, Message};
 use super::config::Process;
 use super::error::{Doing, Error, Result};
 use super::state::{Folder, Status};
 use super::{check, console, rights};
-use crate::runtime::{At, Cgroup, Exit, StartError, clone_into, die_with_parent, end_with, wire};
+use crate::runtime::{
+    self, At, Cgroup, Exit, StartError, clone_into, die_with_parent, end_with, reported, wire,
+};
 use crate::sys;
 use crate::sys::clone::{Cloned, clone_process};
 use crate::sys::seccomp::Instruction;
@@ -49,16 +49,6 @@ impl Further {
     pub fn wait(&self) -> Result<Exit> {
         super::wait(self.pidfd.as_fd())
     }
-}
-
-/// The helper's report to the caller.
-#[derive(Debug, Serialize, Deserialize)]
-enum Report {
-    /// The process was cloned; its pidfd comes along.
-    Cloned {
-        pid: i32,
-    },
-    Failed(StartError),
 }
 
 /// What both take along.
@@ -114,17 +104,7 @@ pub(super) fn exec(root: &Path, id: &str, process: &Process, options: &ExecOptio
         }),
     };
     drop((report_far, channel_far));
-    let reported = wire::receive::<Report>(&report).doing(fail);
-    super::reap(helper.as_fd());
-    let (pid, fds) = match reported? {
-        Some((Report::Cloned { pid }, fds)) => (pid, fds),
-        Some((Report::Failed(error), _)) => return Err(error.into()),
-        None => {
-            return Err(StartError::new("exec", "the container ended while a process was entering it").into());
-        }
-    };
-    let pidfd =
-        fds.into_iter().next().ok_or_else(|| StartError::new("exec", "the new process has no descriptor"))?;
+    let (pid, pidfd) = reported(helper.as_fd(), &report)?;
     match accompany(&channel, pid, options) {
         Ok(terminal) => Ok(Further { pidfd, terminal }),
         Err(error) => {
@@ -163,7 +143,7 @@ fn accompany(channel: &OwnedFd, pid: i32, options: &ExecOptions) -> Result<Optio
 
 /// The helper.
 fn join(plan: Join<'_>) -> ! {
-    let (message, fds) = match enter(&plan) {
+    let cloned = match enter(&plan) {
         Ok(Cloned::Child) => {
             let channel = plan.channel;
             end_with(channel, || match become_program(plan) {
@@ -171,13 +151,10 @@ fn join(plan: Join<'_>) -> ! {
                 Err(error) => error,
             })
         }
-        Ok(Cloned::Parent { pid, pidfd }) => (Report::Cloned { pid }, vec![pidfd]),
-        Err(error) => (Report::Failed(error), Vec::new()),
+        Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
+        Err(error) => Err(error),
     };
-    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-    // Without a caller there is nobody to report to.
-    let sent = wire::send(plan.report, &message, &fds);
-    sys::process::exit_now(i32::from(sent.is_err()))
+    runtime::report(plan.report, cloned)
 }
 
 fn enter(plan: &Join<'_>) -> std::result::Result<Cloned, StartError> {

@@ -288,18 +288,21 @@ fn check_name(name: &str) -> Result<()> {
 fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     for (name, value) in options {
         let is = |names: &[&str]| names.contains(&name.as_str());
-        let is_good = if is(&ICC) || is(&MASQUERADE) {
-            matches!(value.as_str(), "true" | "false")
+        let (is_good, words) = if is(&ICC) || is(&MASQUERADE) {
+            (matches!(value.as_str(), "true" | "false"), "true or false".to_owned())
         } else if is(&MTU) {
-            value.parse().is_ok_and(|mtu: u32| MTUS.contains(&mtu))
+            let is_good = value.parse().is_ok_and(|mtu: u32| MTUS.contains(&mtu));
+            (is_good, format!("a number from {} to {}", MTUS.start(), MTUS.end()))
         } else if is(&BRIDGE) {
-            true
+            continue;
         } else {
             let known = [MTU, BRIDGE, ICC, MASQUERADE].concat().join(", ");
             return invalid(format!("unknown network option `{name}`: it may be one of {known}"));
         };
         if !is_good {
-            return invalid(format!("invalid value `{value}` for the network option `{name}`"));
+            return invalid(format!(
+                "invalid value `{value}` for the network option `{name}`: it must be {words}"
+            ));
         }
     }
     Ok(())
@@ -319,7 +322,9 @@ impl Wishes {
             }
             let longest = if matches!(subnet, IpNet::V4(_)) { LONGEST_PREFIX } else { LONGEST_PREFIX6 };
             if subnet.prefix_len() > longest {
-                return invalid(format!("the subnet {subnet} has no room: its prefix may be {longest} long"));
+                return invalid(format!(
+                    "the subnet {subnet} has no room: its prefix may be {longest} long at the most"
+                ));
             }
         }
         let v4 = |net: &IpNet| if let IpNet::V4(net) = net { Some(*net) } else { None };

@@ -42,17 +42,24 @@ pub(super) struct Outcome<O> {
     pub(super) answer: Option<Answer>,
 }
 
+/// A job, and how far it has come.
 #[derive(Debug)]
-struct Running<O> {
+struct Attempt<O> {
     asker: u32,
     job: Job<O>,
+    tries: usize,
+    /// What a server said that doesn't know.
+    last: Option<Answer>,
+}
+
+/// A question that a server has.
+#[derive(Debug)]
+struct Running<O> {
+    attempt: Attempt<O>,
     id: u16,
     socket: OwnedFd,
     stream: Option<Framed>,
-    tries: usize,
     until: Instant,
-    /// What a server said that doesn't know.
-    last: Option<Answer>,
 }
 
 /// What the event loop does for it.
@@ -89,14 +96,15 @@ impl<O> Forwards<O> {
     /// Forgets an asker that has gone.
     pub(super) fn forget(&mut self, asker: u32) {
         self.queue.forget(asker);
-        self.running.retain(|_, running| running.asker != asker || running.is_counted_off(&mut self.queue));
+        self.running
+            .retain(|_, running| running.attempt.asker != asker || running.is_counted_off(&mut self.queue));
     }
 
     /// Sends what may go; gives what couldn't be sent at all.
     pub(super) fn start(&mut self, watcher: &impl Watcher, now: Instant) -> Vec<Outcome<O>> {
         let mut failed = Vec::new();
         while let Some((asker, job)) = self.queue.next() {
-            failed.extend(self.try_next(watcher, now, asker, job, 0, None));
+            failed.extend(self.try_next(watcher, now, Attempt { asker, job, tries: 0, last: None }));
         }
         failed
     }
@@ -107,16 +115,9 @@ impl<O> Forwards<O> {
     }
 
     /// Asks the next server, and the ones after it when it can't be asked.
-    fn try_next(
-        &mut self,
-        watcher: &impl Watcher,
-        now: Instant,
-        asker: u32,
-        job: Job<O>,
-        tries: usize,
-        last: Option<Answer>,
-    ) -> Option<Outcome<O>> {
-        for tries in tries..TRIES.max(job.servers.len()) {
+    fn try_next(&mut self, watcher: &impl Watcher, now: Instant, attempt: Attempt<O>) -> Option<Outcome<O>> {
+        let job = &attempt.job;
+        for tries in attempt.tries..TRIES.max(job.servers.len()) {
             let Some(server) = job.servers.get(tries % job.servers.len().max(1)) else { break };
             let Ok((id, socket)) = connect(*server, job.over_tcp) else { continue };
             let question = job.query.forwarded(id);
@@ -127,12 +128,17 @@ impl<O> Forwards<O> {
                 continue;
             }
             let until = now + PATIENCE;
-            let running = Running { asker, job, id, socket, stream, tries: tries + 1, until, last };
-            self.running.insert(self.next_key, running);
+            let attempt = Attempt { tries: tries + 1, ..attempt };
+            self.running.insert(self.next_key, Running { attempt, id, socket, stream, until });
             return None;
         }
-        self.queue.done(asker);
-        Some(Outcome { job, answer: last })
+        Some(self.over(attempt))
+    }
+
+    /// Counts it off; what it came to is what was said last.
+    fn over(&mut self, attempt: Attempt<O>) -> Outcome<O> {
+        self.queue.done(attempt.asker);
+        Outcome { job: attempt.job, answer: attempt.last }
     }
 
     /// Reads the answer on the socket of `key`; gives the job when it is over.
@@ -143,34 +149,15 @@ impl<O> Forwards<O> {
             Heard::Answer(answer) => Some(answer),
             Heard::Failure => None,
         };
-        let running = self.running.remove(&key)?;
-        match answer {
-            Some(answer) if answer.helps => {
-                self.queue.done(running.asker);
-                Some(Outcome { job: running.job, answer: Some(answer) })
-            }
-            answer => {
-                let last = answer.filter(|answer| !answer.bytes.is_empty()).or(running.last);
-                self.go_on(watcher, now, running.asker, running.job, running.tries, last)
-            }
+        let Running { attempt, .. } = self.running.remove(&key)?;
+        let helps = answer.as_ref().is_some_and(|answer| answer.helps);
+        let said = answer.filter(|answer| helps || !answer.bytes.is_empty());
+        let attempt = Attempt { last: said.or(attempt.last), ..attempt };
+        // A server that says no is not asked again.
+        match helps || attempt.tries >= attempt.job.servers.len() {
+            true => Some(self.over(attempt)),
+            false => self.try_next(watcher, now, attempt),
         }
-    }
-
-    /// A server that says no is not asked again.
-    fn go_on(
-        &mut self,
-        watcher: &impl Watcher,
-        now: Instant,
-        asker: u32,
-        job: Job<O>,
-        tries: usize,
-        last: Option<Answer>,
-    ) -> Option<Outcome<O>> {
-        if tries >= job.servers.len() {
-            self.queue.done(asker);
-            return Some(Outcome { job, answer: last });
-        }
-        self.try_next(watcher, now, asker, job, tries, last)
     }
 
     /// Gives up what took too long; gives what is over by that.
@@ -180,8 +167,7 @@ impl<O> Forwards<O> {
         let mut over = Vec::new();
         for key in late {
             if let Some(running) = self.running.remove(&key) {
-                let Running { asker, job, tries, last, .. } = running;
-                over.extend(self.try_next(watcher, now, asker, job, tries, last));
+                over.extend(self.try_next(watcher, now, running.attempt));
             }
         }
         over
@@ -198,14 +184,14 @@ enum Heard {
 impl<O> Running<O> {
     /// Counts it off, and says that it isn't kept.
     fn is_counted_off(&self, queue: &mut Queue<Job<O>>) -> bool {
-        queue.done(self.asker);
+        queue.done(self.attempt.asker);
         false
     }
 
     fn receive(&mut self) -> Heard {
         if let Some(stream) = &mut self.stream {
             return match stream.turn(&self.socket) {
-                Ok(Some(message)) => match self.job.query.answered(self.id, &message) {
+                Ok(Some(message)) => match self.attempt.job.query.answered(self.id, &message) {
                     Some(answer) => Heard::Answer(answer),
                     None => Heard::Failure,
                 },
@@ -215,7 +201,7 @@ impl<O> Running<O> {
         }
         let mut bytes = vec![0; DATAGRAM_BYTES];
         match rustix::net::recv(&self.socket, &mut bytes[..], RecvFlags::DONTWAIT) {
-            Ok((length, _)) => match self.job.query.answered(self.id, &bytes[..length]) {
+            Ok((length, _)) => match self.attempt.job.query.answered(self.id, &bytes[..length]) {
                 Some(answer) => Heard::Answer(answer),
                 None => Heard::Nothing,
             },

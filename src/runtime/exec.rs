@@ -81,19 +81,7 @@ pub fn exec(target: &Target, spec: &ExecSpec, stdio: Stdio) -> Result<Process, S
         }),
     };
     drop((report_far, channel_far, stdio));
-    let reported = wire::receive::<Report>(&report).at("exec", fail);
-    let reaped = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(helper.as_fd()), WaitIdOptions::EXITED));
-    reaped.at("exec", || "cannot wait for the helper")?;
-    let (pid, pidfd) = match reported? {
-        Some((Report::Cloned { pid }, fds)) => (
-            pid,
-            fds.into_iter()
-                .next()
-                .ok_or_else(|| StartError::new("exec", "the new process has no descriptor"))?,
-        ),
-        Some((Report::Failed(error), _)) => return Err(error),
-        None => return Err(StartError::new("exec", "the container ended while a process was entering it")),
-    };
+    let (pid, pidfd) = reported(helper.as_fd(), &report)?;
     let mut starting = Starting::adopt(pid, pidfd, channel);
     while !starting.advance()? {}
     Ok(starting.process)
@@ -117,22 +105,44 @@ impl Target {
     }
 }
 
+/// Waits for the report of stage 1, and for its end; gives the process that it cloned.
+pub fn reported(helper: BorrowedFd<'_>, report: &OwnedFd) -> Result<(i32, OwnedFd), StartError> {
+    let reported = wire::receive::<Report>(report).at("exec", || "cannot enter the container");
+    let reaped = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(helper), WaitIdOptions::EXITED));
+    reaped.at("exec", || "cannot wait for the helper")?;
+    match reported? {
+        Some((Report::Cloned { pid }, fds)) => match fds.into_iter().next() {
+            Some(pidfd) => Ok((pid, pidfd)),
+            None => Err(StartError::new("exec", "the new process has no descriptor")),
+        },
+        Some((Report::Failed(error), _)) => Err(error),
+        None => Err(StartError::new("exec", "the container ended while a process was entering it")),
+    }
+}
+
+/// The end of stage 1: reports what became of its task.
+pub fn report(socket: BorrowedFd<'_>, cloned: Result<(i32, OwnedFd), StartError>) -> ! {
+    let (message, pidfd) = match cloned {
+        Ok((pid, pidfd)) => (Report::Cloned { pid }, Some(pidfd)),
+        Err(error) => (Report::Failed(error), None),
+    };
+    let fds: Vec<_> = pidfd.iter().map(AsFd::as_fd).collect();
+    // Without a caller there is nobody to report to; stage 2 dies by its closed channel.
+    let sent = wire::send(socket, &message, &fds);
+    sys::process::exit_now(i32::from(sent.is_err()))
+}
+
 /// Stage 1.
 fn join(plan: &Join<'_>) -> ! {
-    let (message, fds) = match enter(plan) {
-        Ok(cloned) => match cloned {
-            Cloned::Child => child::end_with(plan.channel, || match prepare(plan) {
-                Ok(ready) => ready.run(),
-                Err(error) => error,
-            }),
-            Cloned::Parent { pid, pidfd } => (Report::Cloned { pid }, vec![pidfd]),
-        },
-        Err(error) => (Report::Failed(error), Vec::new()),
+    let cloned = match enter(plan) {
+        Ok(Cloned::Child) => child::end_with(plan.channel, || match prepare(plan) {
+            Ok(ready) => ready.run(),
+            Err(error) => error,
+        }),
+        Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
+        Err(error) => Err(error),
     };
-    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-    // Without a caller there is nobody to report to; stage 2 dies by its closed channel.
-    let sent = wire::send(plan.report, &message, &fds);
-    sys::process::exit_now(i32::from(sent.is_err()))
+    report(plan.report, cloned)
 }
 
 fn enter(plan: &Join<'_>) -> Result<Cloned, StartError> {

@@ -44,7 +44,7 @@ pub use cgroup::{Cgroup, OomWatch, Usage};
 pub use child::{connect_stdio, die_with_parent, end_with, enter_cwd, forget_caller};
 pub use credentials::{own_stdio, shrink_bounding_set};
 pub use error::{At, Exit, StartError, StartErrorKind};
-pub use exec::{clone_into, exec};
+pub use exec::{clone_into, exec, report, reported};
 pub use explain::{HEAD_BYTES, Looks, defect, hint, interpreter};
 pub use inroot::{Kind, Made, Root};
 pub use launcher::{Ahead, Killer, Launcher, MOST_KEPT, Step, StepIo, launcher_main};

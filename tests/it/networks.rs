@@ -103,6 +103,8 @@ fn bad_wishes_for_a_network_are_named() {
         (&["one"], "hint: choose another name".to_owned()),
         (&["--gateway", "1.2.3.4", "x"], "needs a --subnet".to_owned()),
         (&["--opt", "colour=red", "x"], "unknown network option `colour`".to_owned()),
+        (&["--opt", "icc=perhaps", "x"], "it must be true or false".to_owned()),
+        (&["--opt", "mtu=1", "x"], "it must be a number from 68 to 65535".to_owned()),
         (&["--driver", "overlay", "x"], "no networks of the driver `overlay`".to_owned()),
         (&["one"], "a network with the name one exists already".to_owned()),
         (&["host"], "a network with the name host exists already".to_owned()),

@@ -7,12 +7,13 @@ use kiln_grammar::ast::{CommandLine, Dockerfile, Instruction, Kind, Pair, Run, S
 use kiln_grammar::diagnostic::Diagnostic;
 use kiln_grammar::lint::rules::{self, Reach};
 use kiln_grammar::lint::{names_secret, script};
+use kiln_grammar::mount::clean;
 use kiln_grammar::suggest;
 use kiln_grammar::word::{self, Lookup};
 
 use super::lower::{BaseRequest, Lowering};
 use super::scope::Scope;
-use super::stage::{StageState, clean};
+use super::stage::StageState;
 use super::{CopySource, CopySpec};
 use crate::oci::{Platform, Reference};
 

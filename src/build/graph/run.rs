@@ -1,10 +1,11 @@
 //! RUN: the command line that the shell gets, heredocs included.
 
 use kiln_grammar::ast::{CommandLine, Heredoc, Instruction, Run, Span, Word};
+use kiln_grammar::mount::clean;
 use kiln_grammar::run_flags::{self, Network, Security};
 
 use super::lower::{Lowering, Stop};
-use super::stage::{StageState, clean};
+use super::stage::StageState;
 use super::{DeviceSpec, ExecSpec, HOSTNAME, OpSpec, SCRIPT_FOLDER, Script, budget, history, observe};
 use crate::api::NetworkMode;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use kiln_grammar::ast::{CommandLine, Declaration, Healthcheck, Instruction, Kind, Pair, Span, Stage, Word};
+use kiln_grammar::mount::clean;
 use kiln_grammar::{parse_trigger, word};
 
 use super::lower::{Lowering, StageBase, Stop};
@@ -472,21 +473,6 @@ fn parse_triggers(
         }
     }
     Ok(triggers)
-}
-
-/// Cleans an absolute path lexically: no `.`, `..`, doubled or trailing slashes.
-pub(super) fn clean(path: &str) -> String {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// Takes a base's history with exactly one line per layer: many images have none, some a wrong one.

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::runtime::error::StartError;
+use crate::runtime::spec::DeviceLimit;
 
 /// One value for one file of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,18 @@ pub(super) struct Setting {
 impl Setting {
     pub(super) fn new(flag: &'static str, file: &'static str, value: impl ToString) -> Self {
         Self { flag, file, value: value.to_string(), is_default: false }
+    }
+
+    /// One for each of `limits`, the value after `key`.
+    pub(super) fn of_devices(
+        flag: &'static str,
+        file: &'static str,
+        key: &str,
+        limits: &[DeviceLimit],
+    ) -> Vec<Self> {
+        let setting =
+            |limit: &DeviceLimit| Self::new(flag, file, format!("{} {key}{}", limit.device, limit.value));
+        limits.iter().map(setting).collect()
     }
 
     fn write(&self, folder: &Path) -> io::Result<()> {

@@ -74,11 +74,7 @@ fn devices(limits: &Limits) -> Vec<Setting> {
 
 fn blkio(limits: &Limits) -> Vec<Setting> {
     let weight = limits.blkio_weight.map(|weight| Setting::new("--blkio-weight", "blkio.bfq.weight", weight));
-    let each = |flag, file, limits: &[DeviceLimit]| -> Vec<Setting> {
-        let setting =
-            |limit: &DeviceLimit| Setting::new(flag, file, format!("{} {}", limit.device, limit.value));
-        limits.iter().map(setting).collect()
-    };
+    let each = |flag, file, limits: &[DeviceLimit]| Setting::of_devices(flag, file, "", limits);
     [
         weight.into_iter().collect(),
         each("--blkio-weight-device", "blkio.bfq.weight_device", &limits.blkio_weight_devices),

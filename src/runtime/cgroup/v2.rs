@@ -6,7 +6,7 @@ use std::path::Path;
 use super::setting::Setting;
 use super::{CPU_PERIOD_US, v1, write};
 use crate::runtime::error::StartError;
-use crate::runtime::spec::{DeviceLimit, Limits};
+use crate::runtime::spec::Limits;
 
 /// Its name of a controller of v1.
 pub(super) fn name(controller: &str) -> &str {
@@ -86,11 +86,7 @@ fn weight_of_shares(shares: u64) -> u64 {
 
 fn io(limits: &Limits) -> Vec<Setting> {
     let weight = limits.blkio_weight.map(|weight| Setting::new("--blkio-weight", "io.bfq.weight", weight));
-    let each = |flag, file, key: &str, limits: &[DeviceLimit]| -> Vec<Setting> {
-        let setting =
-            |limit: &DeviceLimit| Setting::new(flag, file, format!("{} {key}{}", limit.device, limit.value));
-        limits.iter().map(setting).collect()
-    };
+    let each = Setting::of_devices;
     [
         weight.into_iter().collect(),
         each("--blkio-weight-device", "io.bfq.weight", "", &limits.blkio_weight_devices),
@@ -105,6 +101,7 @@ fn io(limits: &Limits) -> Vec<Setting> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::spec::DeviceLimit;
 
     fn lines(controller: &str, limits: &Limits) -> Vec<String> {
         settings(controller, limits).iter().map(|s| format!("{}={}", s.file, s.value)).collect()

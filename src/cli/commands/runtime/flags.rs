@@ -146,13 +146,10 @@ pub(super) enum Verb {
     },
 }
 
-/// `create` and `run`
-#[derive(Debug, clap::Args)]
-pub(super) struct Create {
-    /// The bundle's folder
-    #[arg(long, short, default_value = ".", value_name = "DIR")]
-    pub(super) bundle: PathBuf,
-    /// Write the first process's pid to a file
+/// What a process and its caller give to each other.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Handed {
+    /// Write the process's pid to a file
     #[arg(long, value_name = "FILE")]
     pub(super) pid_file: Option<PathBuf>,
     /// Send the terminal's master to a socket
@@ -161,6 +158,16 @@ pub(super) struct Create {
     /// Pass descriptors from 3 on to the program
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(super) preserve_fds: u32,
+}
+
+/// `create` and `run`
+#[derive(Debug, clap::Args)]
+pub(super) struct Create {
+    /// The bundle's folder
+    #[arg(long, short, default_value = ".", value_name = "DIR")]
+    pub(super) bundle: PathBuf,
+    #[command(flatten)]
+    pub(super) handed: Handed,
     /// Not supported
     #[arg(long, hide = true)]
     pub(super) no_pivot: bool,
@@ -180,15 +187,8 @@ pub(super) struct Exec {
     /// Return when it runs
     #[arg(long, short)]
     pub(super) detach: bool,
-    /// Write its pid to a file
-    #[arg(long, value_name = "FILE")]
-    pub(super) pid_file: Option<PathBuf>,
-    /// Send the terminal's master to a socket
-    #[arg(long, value_name = "SOCKET")]
-    pub(super) console_socket: Option<PathBuf>,
-    /// Pass descriptors from 3 on to it
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub(super) preserve_fds: u32,
+    #[command(flatten)]
+    pub(super) handed: Handed,
     /// Give it a terminal
     #[arg(long, short)]
     pub(super) tty: bool,

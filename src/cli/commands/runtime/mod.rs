@@ -124,10 +124,10 @@ fn options(create: &Create) -> bundle::Result<CreateOptions> {
     }
     Ok(CreateOptions {
         bundle: create.bundle.clone(),
-        pid_file: create.pid_file.clone(),
-        console_socket: create.console_socket.clone(),
+        pid_file: create.handed.pid_file.clone(),
+        console_socket: create.handed.console_socket.clone(),
         keeps_terminal: false,
-        preserve_fds: create.preserve_fds,
+        preserve_fds: create.handed.preserve_fds,
     })
 }
 
@@ -184,10 +184,10 @@ fn exec_process(bundles: &Bundles, exec: &Exec) -> bundle::Result<i32> {
     };
     let options = ExecOptions {
         detach: exec.detach,
-        pid_file: exec.pid_file.clone(),
-        console_socket: exec.console_socket.clone(),
+        pid_file: exec.handed.pid_file.clone(),
+        console_socket: exec.handed.console_socket.clone(),
         keeps_terminal: !exec.detach,
-        preserve_fds: exec.preserve_fds,
+        preserve_fds: exec.handed.preserve_fds,
         ignore_paused: exec.ignore_paused,
     };
     let further = bundles.exec(&exec.id, &process, &options)?;
