@@ -1,6 +1,7 @@
 //! Containers of a network find each other by name: real containers, and the resolver behind them.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
@@ -166,6 +167,31 @@ fn containers_find_each_other_by_all_their_names_in_their_networks_only() {
     assert!(shown.contains(&format!("10.233.{}.2", world.subnet)), "{shown}");
     let file = world.kiln.ok(&["exec", "web", "cat", "/etc/resolv.conf"]);
     assert!(file.starts_with("nameserver 127.0.0.11\n") && file.contains("ndots:0"), "{file}");
+}
+
+#[test]
+fn the_kernel_follows_no_connection_of_a_container_for_its_names() {
+    let Some(world) = World::new("the_kernel_follows_no_connection") else { return };
+    world.start("web", &["--network", "back"]);
+    let query = question("web", RecordType::A);
+    let found = world.inside("web", move || {
+        let _own_server = UdpSocket::bind("0.0.0.0:53").unwrap();
+        let by_datagram = exchange(&query).map(|answer| answer.answers.len());
+        let mut stream = TcpStream::connect(RESOLVER).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let bytes = query.to_vec().unwrap();
+        let length = u16::try_from(bytes.len()).unwrap().to_be_bytes();
+        stream.write_all(&[&length[..], &bytes].concat()).unwrap();
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).unwrap();
+        let mut answer = vec![0; u16::from_be_bytes(length).into()];
+        stream.read_exact(&mut answer).unwrap();
+        let by_stream = Message::from_vec(&answer).unwrap().answers.len();
+        // A kernel without the file follows none anywhere.
+        let followed = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count");
+        (by_datagram, by_stream, followed.map_or(0, |text| text.trim().parse().unwrap()))
+    });
+    assert_eq!(found.join().unwrap(), (Some(1), 1, 0));
 }
 
 #[test]

@@ -73,6 +73,7 @@ pub(super) const NAME_BYTES: usize = 16;
 const FIB_KIND: u32 = 3;
 const FIB_DESTINATION: u32 = 2;
 const DESTINATION_NAT: u32 = 1;
+const CHECKSUM_OF_INTERNET: u32 = 1;
 
 /// The name of an expression and its attributes.
 pub(super) type Expression = (&'static str, Vec<(u16, Value)>);
@@ -120,6 +121,12 @@ pub(super) fn meta(key: u32, register: u32) -> Expression {
 pub(super) fn payload(base: u32, offset: u32, length: u32, register: u32) -> Expression {
     let numbers = [register, base, offset, length];
     ("payload", (1..).zip(numbers.map(Value::Number)).collect())
+}
+
+/// Writes the first register into a packet; the checksum at `checksum` of the same header follows.
+pub(super) fn store(base: u32, offset: u32, length: u32, checksum: u32) -> Expression {
+    let numbers = [base, offset, length, FIRST, CHECKSUM_OF_INTERNET, checksum];
+    ("payload", (2..).zip(numbers.map(Value::Number)).collect())
 }
 
 pub(super) fn is(bytes: Vec<u8>) -> Expression {

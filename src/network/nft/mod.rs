@@ -22,8 +22,8 @@
 //!         iifname @masked masquerade
 //!     }
 //!     chain forward { type filter hook forward priority filter; policy accept;
+//!         ct state established,related accept                                     # most packets: they look no further
 //!         iifname . oifname vmap @within                                          # inside of a network
-//!         oifname @bridges ct state established,related accept
 //!         iifname @internal drop ; oifname @internal drop
 //!         oifname @bridges ct status dnat ip daddr . meta l4proto . th dport @open4 accept
 //!         oifname @bridges drop
@@ -35,9 +35,11 @@
 //!     }
 //! }
 //! table bridge kiln {
-//!     chain prerouting { type filter hook prerouting priority -300; iifname @ports goto port; }
-//!     chain port {                                                                # nobody speaks for another one
-//!         ether type ip iifname . ether saddr . ip saddr @src4 accept
+//!     chain prerouting { type filter hook prerouting priority -300;               # nobody speaks for another one
+//!         ether type ip iifname . ether saddr . ip saddr @src4 accept             # most packets, too
+//!         iifname @ports goto port
+//!     }
+//!     chain port {
 //!         ether type arp iifname . ether saddr . arp saddr ip @src4 iifname . arp saddr ether . arp saddr ip @src4 accept
 //!         ether type ip6 icmpv6 type nd-router-advert drop
 //!         ether type ip6 icmpv6 type nd-neighbor-advert iifname . (its target) != @addr6 drop

@@ -144,7 +144,11 @@ pub(super) fn all(table: &str) -> Vec<Message> {
     add(inet, "postrouting", postrouting());
     add(inet, "forward", forward());
     add(inet, "input", input());
-    add(bridge, "prerouting", vec![[link_in(META_IN_NAME, "ports"), vec![go_to("port")]].concat()]);
+    add(
+        bridge,
+        "prerouting",
+        vec![own_ipv4(), [link_in(META_IN_NAME, "ports"), vec![go_to("port")]].concat()],
+    );
     add(bridge, "port", port());
     messages
 }
@@ -191,8 +195,9 @@ fn postrouting() -> Vec<Vec<Expression>> {
 fn forward() -> Vec<Vec<Expression>> {
     let to_bridges = || link_in(META_OUT_NAME, "bridges");
     let mut rules = vec![
+        // What is dropped below has no connection: the first packet of one never comes through.
+        [connection_has(CT_STATE, ESTABLISHED_OR_RELATED), vec![accept()]].concat(),
         [links(), vec![look_up("within", 0)]].concat(),
-        [to_bridges(), connection_has(CT_STATE, ESTABLISHED_OR_RELATED), vec![accept()]].concat(),
         [link_in(META_IN_NAME, "internal"), vec![drop_it()]].concat(),
         [link_in(META_OUT_NAME, "internal"), vec![drop_it()]].concat(),
     ];
@@ -217,11 +222,26 @@ fn input() -> Vec<Vec<Expression>> {
     rules
 }
 
-/// What a container may send into its bridge: only what says that it comes from itself.
+fn ether(kind: [u8; 2]) -> Vec<Expression> {
+    vec![meta(META_PROTOCOL, FIRST), is(kind.to_vec())]
+}
+
+/// Loads `iifname . ether saddr . saddr`.
+fn link_and_source(family: &Family) -> Vec<Expression> {
+    let ether_source = payload(LINK_HEADER, 6, 6, after(&[NAME]));
+    let address = payload(NETWORK_HEADER, family.source, family.bytes, after(&[NAME, MAC]));
+    [family.link_and(ether_source), vec![address]].concat()
+}
+
+/// Nearly all that containers send is this: one look finds it, before the question whose port it is.
+fn own_ipv4() -> Vec<Expression> {
+    let [ipv4, _] = &FAMILIES;
+    [ether(ETHER_IPV4), link_and_source(ipv4), vec![is_in("src4", false), accept()]].concat()
+}
+
+/// What else a container may send into its bridge: only what says that it comes from itself.
 fn port() -> Vec<Vec<Expression>> {
-    let ether = |kind: [u8; 2]| vec![meta(META_PROTOCOL, FIRST), is(kind.to_vec())];
     let source = || payload(LINK_HEADER, 6, 6, after(&[NAME]));
-    let address = |family: &Family| payload(NETWORK_HEADER, family.source, family.bytes, after(&[NAME, MAC]));
     let [ipv4, ipv6] = &FAMILIES;
     let is_icmp = |kind: u8| {
         let of_icmp = vec![meta(META_TRANSPORT, FIRST), is(vec![ICMP6])];
@@ -239,12 +259,10 @@ fn port() -> Vec<Vec<Expression>> {
         vec![spoken_for(), in_src4(), accept()],
     ];
     vec![
-        [ether(ETHER_IPV4), ipv4.link_and(source()), vec![address(ipv4), in_src4(), accept()]].concat(),
         [ether(ETHER_ARP), arp.concat()].concat(),
         [is_icmp(ROUTER_ADVERT), vec![drop_it()]].concat(),
         [is_icmp(NEIGHBOUR_ADVERT), target(), vec![is_in("addr6", true), drop_it()]].concat(),
-        [ether(ETHER_IPV6), ipv6.link_and(source()), vec![address(ipv6), is_in("src6", false), accept()]]
-            .concat(),
+        [ether(ETHER_IPV6), link_and_source(ipv6), vec![is_in("src6", false), accept()]].concat(),
         vec![drop_it()],
     ]
 }
