@@ -23,6 +23,8 @@ use super::stage::{MOVED, Stage, folder_in};
 use super::userns;
 use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, alter, make_private, set_attributes};
 
+/// The option that names the device in lists of mounts.
+const SOURCE: &str = "source";
 /// What the list of sources promises.
 const ONE_EACH: &str = "a source was opened for each mount that has one";
 
@@ -30,8 +32,13 @@ const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const SYSFS_MAGIC: i64 = 0x6265_6572;
 
 /// Makes a filesystem, attached to nothing. An empty value sets a flag.
+///
+/// Lists of mounts have its kind for the device's name, unless `source` is among the options.
 pub fn new_filesystem(kind: &str, options: &[(&str, &str)], attributes: u64) -> Result<OwnedFd, Errno> {
     let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    if options.iter().all(|(key, _)| *key != SOURCE) {
+        fsconfig_set_string(&fs, SOURCE, kind)?;
+    }
     for (key, value) in options {
         if value.is_empty() { fsconfig_set_flag(&fs, *key)? } else { fsconfig_set_string(&fs, *key, *value)? }
     }

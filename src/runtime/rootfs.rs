@@ -28,8 +28,13 @@ use crate::sys::mount as attributes;
 const FSCONFIG_BYTES: usize = 255;
 
 /// What every overlay is mounted with.
-pub(super) const OPTIONS: [(&str, &str); 4] =
-    [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"), ("xino", "off")];
+pub(super) const OPTIONS: [(&str, &str); 5] = [
+    ("source", "overlay"),
+    ("redirect_dir", "nofollow"),
+    ("metacopy", "off"),
+    ("index", "off"),
+    ("xino", "off"),
+];
 
 /// The lowest layer of the last step that had one. Most steps have the same mount points, and taking a mount away
 /// waits for all processors.

@@ -185,7 +185,7 @@ impl Setting<'_> {
             (Ns::Host, _) => clone_tree(CWD, Path::new("/dev/shm"), false).at("mount", fail)?,
             _ => {
                 let size = if self.spec.shm_bytes == 0 { SHM_BYTES } else { self.spec.shm_bytes };
-                let options = [("mode", "1777"), ("size", &size.to_string())];
+                let options = [("source", "shm"), ("mode", "1777"), ("size", &size.to_string())];
                 return new_filesystem("tmpfs", &options, attributes).at("mount", fail);
             }
         };

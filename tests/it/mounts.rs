@@ -285,3 +285,27 @@ fn inspect_tells_of_every_mount() {
     assert_eq!(kiln.ok(&["ps", "-aq", "--filter", "volume=data"]).lines().count(), 1);
     assert_eq!(kiln.ok(&["ps", "-aq", "--filter", "volume=/b"]).lines().count(), 1);
 }
+
+#[test]
+fn mounts_have_the_names_that_df_shows() {
+    if !needs_root("mounts_have_the_names_that_df_shows") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let mounts = sh(&kiln, ["--tmpfs", "/memory"], "cat /proc/mounts").ok().out;
+    let named = [
+        "overlay / overlay",
+        "proc /proc proc",
+        "sysfs /sys sysfs",
+        "tmpfs /dev tmpfs",
+        "tmpfs /memory tmpfs",
+    ];
+    let named = named.into_iter().chain([
+        "shm /dev/shm tmpfs",
+        "mqueue /dev/mqueue mqueue",
+        "devpts /dev/pts devpts",
+    ]);
+    for line in named {
+        assert!(mounts.lines().any(|mount| mount.starts_with(&format!("{line} "))), "`{line}` in:\n{mounts}");
+    }
+}
