@@ -35,6 +35,7 @@ pub(crate) mod port;
 pub(crate) mod prune;
 pub(crate) mod ps;
 mod ps_filter;
+mod ps_ports;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rename;

@@ -2,6 +2,7 @@
 
 use super::filter;
 use super::ps_filter::Filter;
+use super::ps_ports::ports;
 use crate::api::{ContainerInfo, ContainerSize, ContainerState, HealthStatus};
 use crate::cli::error::Error;
 use crate::cli::format::{self, Columns, Row};
@@ -154,17 +155,6 @@ fn mounts(mounts: &[String], whole: bool) -> String {
     mounts.iter().map(short).collect::<Vec<_>>().join(",")
 }
 
-/// `0.0.0.0:8800->80/tcp` for a published port, `80/tcp` for one that is only named; nothing while it is stopped.
-fn ports(container: &ContainerInfo) -> String {
-    if !container.state.is_alive() {
-        return String::new();
-    }
-    let published = container.ports.iter().map(|port| format!("{}->{}", port.address, port.port));
-    let is_published = |port: &&String| container.ports.iter().any(|known| known.port == **port);
-    let named = container.exposed.iter().filter(|port| !is_published(port)).cloned();
-    published.chain(named).collect::<Vec<_>>().join(", ")
-}
-
 /// `12B (virtual 4.43MB)`
 fn size(size: ContainerSize) -> String {
     format!("{} (virtual {})", units::size(size.written, 3), units::size(size.whole, 3))
@@ -203,7 +193,6 @@ fn status(container: &ContainerInfo, now: i64) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::api::PublishedPort;
 
     const NOW: i64 = 1_700_000_000_000_000_000;
     const MINUTE: i64 = 60 * 1_000_000_000;
@@ -279,15 +268,5 @@ pub(super) mod tests {
         assert_eq!(words(ContainerState::Dead, None), "Dead");
         let restarting = ContainerInfo { state: ContainerState::Restarting, ..exited };
         assert_eq!(status(&restarting, NOW), "Restarting (3) 3 seconds ago");
-    }
-
-    #[test]
-    fn ports_are_shown_while_it_runs() {
-        let [mut running, exited, _] = all();
-        assert_eq!(ports(&running), "80/tcp");
-        assert_eq!(ports(&ContainerInfo { exposed: vec!["80/tcp".into()], ..exited }), "");
-        running.ports.push(PublishedPort { port: "80/tcp".into(), address: "0.0.0.0:8800".into() });
-        running.exposed.push("443/tcp".into());
-        assert_eq!(ports(&running), "0.0.0.0:8800->80/tcp, 443/tcp");
     }
 }
