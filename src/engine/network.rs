@@ -232,7 +232,7 @@ fn info(network: &Network) -> Result<NetworkInfo, Failure> {
         attachable: record.attachable,
         is_builtin: record.is_default(),
         labels: record.labels.clone(),
-        options: record.options.clone(),
+        options: record.shown_options(),
         containers: members.iter().map(|lease| member(lease, &subnets)).collect(),
         subnets,
     })
@@ -268,7 +268,7 @@ fn shown(network: &NetworkInfo) -> Value {
     let container = |member: &NetworkMember| {
         let value = json!({
             "Name": member.name,
-            "EndpointID": "",
+            "EndpointID": network::endpoint_id(&network.id, &member.id),
             "MacAddress": member.mac,
             "IPv4Address": member.address,
             "IPv6Address": member.address6,

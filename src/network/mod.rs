@@ -57,7 +57,7 @@ pub use error::{Error, Result};
 pub use files::{RESOLVER, host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
 pub use namespace::Namespace;
 pub use pool::Pool;
-pub use record::{Record, Subnet};
+pub use record::{Record, Subnet, endpoint_id};
 pub use survey::Difference;
 
 use std::fs::File;

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result, file};
 
@@ -64,6 +65,12 @@ pub struct Record {
     pub labels: BTreeMap<String, String>,
     /// `--opt`
     pub options: BTreeMap<String, String>,
+}
+
+/// The id that tools know a container's place in a network by: 64 hex digits, the same after a restart.
+pub fn endpoint_id(network: &str, container: &str) -> String {
+    let digest = Sha256::new().chain_update(network).chain_update(container).finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Record {
@@ -150,6 +157,21 @@ impl Record {
     /// The longest packet, when it isn't the way out's.
     pub fn mtu(&self) -> Option<u32> {
         self.option(&MTU)?.parse().ok()
+    }
+
+    /// Its options as they are shown; those of the default network, which nobody gave, are what it does.
+    pub fn shown_options(&self) -> BTreeMap<String, String> {
+        if !self.is_default() {
+            return self.options.clone();
+        }
+        let word = |yes: bool| yes.to_string();
+        let shown = [
+            ("com.docker.network.bridge.default_bridge", word(true)),
+            (ICC[0], word(self.icc())),
+            (MASQUERADE[0], word(self.masquerades())),
+            (BRIDGE[0], self.bridge.clone()),
+        ];
+        shown.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// The value of the option with one of these names.

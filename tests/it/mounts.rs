@@ -309,3 +309,16 @@ fn mounts_have_the_names_that_df_shows() {
         assert!(mounts.lines().any(|mount| mount.starts_with(&format!("{line} "))), "`{line}` in:\n{mounts}");
     }
 }
+
+#[test]
+fn volumes_that_were_asked_for_without_a_source_are_in_the_configuration() {
+    if !needs_root("volumes_that_were_asked_for_without_a_source_are_in_the_configuration") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let context = kiln.context(&[("Dockerfile", "FROM busybox\nVOLUME /image\n")]);
+    kiln.build(&context, &["-t", "declared"]).ok();
+    kiln.ok(&["create", "--name", "box", "-v", "/data", "-v", "named:/named", "declared", "true"]);
+    let declared = kiln.ok(&["inspect", "-f", "{{json .Config.Volumes}}", "box"]);
+    assert_eq!(declared, "{\"/data\":{},\"/image\":{}}\n");
+}

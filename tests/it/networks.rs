@@ -377,3 +377,27 @@ fn steps_of_a_build_reach_a_container_by_its_name() {
     let text = refusal(&kiln, &["build", "--network", "nothing", path]);
     assert!(text.contains("no such network: nothing"), "{text}");
 }
+
+#[test]
+fn tools_find_the_bridge_the_endpoint_and_the_namespace_of_a_container() {
+    let Some(kiln) = kiln("tools_find_the_bridge_the_endpoint_and_the_namespace_of_a_container") else {
+        return;
+    };
+    start(&kiln, &["--name", "box"]);
+    let endpoint = inspected(&kiln, "box", "{{.NetworkSettings.Networks.bridge.EndpointID}}");
+    assert_eq!(endpoint.len(), 64);
+    assert_eq!(inspected(&kiln, "box", "{{.NetworkSettings.EndpointID}}"), endpoint);
+    let format = "{{range .Containers}}{{.EndpointID}}{{end}}";
+    assert_eq!(ok(&kiln, &["network", "inspect", "-f", format, "bridge"]), endpoint);
+    let format = "{{index .Options \"com.docker.network.bridge.name\"}}";
+    let bridge = ok(&kiln, &["network", "inspect", "-f", format, "bridge"]);
+    assert!(std::path::Path::new("/sys/class/net").join(&bridge).exists(), "{bridge}");
+    let namespace = inspected(&kiln, "box", "{{.NetworkSettings.SandboxKey}}");
+    let enter = [&format!("--net={namespace}"), "busybox", "ip", "addr", "show", "eth0"];
+    let looked = std::process::Command::new("nsenter").args(enter).output();
+    let links = String::from_utf8(looked.unwrap().stdout).unwrap();
+    assert!(links.contains(&inspected(&kiln, "box", "{{.NetworkSettings.IPAddress}}")), "{links}");
+    ok(&kiln, &["stop", "-t", "0", "box"]);
+    let gone = "{{.NetworkSettings.SandboxKey}}{{.NetworkSettings.EndpointID}}";
+    assert_eq!(inspected(&kiln, "box", gone), "");
+}

@@ -52,7 +52,7 @@ impl Engine {
             "GraphDriver": { "Name": "overlay2", "Data": self.layers(&record, &folder) },
             "Mounts": mounts::mounts(&record.config),
             "Config": config(&record, &self.image_part(&record)),
-            "NetworkSettings": network::network(&record),
+            "NetworkSettings": network::settings(&record),
         });
         if !record.config.links.is_empty() {
             shown["HostConfig"]["Links"] = json!(self.links(&record));
@@ -151,7 +151,7 @@ fn config(record: &Record, image: &Value) -> Value {
         "Env": config.env,
         "Cmd": command,
         "Image": record.image,
-        "Volumes": image["Volumes"],
+        "Volumes": mounts::declared(config, &image["Volumes"]),
         "WorkingDir": config.cwd,
         "Entrypoint": entrypoint,
         "OnBuild": image["OnBuild"],

@@ -27,6 +27,14 @@ pub(super) fn binds(config: &Config) -> Vec<String> {
     own.filter(|mount| mount.image.is_none()).map(bind).collect()
 }
 
+/// `Config.Volumes`: what the image declares, and what was asked for without a source.
+pub(super) fn declared(config: &Config, image: &Value) -> Value {
+    let own = config.mounts.iter().filter(|mount| mount.anonymous && !mount.taken_over);
+    let mut declared = image.as_object().cloned().unwrap_or_default();
+    declared.extend(own.map(|mount| (mount.target.clone(), json!({}))));
+    if declared.is_empty() { Value::Null } else { declared.into() }
+}
+
 fn mount(mount: &MountPoint) -> Value {
     let mode = if mount.readonly { "ro" } else { "" };
     let mut shown = json!({

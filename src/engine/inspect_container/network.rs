@@ -4,18 +4,22 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{NetworkMode, NetworkWish};
 use crate::container::{Config, Endpoint, Record};
+use crate::network;
 
 /// Shows it in docker's shape. The addresses of the default bridge stand at the top too.
-pub(super) fn network(record: &Record) -> Value {
+pub(super) fn settings(record: &Record) -> Value {
     let endpoints = &record.state.endpoints;
     let default = endpoints.iter().find(|endpoint| endpoint.network_name == "bridge");
+    let pid = record.state.process.as_ref().map(|process| process.pid);
     let mut shown = json!({
         "Bridge": "",
-        "SandboxID": "",
-        "SandboxKey": "",
+        "SandboxID": pid.map_or("", |_| &record.id),
+        // Where `nsenter --net=` finds the namespace.
+        "SandboxKey": pid.map_or_else(String::new, |pid| format!("/proc/{pid}/ns/net")),
         "Ports": super::ports::bound(record),
     });
-    let places = [address(default), json!({ "EndpointID": "", "MacAddress": mac(default) })];
+    let id = endpoint_id(record, default);
+    let places = [address(default), json!({ "EndpointID": id, "MacAddress": mac(default) })];
     for (key, value) in places.into_iter().filter_map(object).flatten() {
         shown[key] = value;
     }
@@ -59,7 +63,7 @@ fn one(record: &Record, endpoint: Option<&Endpoint>, wish: Option<&NetworkWish>)
         "DriverOpts": null,
         "GwPriority": wish.map_or(0, |wish| wish.priority),
         "NetworkID": endpoint.map_or("", |endpoint| &endpoint.network),
-        "EndpointID": "",
+        "EndpointID": endpoint_id(record, endpoint),
         "DNSNames": names,
     });
     for (key, value) in object(address(endpoint)).into_iter().flatten() {
@@ -82,6 +86,11 @@ fn address(endpoint: Option<&Endpoint>) -> Value {
         "GlobalIPv6Address": text(address6.map(|address| address.addr().to_string())),
         "GlobalIPv6PrefixLen": address6.map_or(0, |address| address.prefix_len()),
     })
+}
+
+/// Docker shows one while the container runs.
+fn endpoint_id(record: &Record, endpoint: Option<&Endpoint>) -> String {
+    endpoint.map_or_else(String::new, |endpoint| network::endpoint_id(&endpoint.network, &record.id))
 }
 
 fn mac(endpoint: Option<&Endpoint>) -> &str {
