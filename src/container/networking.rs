@@ -335,6 +335,7 @@ fn endpoint(network: &Network, interface: &str, wish: &NetworkWish, joined: &Joi
         address6: joined.address6,
         gateway6: joined.gateway6,
         aliases: wish.aliases.clone(),
+        internal: network.record.internal,
     }
 }
 

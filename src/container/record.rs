@@ -297,6 +297,9 @@ pub struct Endpoint {
     pub gateway6: Option<Ipv6Addr>,
     /// Names that it has there besides its own.
     pub aliases: Vec<String>,
+    /// The network has no way out, and no way in.
+    #[serde(default)]
+    pub internal: bool,
 }
 
 impl Endpoint {

@@ -505,7 +505,9 @@ impl Networks {
     /// Writes both tables anew, from the records. The caller has the networks locked.
     pub(super) fn write_tables(&self) -> Result<()> {
         let all = self.wanted()?;
-        let write = Socket::netfilter().and_then(|mut socket| nft::write(&mut socket, self.table(), &all));
+        let owner = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        let write =
+            Socket::netfilter().and_then(|mut socket| nft::write(&mut socket, self.table(), &owner, &all));
         write.map_err(|source| self.kernel("write the packet filter", source))
     }
 

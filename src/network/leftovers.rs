@@ -1,8 +1,9 @@
 //! What killed kilns left of networks: bridges of stores that are gone, a packet filter without its bridge. Records
 //! of addresses that nobody holds are none: they stay behind on busy machines, and the next round takes them over.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::netlink::Socket;
 use super::{Networks, OTHER_BRIDGE, Result, link, nft};
@@ -17,6 +18,7 @@ impl Networks {
         let mut host = Socket::route().map_err(looked)?;
         let mut found: Vec<_> =
             orphans(&mut host).into_iter().map(|orphan| ("network bridge", orphan.bridge)).collect();
+        found.extend(lost_tables().into_iter().map(|table| ("packet filter of no store", table)));
         if self.has_filter_alone(&mut host).map_err(looked)? {
             found.push(("packet filter", self.table().to_owned()));
         }
@@ -27,6 +29,11 @@ impl Networks {
     pub fn remove_leftovers(&self) -> Result<()> {
         let mut host = Socket::route().map_err(|source| self.kernel("open a netlink socket", source))?;
         remove_orphans(&mut host);
+        for table in lost_tables() {
+            Socket::netfilter()
+                .and_then(|mut socket| nft::remove(&mut socket, &table))
+                .map_err(|source| self.kernel("remove a packet filter", source))?;
+        }
         self.reap()?;
         if !self.folder.exists() {
             return Ok(());
@@ -62,6 +69,15 @@ impl Networks {
         }
         Ok(true)
     }
+}
+
+/// The packet filters of stores that no longer exist, of those without a bridge too.
+fn lost_tables() -> BTreeSet<String> {
+    let owned = Socket::netfilter().and_then(|mut socket| nft::owned(&mut socket)).unwrap_or_default();
+    let is_lost = |(table, owner): &(String, PathBuf)| {
+        owner.is_absolute() && !owner.exists() && Networks::new(owner).table() == table
+    };
+    owned.into_iter().filter(is_lost).map(|(table, _)| table).collect()
 }
 
 /// A bridge whose network no longer exists.

@@ -53,6 +53,7 @@ mod names_resolver;
 mod network;
 mod network_check;
 mod network_moments;
+mod network_spoof;
 mod network_stress;
 mod networks;
 mod oci;

@@ -283,3 +283,39 @@ fn an_unused_bridge_is_removed_and_made_again_but_a_used_one_stays() {
     assert_eq!(network.records(), 0);
     network.connect();
 }
+
+#[test]
+fn what_a_kiln_with_one_network_left_is_taken_over_once() {
+    if !needs_root("what_a_kiln_with_one_network_left_is_taken_over_once") {
+        return;
+    }
+    let network = TestNetwork::new();
+    let folder = network.folder.path().join("networks");
+    let addresses = folder.join("addresses");
+    std::fs::create_dir_all(&addresses).unwrap();
+    let third = std::process::id() % 250;
+    let (subnet, held) = (format!("10.198.{third}.0/24"), format!("10.198.{third}.2"));
+    std::fs::write(folder.join("network.json"), format!(r#"{{"version":1,"subnet":"{subnet}"}}"#)).unwrap();
+    std::fs::write(folder.join("lock"), "0000000000").unwrap();
+    std::fs::write(addresses.join(&held), "an old container").unwrap();
+    let holder = std::fs::File::open(addresses.join(&held)).unwrap();
+    rustix::fs::flock(&holder, rustix::fs::FlockOperation::LockExclusive).unwrap();
+
+    let endpoint = network.connect();
+    assert_eq!(endpoint.address.trunc().to_string(), subnet);
+    assert_ne!(endpoint.address.addr().to_string(), held, "it has a holder");
+    let members = || -> Vec<(String, String)> {
+        let members = network.networks.default_network().unwrap().members().unwrap();
+        members.into_iter().map(|lease| (lease.address.to_string(), lease.owner)).collect()
+    };
+    assert!(members().contains(&(held.clone(), "an old container".to_owned())), "{:?}", members());
+    assert!(!folder.join("network.json").exists() && !addresses.exists(), "nothing is there twice");
+    // What is put into its place later is nobody's.
+    std::fs::write(folder.join("network.json"), r#"{"version":1,"subnet":"10.197.0.0/24"}"#).unwrap();
+    assert_eq!(network.connect().address.trunc().to_string(), subnet);
+    // The end of its holder is the end of the old lease.
+    drop(holder);
+    network.networks.reap().unwrap();
+    assert!(members().iter().all(|(address, _)| *address != held), "{:?}", members());
+    assert!(!folder.join("bridge/addresses").join(&held).exists());
+}

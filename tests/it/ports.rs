@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::support::binary::{Kiln, Ran};
-use crate::support::needs_root;
+use crate::support::{ledger, needs_root};
 
 /// How long a server may take to come up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -249,4 +249,34 @@ fn a_container_that_is_started_again_keeps_its_ports() {
     kiln.ok(&["restart", "-t", "0", "web"]);
     says_hello((Ipv4Addr::LOCALHOST, before[0].port()).into());
     kiln.ok(&["rm", "-f", "web"]);
+}
+
+#[test]
+fn a_port_leads_to_the_next_network_when_the_first_one_is_gone() {
+    let Some(kiln) = kiln("a_port_leads_to_the_next_network_when_the_first_one_is_gone") else { return };
+    for network in ["front", "back"] {
+        kiln.ok(&["network", "create", network]);
+    }
+    kiln.ok(&["network", "create", "--internal", "closed"]);
+    let networks = ["--network", "closed", "--network", "front", "--network", "back"];
+    start(&kiln, &[&["--name", "web", "-p", "80"], &networks[..]].concat(), SERVER);
+    let port = addresses(&kiln, "web", "80")[0].port();
+    let everywhere = || {
+        says_hello((own_address(), port).into());
+        says_hello((Ipv4Addr::LOCALHOST, port).into());
+    };
+    everywhere();
+    // A closed network is no way in.
+    kiln.ok(&["network", "disconnect", "closed", "web"]);
+    kiln.ok(&["network", "rm", "closed"]);
+    kiln.ok(&["network", "disconnect", "front", "web"]);
+    assert_eq!(addresses(&kiln, "web", "80")[0].port(), port);
+    everywhere();
+    ledger::assert_agrees(&kiln, "after the first network");
+    // Without any there is nobody, and the port waits for the next one.
+    kiln.ok(&["network", "disconnect", "back", "web"]);
+    ledger::assert_agrees(&kiln, "without a network");
+    kiln.ok(&["network", "connect", "front", "web"]);
+    everywhere();
+    ledger::assert_agrees(&kiln, "in a network again");
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::binary::{Kiln, Ran, busybox_tar, names};
+use crate::support::binary::{Kiln, Ran, busybox_tar, names, run};
 use crate::support::needs_root;
 
 /// A store with a base, an image of two layers on it, and one that nobody named.
@@ -390,4 +390,24 @@ fn a_mount_on_a_folder_of_the_store_is_found_and_removed() {
     assert_eq!(check(&kiln, &["--repair"]).0.code, 0);
     assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(place.to_str().unwrap()));
     assert_clean(&kiln);
+}
+
+#[test]
+fn a_packet_filter_whose_store_is_gone_is_found_without_a_bridge() {
+    if !needs_root("a_packet_filter_whose_store_is_gone_is_found_without_a_bridge") {
+        return;
+    }
+    let gone = tempfile::tempdir().unwrap();
+    let networks = kiln::network::Networks::new(&gone.path().join("networks"));
+    drop(networks.connect("test").unwrap());
+    let (bridge, table) = (networks.bridge().to_owned(), networks.table().to_owned());
+    run(std::process::Command::new("ip").args(["link", "delete", &bridge])).ok();
+    drop(gone);
+    let kiln = Kiln::busybox();
+    let found = format!("packet filter of no store {table}");
+    let check = kiln.run(&["system", "check", "--quick"]);
+    assert!(check.out.contains(&found), "{check}");
+    kiln.run(&["system", "check", "--quick", "--repair"]);
+    let check = kiln.run(&["system", "check", "--quick"]);
+    assert!(!check.out.contains(&found), "{check}");
 }

@@ -43,9 +43,9 @@ struct Proxy {
     child: Child,
 }
 
-/// Where ports lead: the place with the way out, which is the first one.
+/// Where ports lead: the first place that isn't closed, or a closed one, which the proxy reaches.
 fn place(endpoints: &[Endpoint]) -> Option<&Endpoint> {
-    endpoints.first()
+    endpoints.iter().find(|endpoint| !endpoint.internal).or(endpoints.first())
 }
 
 /// The container's addresses.

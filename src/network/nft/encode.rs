@@ -9,6 +9,7 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 
 pub(super) const NEW_TABLE: u16 = 0;
+pub(super) const GET_TABLE: u16 = 1;
 pub(super) const DELETE_TABLE: u16 = 2;
 pub(super) const NEW_CHAIN: u16 = 3;
 pub(super) const GET_CHAIN: u16 = 4;
@@ -27,7 +28,8 @@ pub(super) const FAMILY_IPV4: u8 = 2;
 pub(super) const FAMILY_BRIDGE: u8 = 7;
 pub(super) const FAMILY_IPV6: u8 = 10;
 
-const TABLE_NAME: u16 = 1;
+pub(super) const TABLE_NAME: u16 = 1;
+pub(super) const TABLE_NOTES: u16 = 6;
 pub(super) const CHAIN_TABLE: u16 = 1;
 pub(super) const CHAIN_NAME: u16 = 3;
 pub(super) const CHAIN_HOOK: u16 = 4;

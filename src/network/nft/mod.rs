@@ -58,24 +58,56 @@ mod names;
 mod rules;
 mod sets;
 
+use std::collections::BTreeSet;
 use std::io;
+use std::path::{Path, PathBuf};
 
-use self::encode::{DELETE_TABLE, FAMILY_BRIDGE, FAMILY_INET, NEW_TABLE, table, transaction};
+use self::encode::{
+    DELETE_TABLE, FAMILY_BRIDGE, FAMILY_INET, GET_TABLE, NEW_TABLE, TABLE_NAME, TABLE_NOTES, message, table,
+    transaction,
+};
 pub(super) use self::foreign::{foreign_drops, forget_foreign_drops, pass_foreign_drops};
 pub(super) use self::names::write_names;
 pub(super) use self::sets::{Element, Part, add_elements, exist, found, remove_elements};
-use super::netlink::{CREATE, Message, Socket};
+use super::netlink::{CREATE, DUMP, Message, Socket, attribute};
 
-/// Writes both tables with `elements` in the place of what they are.
-pub(super) fn write(socket: &mut Socket, name: &str, elements: &[Element]) -> io::Result<()> {
+/// The note of a table that `nft` shows as its comment.
+const COMMENT: u8 = 0;
+
+/// Writes both tables with `elements` in the place of what they are. The folder of their networks is noted on them, for
+/// those who find them when it is gone.
+pub(super) fn write(socket: &mut Socket, name: &str, owner: &Path, elements: &[Element]) -> io::Result<()> {
     let mut messages = cleared(name);
+    let text = [owner.as_os_str().as_encoded_bytes(), b"\0"].concat();
+    // One that is too long for a note stands on its bridges only.
+    let note = u8::try_from(text.len()).map(|length| [&[COMMENT, length][..], &text].concat());
     for family in [FAMILY_INET, FAMILY_BRIDGE] {
-        messages.push(table(NEW_TABLE, CREATE, family, name));
+        let new = table(NEW_TABLE, CREATE, family, name);
+        messages.push(match &note {
+            Ok(note) => new.put(TABLE_NOTES, note),
+            Err(_) => new,
+        });
     }
     messages.extend(sets::make(name));
     messages.extend(rules::all(name));
     messages.extend(sets::add(name, elements));
     transaction(socket, messages).map(drop)
+}
+
+/// Lists the tables that have an owner noted on them, each with it.
+pub(super) fn owned(socket: &mut Socket) -> io::Result<BTreeSet<(String, PathBuf)>> {
+    let mut found = BTreeSet::new();
+    for family in [FAMILY_INET, FAMILY_BRIDGE] {
+        for reply in socket.request(message(GET_TABLE, DUMP, family))? {
+            let of = |kind| reply.get(4..).and_then(|all| attribute(all, kind));
+            let (Some(name), Some([COMMENT, _, owner @ ..])) = (of(TABLE_NAME), of(TABLE_NOTES)) else {
+                continue;
+            };
+            let text = |bytes| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
+            found.insert((text(name), text(owner).into()));
+        }
+    }
+    Ok(found)
 }
 
 /// Removes both tables; a missing one is no error.

@@ -222,7 +222,8 @@ impl Ran {
 
     /// Tells whether `system check` found nothing; what other stores left on the machine is not this one's.
     pub(crate) fn is_clean(&self) -> bool {
-        let of_others = ["left over: network bridge ", "left over: cgroup "];
+        let of_others =
+            ["left over: network bridge ", "left over: cgroup ", "left over: packet filter of no store "];
         let mut lines =
             self.out.lines().filter(|line| !of_others.iter().any(|other| line.starts_with(other)));
         self.code == 0
