@@ -30,10 +30,11 @@ cost: prepare build
 		cargo test --locked --test it cost:: -- --ignored --nocapture
 
 # kiln beside its peers, as root. All rows take half an hour; some: make bench ROWS=noop,run ROUNDS=5 ENGINES=kiln,docker
-# Rows: noop files run stages wide gigabyte project starts costs scaling. Engines: kiln docker docker-legacy buildah buildkit.
+# Rows: noop files run stages wide gigabyte project starts throughput network names seats costs scaling.
+# Engines: kiln docker docker-legacy buildah buildkit podman.
 ROWS ?= all
 ROUNDS ?= 3
-ENGINES ?= kiln,docker,docker-legacy,buildah,buildkit
+ENGINES ?= kiln,docker,docker-legacy,buildah,buildkit,podman
 
 bench: prepare build
 	cargo bench --locked --bench lower

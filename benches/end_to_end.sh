@@ -1,6 +1,6 @@
 #!/bin/bash
-# Whole builds, kiln beside docker.io (BuildKit and legacy builder), buildah and BuildKit: sets up the machine, lets
-# `side_by_side` measure, and cleans up.
+# Whole builds, containers and networks, kiln beside docker.io (BuildKit and legacy builder), buildah, BuildKit and
+# podman: sets up the machine, lets `side_by_side` measure, and cleans up.
 #
 #   make bench [ROWS=noop,run] [ROUNDS=3] [ENGINES=kiln,docker]
 #   BUILDKITD=/path/buildkitd BUILDCTL=/path/buildctl make bench     # BuildKit by itself, too
@@ -12,7 +12,7 @@ export KILN=${KILN:-$project/target/release/kiln}
 kiln=$KILN
 work=${KILN_BENCH:-$project/target/bench}
 disk=$work/disk
-engines=${ENGINES:-kiln,docker,docker-legacy,buildah,buildkit}
+engines=${ENGINES:-kiln,docker,docker-legacy,buildah,buildkit,podman}
 [ "$(id -u)" = 0 ] || die "the benchmark needs root"
 [ -x "$kiln" ] || die "$kiln is missing: run \`make build\`"
 
@@ -52,9 +52,10 @@ wants() { [[ ,$engines, == *,$1,* ]]; }
 # Debian's daemons would start themselves when they are installed: not in this run level.
 install_peers() {
     export RUNLEVEL=1
-    need mkfs.xfs xfsprogs crun crun valgrind valgrind strace strace python3 python3 rustc rustc
+    need mkfs.xfs xfsprogs crun crun valgrind valgrind strace strace python3 python3 rustc rustc ip iproute2 iperf3 iperf3
     if wants docker || wants docker-legacy; then need dockerd docker.io || true; fi
     if wants buildah; then need buildah buildah runc runc || true; fi
+    if wants podman; then need podman podman runc runc || true; fi
     unset RUNLEVEL
 }
 

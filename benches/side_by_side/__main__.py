@@ -13,11 +13,13 @@ from pathlib import Path
 import report
 from engines import ENGINES
 from measure import Failed
+from networks import Names, NetworkCost, Seats, Throughput
 from own import Costs, Project, scaling
 from rows import Files, Gigabyte, NoOp, Runs, Stages, Wide
 from starts import Starts
 
-ROWS = {row.name: row for row in (NoOp, Files, Runs, Stages, Wide, Gigabyte, Project, Starts)}
+NETWORKS = (Throughput, NetworkCost, Names, Seats)
+ROWS = {row.name: row for row in (NoOp, Files, Runs, Stages, Wide, Gigabyte, Project, Starts, *NETWORKS)}
 # How often memory is looked at in kiln's run apart: many of its builds are over in milliseconds.
 WATCH_SECONDS = 0.002
 ERRORS = (Failed, OSError, subprocess.SubprocessError)
@@ -58,24 +60,32 @@ def measure(row, engines, rounds, failures):
                 failures.append(f"{row.name}: {error}")
             return None
 
-    for engine in list(living):
-        attempt(engine, lambda: row.begin(engine))
-    for number in range(rounds):
-        try:
-            for name, seconds in row.floors().items():
-                result["floors"].setdefault(name, []).append(seconds)
-        except ERRORS as error:
-            tell(f"  no floors: {error}")
-        for engine in living[:: 1 if number % 2 == 0 else -1]:
-            if engine.name != "kiln" and number >= row.peer_rounds:
-                continue
-            got = attempt(engine, lambda: row.round(engine)) or {}
-            for what, samples in got.items():
-                result["samples"].setdefault(engine.name, {}).setdefault(what, []).extend(samples)
-                tell(f"  {engine.name:14} {what}: " + " ".join(f"{sample.wall:.4f}" for sample in samples))
-    weigh(row, living, result, attempt)
-    row.end()
+    try:
+        for engine in list(living):
+            attempt(engine, lambda: row.begin(engine))
+        for number in range(rounds * row.turns):
+            turn(row, number, living, result, attempt)
+        if row.weighs:
+            weigh(row, living, result, attempt)
+    finally:
+        row.end()
     return result
+
+
+def turn(row, number, living, result, attempt):
+    """Measures the floors, and each living engine once."""
+    try:
+        for name, seconds in row.floors().items():
+            result["floors"].setdefault(name, []).append(seconds)
+    except ERRORS as error:
+        tell(f"  no floors: {error}")
+    for engine in living[:: 1 if number % 2 == 0 else -1]:
+        if engine.name != "kiln" and number >= row.peer_rounds:
+            continue
+        got = attempt(engine, lambda: row.round(engine)) or {}
+        for what, samples in got.items():
+            result["samples"].setdefault(engine.name, {}).setdefault(what, []).extend(samples)
+            tell(f"  {engine.name:14} {what}: " + " ".join(f"{sample.wall:.4f}" for sample in samples))
 
 
 def weigh(row, living, result, attempt):

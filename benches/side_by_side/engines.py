@@ -214,9 +214,33 @@ class BuildKit(Engine):
         return [self.build(folder, tag, (), f"type=docker,name={tag},dest={out}")]
 
 
+class Podman(Engine):
+    """For the rows of networks."""
+
+    name = "podman"
+
+    def __init__(self):
+        super().__init__()
+        if not shutil.which("podman"):
+            raise Failed("podman isn't there")
+        self.binary = "podman"
+
+    def words(self):
+        """What each command begins with: a store of its own, and the runtime that bears both cgroup versions."""
+        folders = ["--root", str(DISK / "podman"), "--runroot", str(WORK / "podman-run")]
+        folders += ["--network-config-dir", str(WORK / "podman-networks")]
+        return [self.binary, *folders, "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
+
+    def version(self):
+        return out_of([self.binary, "--version"]).strip()
+
+    def forget(self):
+        """Each row of networks has its own image."""
+
+
 def chroot(rootfs, script):
     shell = ["chroot", str(rootfs), "/bin/sh", "-c", script]
     return subprocess.run(shell, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
 
 
-ENGINES = {engine.name: engine for engine in (Kiln, Docker, DockerLegacy, Buildah, BuildKit)}
+ENGINES = {engine.name: engine for engine in (Kiln, Docker, DockerLegacy, Buildah, BuildKit, Podman)}

@@ -38,7 +38,7 @@ def verdicts(result, measure, bar):
         name, factor = bar.floor
         ratio = own / median(result["floors"][name]) if result["floors"].get(name) else None
         said = f"{ratio:.2f}" if ratio else "no floor"
-        found.append((f"≤ {factor} × {name}: {said}", ratio <= factor if ratio else None))
+        found.append((f"≤ {factor:.2f} × {name}: {said}", ratio <= factor if ratio else None))
     return found
 
 
@@ -57,7 +57,8 @@ def row_lines(result):
         judged = "; ".join(f"{text} {mark(passed)}" for text, passed in verdicts(result, measure, bar)) if bar else ""
         spread = f"{spell(median(own))} ({spell(min(own))}–{spell(max(own))}, n {len(own)})"
         best = f"{spell(peer)} {name}" if name else "–"
-        ratio = f"{peer / median(own):.1f}" if peer else "–"
+        # A difference of two times can be none.
+        ratio = f"{peer / median(own):.1f}" if peer and median(own) > 0 else "–"
         found.append(f"| {result['title']}: {measure} | {spread} | {best} | {ratio} | {floors} | {judged} |")
         # They are the row's: said once.
         floors = ""

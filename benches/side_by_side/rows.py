@@ -33,9 +33,13 @@ class Row:
     name, title = "", ""
     bars = {}
     # Engines that are left out, with the reason.
-    without = {}
+    without = {"podman": "builds as buildah does"}
+    # How many rounds there are for each that is asked for: what is short wants more.
+    turns = 1
     # How many rounds a peer gets at most: a minute each is enough.
     peer_rounds = 99
+    # Whether the peak memory is looked at.
+    weighs = True
 
     def begin(self, engine):
         """Prepares an engine, untimed."""
@@ -246,10 +250,7 @@ class Stages(Row):
 class Wide(Row):
     name, title = "wide", "2,031 instructions in 300 stages"
     bars = {"cached": Bar(seconds=0.030), "cold": Bar(times_peer=8)}
-    without = {
-        "buildah": "takes minutes",
-        "docker-legacy": "takes minutes",
-    }
+    without = Row.without | {"buildah": "takes minutes", "docker-legacy": "takes minutes"}
     peer_rounds, stages, repeats = 1, 300, 5
 
     def __init__(self):
