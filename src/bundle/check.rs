@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::config::{Config, Device, DeviceRule, Linux, Mount, Process, Resources};
 use super::error::{Error, Result};
+use super::userns;
 use crate::runtime::Capabilities;
 
 fn refuse<T>(what: impl AsRef<str>) -> Result<T> {
@@ -35,14 +36,13 @@ pub(super) fn config(config: &Config) -> Result<()> {
     only_empty("vm", &config.vm)?;
     namespaces(config, linux)?;
     let values = [
-        ("linux.uidMappings", &linux.uid_mappings),
-        ("linux.gidMappings", &linux.gid_mappings),
         ("linux.timeOffsets", &linux.time_offsets),
         ("linux.intelRdt", &linux.intel_rdt),
         ("linux.personality", &linux.personality),
     ];
     values.iter().try_for_each(|(name, value)| only_empty(name, value))?;
     only_empty("linux.mountLabel", &linux.mount_label.as_str().into())?;
+    userns::check(config, linux)?;
     config.mounts.iter().try_for_each(mount)?;
     linux.devices.iter().try_for_each(device)?;
     if let Some(resources) = &linux.resources {
@@ -51,14 +51,16 @@ pub(super) fn config(config: &Config) -> Result<()> {
     match &config.process {
         Some(process) => {
             self::process(process)?;
-            rights_over_devices(process, linux)
+            userns::check_user(config, process)?;
+            // Nodes that are made in a user namespace open nothing, nor do those of its own mounts.
+            if config.namespace("user").is_some() { Ok(()) } else { rights_over_devices(process, linux) }
         }
         None => bad("`process` is missing"),
     }
 }
 
 fn namespaces(config: &Config, linux: &Linux) -> Result<()> {
-    let known = ["pid", "network", "mount", "ipc", "uts", "cgroup"];
+    let known = ["pid", "network", "mount", "ipc", "uts", "cgroup", "user"];
     for (index, namespace) in linux.namespaces.iter().enumerate() {
         let kind = namespace.kind.as_str();
         if !known.contains(&kind) {
@@ -102,12 +104,8 @@ fn is_of_machine(name: &str, is_host: &impl Fn(&str) -> bool) -> bool {
 }
 
 fn mount(mount: &Mount) -> Result<()> {
-    only_empty("mounts.uidMappings", &mount.uid_mappings)?;
-    only_empty("mounts.gidMappings", &mount.gid_mappings)?;
-    for option in ["idmap", "ridmap", "tmpcopyup"] {
-        if mount.options.iter().any(|given| given == option) {
-            return refuse(format!("the mount option `{option}` of `{}`", mount.destination));
-        }
+    if mount.options.iter().any(|given| given == "tmpcopyup") {
+        return refuse(format!("the mount option `tmpcopyup` of `{}`", mount.destination));
     }
     Ok(())
 }
@@ -232,12 +230,8 @@ mod tests {
         let add = |json: &mut Value, kind: &str| {
             json["linux"]["namespaces"].as_array_mut().unwrap().push(serde_json::json!({"type": kind}));
         };
-        assert!(refusal(|json| add(json, "user")).contains("`user`"));
+        assert!(refusal(|json| add(json, "time")).contains("`time`"));
         assert!(refusal(|json| add(json, "pid")).contains("two namespaces"));
-        assert!(
-            refusal(|json| json["linux"]["uidMappings"] = serde_json::json!([{"size": 1}]))
-                .contains("uidMappings")
-        );
         assert!(
             refusal(|json| json["linux"]["sysctl"] = serde_json::json!({"kernel.panic": "1"}))
                 .contains("kernel.panic")

@@ -21,6 +21,7 @@ use super::hooks;
 use super::mounts::{self, Mounter};
 use super::rights::{self, Seal};
 use super::state::{State, Status};
+use super::userns;
 use crate::runtime::{
     At, Program, Root, StartError, User, connect_stdio, die_with_parent, end_with, enter_cwd, forget_caller,
     look_up, new_filesystem, open_pty, own_stdio, wire,
@@ -49,7 +50,7 @@ pub(super) enum Message {
 /// What the creator tells the child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
-    /// The hooks have run.
+    /// The hooks have run, or the limits are set.
     Go,
     /// The state is written.
     Commit,
@@ -129,8 +130,16 @@ fn until_start(plan: Plan<'_>) -> Result<Waiting<'_>> {
     let mut keep = vec![plan.channel.as_raw_fd(), plan.listener.as_raw_fd()];
     keep.extend(plan.namespaces.iter().map(|(_, fd)| fd.as_raw_fd()));
     keep.extend(plan.tasks.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(plan.mounter.lender.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(plan.mounter.idmaps.iter().flatten().map(AsRawFd::as_raw_fd));
     leave_creator_behind(plan.preserved, &keep)?;
     die_with_parent()?;
+    let has_ids = plan.mounter.lender.is_some();
+    if has_ids {
+        userns::become_root()?;
+        // The change took it away.
+        die_with_parent()?;
+    }
     join(&plan)?;
     let root = plan.mounter.mount_all()?;
     tell(&plan, &Message::Prepared, &[])?;
@@ -146,7 +155,7 @@ fn until_start(plan: Plan<'_>) -> Result<Waiting<'_>> {
     if plan.config.root.as_ref().is_some_and(|root| root.readonly) {
         set_attributes(root.as_fd(), RDONLY, false).at("mount", || "cannot make `/` read-only")?;
     }
-    let (program, seal) = become_process(plan.process, plan.filter.clone(), profile)?;
+    let (program, seal) = become_process(plan.process, plan.filter.clone(), profile, has_ids)?;
     die_with_parent()?;
     let fds: Vec<_> = master.iter().map(AsFd::as_fd).collect();
     tell(&plan, &Message::Ready, &fds)?;
@@ -196,6 +205,23 @@ fn join(plan: &Plan<'_>) -> Result<()> {
 
 /// What is set once the new root is entered: kernel parameters, names, the score.
 fn settle(plan: &Plan<'_>) -> Result<()> {
+    // In a user namespace the helper has set it: only the machine's root may lower it.
+    let score = plan.process.oom_score_adj.filter(|_| plan.mounter.lender.is_none());
+    if score.is_some() || !plan.linux.sysctl.is_empty() {
+        settle_kernel(plan, score)?;
+    }
+    let (host, domain) = (&plan.config.hostname, &plan.config.domainname);
+    if !host.is_empty() {
+        rustix::system::sethostname(host.as_bytes()).at("hostname", || format!("cannot set `{host}`"))?;
+    }
+    if !domain.is_empty() {
+        rustix::system::setdomainname(domain.as_bytes())
+            .at("domainname", || format!("cannot set `{domain}`"))?;
+    }
+    Ok(())
+}
+
+fn settle_kernel(plan: &Plan<'_>, score: Option<i32>) -> Result<()> {
     let proc = new_filesystem("proc", &[], NOSUID | NODEV | NOEXEC).at("proc", || "cannot make `/proc`")?;
     for (name, value) in &plan.linux.sysctl {
         // As `sysctl` reads it: when a slash comes first, it is a path already.
@@ -206,18 +232,10 @@ fn settle(plan: &Plan<'_>) -> Result<()> {
         write_below(&proc, &format!("sys/{path}"), value)
             .at("sysctl", || format!("cannot set the kernel parameter `{name}` to `{value}`"))?;
     }
-    if let Some(score) = plan.process.oom_score_adj {
+    if let Some(score) = score {
         let own = format!("{}/oom_score_adj", rustix::process::getpid().as_raw_nonzero());
         write_below(&proc, &own, &score.to_string())
             .at("oom", || format!("cannot set `oomScoreAdj` to {score}"))?;
-    }
-    let (host, domain) = (&plan.config.hostname, &plan.config.domainname);
-    if !host.is_empty() {
-        rustix::system::sethostname(host.as_bytes()).at("hostname", || format!("cannot set `{host}`"))?;
-    }
-    if !domain.is_empty() {
-        rustix::system::setdomainname(domain.as_bytes())
-            .at("domainname", || format!("cannot set `{domain}`"))?;
     }
     Ok(())
 }
@@ -269,10 +287,13 @@ fn owner(process: &Process) -> User {
 }
 
 /// The rest of what makes the process what it shall be: folder, limits, ids, capabilities.
+///
+/// `has_ids` is for a user namespace: root inside can't raise limits, the creator sets them.
 pub(super) fn become_process(
     process: &Process,
     filter: Vec<Instruction>,
     profile: Option<OwnedFd>,
+    has_ids: bool,
 ) -> Result<(Program, Seal)> {
     let slash = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .at("rootfs", || "cannot open `/`")?;
@@ -287,11 +308,13 @@ pub(super) fn become_process(
         own_stdio(&stdio, user.uid);
     }
     let program = Program::new(&process.args, &process.env, &[], &user);
-    rights::limit(process)?;
     if let Some(profile) = profile {
         let name = &process.apparmor_profile;
         rustix::io::write(&profile, format!("exec {name}").as_bytes())
             .at("apparmor", || format!("cannot apply the AppArmor profile `{name}`"))?;
+    }
+    if !has_ids {
+        rights::limit(None, process)?;
     }
     let seal = rights::become_user(process, filter)?;
     // Told now rather than at the start, as callers expect it.
@@ -306,7 +329,7 @@ fn tell(plan: &Plan<'_>, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<()
     wire::send(plan.channel, message, fds).at("start", || "cannot reach the creator")
 }
 
-fn order(channel: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn order(channel: BorrowedFd<'_>) -> Result<()> {
     match wire::receive::<Order>(channel).at("start", || "cannot hear the creator")? {
         Some(_) => Ok(()),
         None => Err(StartError::new("start", "the creator is gone")),

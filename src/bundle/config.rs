@@ -111,8 +111,21 @@ pub(super) struct Mount {
     pub(super) source: PathBuf,
     #[serde(deserialize_with = "or_null")]
     pub(super) options: Vec<String>,
-    pub(super) uid_mappings: Value,
-    pub(super) gid_mappings: Value,
+    #[serde(deserialize_with = "or_null")]
+    pub(super) uid_mappings: Vec<IdMapping>,
+    #[serde(deserialize_with = "or_null")]
+    pub(super) gid_mappings: Vec<IdMapping>,
+}
+
+/// A range of ids, inside and outside of a user namespace.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct IdMapping {
+    #[serde(rename = "containerID")]
+    pub(super) container_id: u32,
+    #[serde(rename = "hostID")]
+    pub(super) host_id: u32,
+    pub(super) size: u32,
 }
 
 /// Programs of the caller's, run at fixed moments.
@@ -150,8 +163,10 @@ pub(super) struct Hook {
 pub(super) struct Linux {
     #[serde(deserialize_with = "or_null")]
     pub(super) namespaces: Vec<Namespace>,
-    pub(super) uid_mappings: Value,
-    pub(super) gid_mappings: Value,
+    #[serde(deserialize_with = "or_null")]
+    pub(super) uid_mappings: Vec<IdMapping>,
+    #[serde(deserialize_with = "or_null")]
+    pub(super) gid_mappings: Vec<IdMapping>,
     pub(super) time_offsets: Value,
     #[serde(deserialize_with = "or_null")]
     pub(super) devices: Vec<Device>,

@@ -15,7 +15,7 @@ use super::config::{Config, Process};
 use super::error::{Doing, Error, Result};
 use super::mounts::{self, Mounter};
 use super::state::{Folder, Kept, Status};
-use super::{check, console, hooks, limits, rights};
+use super::{check, console, hooks, limits, rights, userns};
 use crate::runtime::{Cgroup, StartError, Target, wire};
 use crate::sys;
 use crate::sys::clone::{Cloned, clone_process};
@@ -60,8 +60,15 @@ pub(super) fn create(root: &Path, id: &str, options: &CreateOptions) -> Result<O
     result
 }
 
-/// Namespaces of others to enter, and apart from them that of processes, which only children get into.
-type Namespaces = (Vec<(LinkNameSpaceType, OwnedFd)>, Option<OwnedFd>);
+/// Namespaces to enter.
+struct Namespaces {
+    /// Those of others.
+    others: Vec<(LinkNameSpaceType, OwnedFd)>,
+    /// The one of processes, which only children get into.
+    pid: Option<OwnedFd>,
+    /// The one of ids, new or given, which all new ones belong to.
+    user: Option<OwnedFd>,
+}
 
 /// One creation.
 struct Creation<'a> {
@@ -83,7 +90,8 @@ impl Creation<'_> {
         }
         let rootfs = rootfs.canonicalize().doing(|| "cannot find the root filesystem")?;
         let filter = rights::filter(linux.seccomp.as_ref())?;
-        let (namespaces, pid) = self.namespaces()?;
+        let namespaces = self.namespaces()?;
+        let idmaps = userns::of_mounts(config, namespaces.user.as_ref())?;
         let resources = linux.resources.clone().unwrap_or_default();
         let mut cgroup = limits::create(&self.folder.0, &linux.cgroups_path, &resources)?;
         let mut kept = Kept {
@@ -101,39 +109,58 @@ impl Creation<'_> {
             self.folder.write("state.json", &kept)?;
             let (listener, (channel, far)) =
                 (self.listen()?, wire::pair().doing(|| "cannot make a socket pair")?);
-            let v2 = cgroup.v2.as_ref().map(AsFd::as_fd);
-            let (pid, pidfd) = match clone(clone_flags(config), pid.as_ref(), v2)? {
-                Cloned::Parent { pid, pidfd } => (pid, pidfd),
-                Cloned::Child => child::main(Plan {
-                    config,
-                    linux: &linux,
-                    process: &process,
-                    mounter: Mounter {
-                        config,
-                        linux: &linux,
-                        bundle: self.bundle,
-                        rootfs: &rootfs,
-                        all_devices: check::lets_all_devices(&resources.devices),
-                        cgroup: &kept.cgroup,
-                    },
-                    namespaces: &namespaces,
-                    tasks: &cgroup.tasks,
-                    filter,
-                    channel: far.as_fd(),
-                    listener: listener.as_fd(),
-                    preserved: i32::try_from(self.options.preserve_fds).unwrap_or(0),
-                    state: kept.state(Status::Creating),
-                }),
+            let (lending, borrowing) = wire::pair().doing(|| "cannot make a socket pair")?;
+            let mounter = Mounter {
+                config,
+                linux: &linux,
+                bundle: self.bundle,
+                rootfs: &rootfs,
+                all_devices: check::lets_all_devices(&resources.devices),
+                cgroup: &kept.cgroup,
+                idmaps: &idmaps,
+                lender: namespaces.user.as_ref().map(|_| borrowing.as_fd()),
             };
+            let plan = Plan {
+                config,
+                linux: &linux,
+                process: &process,
+                mounter,
+                namespaces: if namespaces.user.is_some() { &[] } else { &namespaces.others },
+                tasks: &cgroup.tasks,
+                filter,
+                channel: far.as_fd(),
+                listener: listener.as_fd(),
+                preserved: i32::try_from(self.options.preserve_fds).unwrap_or(0),
+                state: kept.state(Status::Creating),
+            };
+            let cloned = self.clone_first(&namespaces, &process, &cgroup)?;
+            let Cloned::Parent { pid, pidfd } = cloned else { child::main(plan) };
             drop((far, listener));
             let child = Child { pid, pidfd, channel };
-            self.accompany(&child, &mut kept).inspect_err(|_| child.end())
+            let lender = namespaces
+                .user
+                .is_some()
+                .then(|| userns::Lender::clone(child.pidfd.as_fd(), &lending, &mounter));
+            drop((lending, borrowing));
+            lender
+                .transpose()
+                .and_then(|_lender| self.accompany(&child, &mut kept))
+                .inspect_err(|_| child.end())
         })();
         cgroup.close_doors();
         if result.is_err() {
             cgroup.remove();
         }
         result
+    }
+
+    /// Clones the first process into its namespaces.
+    fn clone_first(&self, namespaces: &Namespaces, process: &Process, cgroup: &Cgroup) -> Result<Cloned> {
+        let (flags, v2) = (clone_flags(self.config), cgroup.v2.as_ref().map(AsFd::as_fd));
+        let pid = namespaces.pid.as_ref();
+        let Some(userns) = &namespaces.user else { return clone(flags, pid, v2) };
+        let others = &namespaces.others;
+        userns::Entry { userns, others, pid, flags, v2, config: self.config, process }.clone()
     }
 
     /// Goes with the child until it lives by itself.
@@ -152,6 +179,11 @@ impl Creation<'_> {
             && let Some(master) = master.take()
         {
             console::send(socket, &master)?;
+        }
+        if let Some(process) = &self.config.process
+            && self.config.namespace("user").is_some()
+        {
+            rights::limit(Some(child.pid), process)?;
         }
         self.folder.write("state.json", kept)?;
         if let Some(file) = &self.options.pid_file {
@@ -196,7 +228,7 @@ impl Creation<'_> {
         for (name, kind) in kinds {
             list.extend(open(name)?.map(|fd| (kind, fd)));
         }
-        Ok((list, open("pid")?))
+        Ok(Namespaces { others: list, pid: open("pid")?, user: userns::namespace(self.config)? })
     }
 }
 

@@ -6,13 +6,13 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::child::{self, Message};
-use super::config::Process;
+use super::child::{self, Message, Order};
+use super::config::{Config, Process};
 use super::error::{Doing, Error, Result};
 use super::state::{Folder, Status};
-use super::{check, console, rights};
+use super::{check, console, rights, userns};
 use crate::runtime::{
-    self, At, Cgroup, Exit, StartError, clone_into, die_with_parent, end_with, reported, wire,
+    self, At, Cgroup, Exit, StartError, clone_into, die_with_parent, end_with, enter_userns, reported, wire,
 };
 use crate::sys;
 use crate::sys::clone::{Cloned, clone_process};
@@ -53,6 +53,7 @@ impl Further {
 
 /// What both take along.
 struct Join<'a> {
+    config: &'a Config,
     process: &'a Process,
     filter: Vec<Instruction>,
     container: BorrowedFd<'a>,
@@ -82,7 +83,9 @@ pub(super) fn exec(root: &Path, id: &str, process: &Process, options: &ExecOptio
     check::process(process)?;
     console::check(process.terminal, options.console_socket.as_deref(), options.keeps_terminal)?;
     let Some(target) = kept.and_then(|kept| kept.process) else { return Err(Error::NotRunning) };
-    let filter = rights::filter(folder.config()?.linux.unwrap_or_default().seccomp.as_ref())?;
+    let config = folder.config()?;
+    userns::check_user(&config, process)?;
+    let filter = rights::filter(config.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()))?;
     let container = target.open()?;
     let fail = || "cannot enter the container";
     let mut cgroup = Cgroup::open(&target.cgroup);
@@ -92,6 +95,7 @@ pub(super) fn exec(root: &Path, id: &str, process: &Process, options: &ExecOptio
     let helper = match clone_process(0, None).doing(fail)? {
         Cloned::Parent { pidfd, .. } => pidfd,
         Cloned::Child => join(Join {
+            config: &config,
             process,
             filter,
             container: container.as_fd(),
@@ -105,7 +109,8 @@ pub(super) fn exec(root: &Path, id: &str, process: &Process, options: &ExecOptio
     };
     drop((report_far, channel_far));
     let (pid, pidfd) = reported(helper.as_fd(), &report)?;
-    match accompany(&channel, pid, options) {
+    let limits = config.namespace("user").map(|_| process);
+    match accompany(&channel, pid, limits, options) {
         Ok(terminal) => Ok(Further { pidfd, terminal }),
         Err(error) => {
             // It may have ended by itself.
@@ -116,8 +121,14 @@ pub(super) fn exec(root: &Path, id: &str, process: &Process, options: &ExecOptio
     }
 }
 
-/// Goes with the process until its program runs; gives the terminal when it is the caller's.
-fn accompany(channel: &OwnedFd, pid: i32, options: &ExecOptions) -> Result<Option<OwnedFd>> {
+/// Goes with the process until its program runs, and sets the limits of one in a user namespace; gives the terminal when
+/// it is the caller's.
+fn accompany(
+    channel: &OwnedFd,
+    pid: i32,
+    limits: Option<&Process>,
+    options: &ExecOptions,
+) -> Result<Option<OwnedFd>> {
     let (mut is_ready, mut terminal) = (false, None);
     loop {
         match wire::receive::<Message>(channel).doing(|| "cannot hear from the new process")? {
@@ -131,6 +142,10 @@ fn accompany(channel: &OwnedFd, pid: i32, options: &ExecOptions) -> Result<Optio
                 if let Some(file) = &options.pid_file {
                     super::write_pid(file, pid)?;
                 }
+                if let Some(process) = limits {
+                    rights::limit(Some(pid), process)?;
+                }
+                wire::send(channel, &Order::Go, &[]).doing(|| "cannot reach the new process")?;
             }
             // Closed by execve.
             None if is_ready => return Ok(terminal),
@@ -169,12 +184,18 @@ fn enter(plan: &Join<'_>) -> std::result::Result<Cloned, StartError> {
 fn become_program(plan: Join<'_>) -> std::result::Result<StartError, StartError> {
     let process = plan.process;
     let first = 3 + plan.preserved;
-    sys::fds::close_all_except(first, &[plan.channel.as_raw_fd()])
+    sys::fds::close_all_except(first, &[plan.channel.as_raw_fd(), plan.container.as_raw_fd()])
         .at("exec", || "cannot close inherited descriptors")?;
+    let has_ids = plan.config.namespace("user").is_some();
+    if has_ids {
+        userns::give_stdio(plan.config, process);
+        enter_userns(plan.container)?;
+        userns::become_root()?;
+    }
     rustix::process::setsid().at("exec", || "cannot make a session")?;
     let profile = child::apparmor(process)?;
     let master = if process.terminal { Some(child::terminal(process, None)?) } else { None };
-    let (program, seal) = child::become_process(process, plan.filter, profile)?;
+    let (program, seal) = child::become_process(process, plan.filter, profile, has_ids)?;
     if plan.dies_with_caller {
         die_with_parent()?;
     }
@@ -182,6 +203,7 @@ fn become_program(plan: Join<'_>) -> std::result::Result<StartError, StartError>
     wire::send(plan.channel, &Message::Ready, &fds).at("exec", || "cannot tell that the start is ready")?;
     sys::fds::close_all_except(first, &[plan.channel.as_raw_fd()])
         .at("exec", || "cannot close descriptors")?;
+    child::order(plan.channel)?;
     let paths = program.find();
     rights::seal(&seal)?;
     Ok(program.run(paths))

@@ -22,6 +22,7 @@ mod mounts;
 mod options;
 mod rights;
 mod state;
+mod userns;
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -18,6 +18,7 @@ use rustix::mount::{
 
 use super::config::{Config, Device, Linux, Mount};
 use super::options::{self, Options};
+use super::userns;
 use crate::runtime::{At, Kind, Root, StartError, attach, clone_tree, new_filesystem};
 use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, alter, set_attributes};
 
@@ -60,6 +61,7 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 /// What the mounts of one container are made by.
+#[derive(Clone, Copy)]
 pub(super) struct Mounter<'a> {
     pub(super) config: &'a Config,
     pub(super) linux: &'a Linux,
@@ -71,14 +73,18 @@ pub(super) struct Mounter<'a> {
     pub(super) all_devices: bool,
     /// The folders of its cgroup.
     pub(super) cgroup: &'a [PathBuf],
+    /// For each mount the namespace that its ids are mapped by.
+    pub(super) idmaps: &'a [Option<OwnedFd>],
+    /// In a user namespace: where bind mounts are asked for, since root inside may not find or map their sources.
+    pub(super) lender: Option<BorrowedFd<'a>>,
 }
 
 impl Mounter<'_> {
     /// Puts everything in place in this process's own copy of the machine's tree; returns the new root.
     pub(super) fn mount_all(&self) -> Result<OwnedFd> {
         let root = self.root()?;
-        for mount in &self.config.mounts {
-            self.mount(&root, mount)?;
+        for index in 0..self.config.mounts.len() {
+            self.mount(&root, index)?;
         }
         let dev_is_lent = self.config.mounts.iter().any(|mount| {
             Path::new(&mount.destination) == Path::new("/dev")
@@ -121,23 +127,47 @@ impl Mounter<'_> {
         }
     }
 
-    fn mount(&self, root: &OwnedFd, mount: &Mount) -> Result<()> {
-        let target = mount.destination.as_str();
-        let fail = || format!("error mounting {:?} to rootfs at {target:?}", mount.source);
+    fn options(&self, mount: &Mount) -> Result<Options> {
         let mut options = Options::read(mount)?;
         if !self.all_devices && mount.kind != "devpts" {
             options.set |= NODEV;
             options.clear &= !NODEV;
         }
+        Ok(options)
+    }
+
+    /// Opens what a bind mount shows, with all that its options say.
+    pub(super) fn source(&self, index: usize) -> Result<OwnedFd> {
+        let Some(mount) = self.config.mounts.get(index) else {
+            return Err(StartError::new("mount", "there is no such mount"));
+        };
+        let fail = || format!("error mounting {:?} to rootfs at {:?}", mount.source, mount.destination);
+        let options = self.options(mount)?;
+        let recursive = options.bind.unwrap_or(false);
+        let tree = clone_tree(CWD, &self.bundle.join(&mount.source), recursive).at("mount", fail)?;
+        if !self.all_devices {
+            alter(tree.as_fd(), NODEV, 0, 0, true).at("mount", fail)?;
+        }
+        if let Some(Some(namespace)) = self.idmaps.get(index) {
+            userns::map_mount(&tree, mount, namespace, options.idmap.unwrap_or(false))?;
+        }
+        options.apply(tree.as_fd()).at("mount", fail)?;
+        Ok(tree)
+    }
+
+    fn mount(&self, root: &OwnedFd, index: usize) -> Result<()> {
+        let mount = &self.config.mounts[index];
+        let target = mount.destination.as_str();
+        let fail = || format!("error mounting {:?} to rootfs at {target:?}", mount.source);
+        let options = self.options(mount)?;
         let (tree, kind) = match (options.bind, mount.kind.as_str()) {
-            (Some(recursive), _) => {
-                let tree = clone_tree(CWD, &self.bundle.join(&mount.source), recursive).at("mount", fail)?;
+            (Some(_), _) => {
+                let tree = match self.lender {
+                    Some(lender) => userns::borrow(lender, index)?,
+                    None => self.source(index)?,
+                };
                 let stat = rustix::fs::fstat(&tree).at("mount", fail)?;
                 let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-                if !self.all_devices {
-                    alter(tree.as_fd(), NODEV, 0, 0, true).at("mount", fail)?;
-                }
-                options.apply(tree.as_fd()).at("mount", fail)?;
                 (tree, Kind::of(is_folder))
             }
             (None, "cgroup" | "cgroup2") => (self.cgroups(&options).at("mount", fail)?, Kind::Folder),
@@ -233,6 +263,10 @@ impl Mounter<'_> {
     /// the rest of `/dev` opens none.
     fn fill_dev(&self, root: &OwnedFd) -> Result<()> {
         let fail = || "cannot make the devices";
+        if self.lender.is_some() {
+            self.bind_nodes(root)?;
+            return self.link_dev(root);
+        }
         let nodes = new_filesystem("tmpfs", &[("mode", "0700")], NOSUID | NOEXEC).at("devices", fail)?;
         let place = rustix::fs::open(self.rootfs, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .at("devices", fail)?;
@@ -240,6 +274,11 @@ impl Mounter<'_> {
         let result = self.make_nodes(root, &nodes);
         unmount(self.rootfs, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).at("devices", fail)?;
         result?;
+        self.link_dev(root)
+    }
+
+    fn link_dev(&self, root: &OwnedFd) -> Result<()> {
+        let fail = || "cannot make the links of `/dev`";
         let dev =
             Root(root.as_fd()).ensure("/dev", Kind::Folder, (0, 0), &mut Vec::new()).at("devices", fail)?;
         // The one of the image, or of an earlier container on the same root filesystem.
@@ -253,7 +292,8 @@ impl Mounter<'_> {
         Ok(())
     }
 
-    fn make_nodes(&self, root: &OwnedFd, nodes: &OwnedFd) -> Result<()> {
+    /// The nodes of `/dev`: those that every container has, but for those that are told otherwise, and those told.
+    fn nodes(&self) -> Vec<Device> {
         let usual = NODES.map(|(path, major, minor)| Device {
             kind: "c".into(),
             path: path.into(),
@@ -263,17 +303,33 @@ impl Mounter<'_> {
             ..Device::default()
         });
         let own = |path: &str| self.linux.devices.iter().any(|device| device.path == path);
-        let usual = usual.iter().filter(|device| !own(&device.path));
-        for (index, device) in usual.chain(&self.linux.devices).enumerate() {
+        let usual = usual.into_iter().filter(|device| !own(&device.path));
+        usual.chain(self.linux.devices.iter().cloned()).collect()
+    }
+
+    fn make_nodes(&self, root: &OwnedFd, nodes: &OwnedFd) -> Result<()> {
+        for (index, device) in self.nodes().iter().enumerate() {
             let fail = || format!("cannot make the device `{}`", device.path);
             let name = index.to_string();
             make_node(nodes, &name, device).at("devices", fail)?;
             let node = clone_tree(nodes, Path::new(&name), false).at("devices", fail)?;
-            let place = Root(root.as_fd())
-                .ensure(&device.path, Kind::File, (0, 0), &mut Vec::new())
-                .at("devices", fail)?;
-            refuse_place(root, &place, &device.path)?;
-            attach(&node, &place).at("devices", fail)?;
+            attach_node(root, &node, device)?;
+        }
+        Ok(())
+    }
+
+    /// In a user namespace no node can be made: the machine's own of the same path are shown.
+    fn bind_nodes(&self, root: &OwnedFd) -> Result<()> {
+        for device in &self.nodes() {
+            let fail = || format!("cannot use the machine's `{}`", device.path);
+            let node = clone_tree(CWD, Path::new(&device.path), false).at("devices", fail)?;
+            let stat = rustix::fs::fstat(&node).at("devices", fail)?;
+            let number = rustix::fs::makedev(device.major, device.minor);
+            if FileType::from_raw_mode(stat.st_mode) != kind_of(device) || stat.st_rdev != number {
+                let text = format!("{}: it is another device", fail());
+                return Err(StartError::new("devices", text));
+            }
+            attach_node(root, &node, device)?;
         }
         Ok(())
     }
@@ -379,12 +435,24 @@ fn refuse_place(root: &OwnedFd, place: &OwnedFd, target: &str) -> Result<()> {
     Ok(())
 }
 
-fn make_node(nodes: &OwnedFd, name: &str, device: &Device) -> std::result::Result<(), Errno> {
-    let kind = match device.kind.as_str() {
+fn attach_node(root: &OwnedFd, node: &OwnedFd, device: &Device) -> Result<()> {
+    let fail = || format!("cannot make the device `{}`", device.path);
+    let place =
+        Root(root.as_fd()).ensure(&device.path, Kind::File, (0, 0), &mut Vec::new()).at("devices", fail)?;
+    refuse_place(root, &place, &device.path)?;
+    attach(node, &place).at("devices", fail)
+}
+
+fn kind_of(device: &Device) -> FileType {
+    match device.kind.as_str() {
         "b" => FileType::BlockDevice,
         "p" => FileType::Fifo,
         _ => FileType::CharacterDevice,
-    };
+    }
+}
+
+fn make_node(nodes: &OwnedFd, name: &str, device: &Device) -> std::result::Result<(), Errno> {
+    let kind = kind_of(device);
     let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666) & 0o777);
     rustix::fs::mknodat(nodes, name, kind, mode, rustix::fs::makedev(device.major, device.minor))?;
     // The process's umask took bits away.

@@ -52,6 +52,8 @@ const EMPTY: [&str; 8] =
 pub(super) struct Options {
     /// Another place, with what is mounted below it or without.
     pub(super) bind: Option<bool>,
+    /// With ids mapped, those of what is mounted below it too or not.
+    pub(super) idmap: Option<bool>,
     pub(super) set: u64,
     pub(super) clear: u64,
     /// The same for what is mounted below.
@@ -86,6 +88,8 @@ impl Options {
         match word {
             "bind" => self.bind = Some(self.bind.unwrap_or(false)),
             "rbind" => self.bind = Some(true),
+            "idmap" => self.idmap = Some(self.idmap.unwrap_or(false)),
+            "ridmap" => self.idmap = Some(true),
             _ => return self.take_attribute(word) || self.take_propagation(word),
         }
         true

@@ -5,7 +5,7 @@
 
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit as Values, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit as Values, prlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::config::{Capabilities, Process};
@@ -70,13 +70,13 @@ pub(super) struct Seal {
     ambient: CapabilitySet,
 }
 
-/// Sets the limits that are asked for; others stay.
-pub(super) fn limit(process: &Process) -> std::result::Result<(), StartError> {
+/// Sets the limits that are asked for, of this process or of another; others stay.
+pub(super) fn limit(pid: Option<i32>, process: &Process) -> std::result::Result<(), StartError> {
     for limit in &process.rlimits {
         let Some(resource) = resource(&limit.kind) else { continue };
         let value = |number| if number == u64::MAX { None } else { Some(number) };
         let values = Values { current: value(limit.soft), maximum: value(limit.hard) };
-        setrlimit(resource, values).at("rlimits", || {
+        prlimit(pid.and_then(Pid::from_raw), resource, values).at("rlimits", || {
             format!("error setting rlimit type {}: soft {}, hard {}", limit.kind, limit.soft, limit.hard)
         })?;
     }

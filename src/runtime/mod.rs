@@ -64,4 +64,4 @@ pub use stage::{masked_paths, readonly_paths};
 pub use tools::PLACE as TOOLS_PLACE;
 pub use tree::{Tree, is_mount};
 pub use user::{User, look_up};
-pub use userns::{Assumed, assume};
+pub use userns::{Assumed, assume, enter as enter_userns, make_mapped as make_userns};

@@ -23,6 +23,12 @@ use crate::sys::mount::map_ids;
 
 /// Makes a namespace in which `range` is 0 and up; it lives as long as its descriptor.
 pub(super) fn make(range: IdRange) -> Result<OwnedFd, StartError> {
+    let map = format!("0 {} {}", range.first, range.count);
+    make_mapped(&map, &map)
+}
+
+/// Makes a namespace with the user and group ids of two maps, in the kernel's form.
+pub fn make_mapped(uids: &str, gids: &str) -> Result<OwnedFd, StartError> {
     let fail = || "cannot make a user namespace";
     let (pid, pidfd) = match clone_process(libc::CLONE_NEWUSER as u64, None).at("userns", fail)? {
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
@@ -31,9 +37,9 @@ pub(super) fn make(range: IdRange) -> Result<OwnedFd, StartError> {
             std::thread::park();
         },
     };
-    let map = format!("0 {} {}", range.first, range.count);
-    let written =
-        ["uid_map", "gid_map"].iter().try_for_each(|name| fs::write(format!("/proc/{pid}/{name}"), &map));
+    let written = [("uid_map", uids), ("gid_map", gids)]
+        .iter()
+        .try_for_each(|(name, map)| fs::write(format!("/proc/{pid}/{name}"), map));
     let opened = written.and_then(|()| fs::File::open(format!("/proc/{pid}/ns/user")));
     let _ = sys::process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
     let _ = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
@@ -49,7 +55,7 @@ pub(super) fn mapped(path: &Path, namespace: BorrowedFd<'_>) -> Result<OwnedFd, 
 
 /// Maps the ids of a mount that is attached to nothing, and of those below it.
 pub(super) fn map(tree: BorrowedFd<'_>, path: &Path, namespace: BorrowedFd<'_>) -> Result<(), StartError> {
-    map_ids(tree, namespace).at("userns", || {
+    map_ids(tree, namespace, true).at("userns", || {
         format!("the filesystem of `{}` cannot be mounted with other user ids", path.display())
     })
 }
@@ -84,7 +90,7 @@ impl Drop for Assumed {
 }
 
 /// Enters the namespace, or that of the process behind a pidfd.
-pub(super) fn enter(namespace: BorrowedFd<'_>) -> Result<(), StartError> {
+pub fn enter(namespace: BorrowedFd<'_>) -> Result<(), StartError> {
     move_into_thread_name_spaces(namespace, ThreadNameSpaceType::USER)
         .at("userns", || "cannot enter the user namespace")
 }

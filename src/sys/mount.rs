@@ -36,11 +36,11 @@ pub fn make_private(fd: BorrowedFd<'_>) -> io::Result<()> {
     )
 }
 
-/// Shows the files of the mount that `fd` is the root of, and of those below, with the ids of a user namespace. For
-/// mounts that are attached to nothing.
-pub fn map_ids(fd: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
+/// Shows the files of the mount that `fd` is the root of, and of those below when `recursive`, with the ids of a user
+/// namespace. For mounts that are attached to nothing.
+pub fn map_ids(fd: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
     let userns_fd = namespace.as_raw_fd() as u64;
-    change(fd, libc::mount_attr { attr_set: IDMAP, attr_clr: 0, propagation: 0, userns_fd }, true)
+    change(fd, libc::mount_attr { attr_set: IDMAP, attr_clr: 0, propagation: 0, userns_fd }, recursive)
 }
 
 /// Sets and clears attributes, and changes how mounts there come and go elsewhere too (`MS_*`, 0 leaves that).

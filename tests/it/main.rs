@@ -57,6 +57,7 @@ mod network_spoof;
 mod network_stress;
 mod networks;
 mod oci;
+mod oci_userns;
 mod peer;
 mod podman;
 mod ports;

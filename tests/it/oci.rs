@@ -21,13 +21,13 @@ use crate::support::pty::Pty;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A bundle with busybox in it, and a folder for states; its containers are gone when dropped.
-struct Bundle {
+pub(crate) struct Bundle {
     folder: TempDir,
 }
 
 impl Bundle {
     /// Runs `script`; `change` has the last word on the config.
-    fn new(script: &str, change: impl FnOnce(&mut Value)) -> Bundle {
+    pub(crate) fn new(script: &str, change: impl FnOnce(&mut Value)) -> Bundle {
         let folder = tempfile::tempdir().unwrap();
         let rootfs = folder.path().join("rootfs");
         fs::create_dir(&rootfs).unwrap();
@@ -46,31 +46,31 @@ impl Bundle {
         bundle
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir(self.path());
         command.arg("runtime").arg("--root").arg(self.file("states")).args(words).stdin(Stdio::null());
         command
     }
 
-    fn run(&self, words: &[&str]) -> Ran {
+    pub(crate) fn run(&self, words: &[&str]) -> Ran {
         run(&mut self.command(words))
     }
 
-    fn ok(&self, words: &[&str]) -> String {
+    pub(crate) fn ok(&self, words: &[&str]) -> String {
         self.run(words).ok().out
     }
 
     /// Creates `c` with its output in the file `out`.
-    fn create(&self, words: &[&str]) -> Ran {
+    pub(crate) fn create(&self, words: &[&str]) -> Ran {
         let out = fs::File::create(self.file("out")).unwrap();
         let errors = fs::File::create(self.file("errors")).unwrap();
         let mut command = self.command(&["create"]);
@@ -79,19 +79,19 @@ impl Bundle {
         Ran { code: status.code().unwrap(), out: String::new(), error }
     }
 
-    fn state(&self) -> Value {
+    pub(crate) fn state(&self) -> Value {
         serde_json::from_str(&self.ok(&["state", "c"])).unwrap()
     }
 
-    fn status(&self) -> String {
+    pub(crate) fn status(&self) -> String {
         self.state()["status"].as_str().unwrap().to_owned()
     }
 
-    fn until(&self, status: &str) {
+    pub(crate) fn until(&self, status: &str) {
         wait_until(status, || self.status() == status);
     }
 
-    fn until_output(&self, text: &str) {
+    pub(crate) fn until_output(&self, text: &str) {
         let read = || fs::read_to_string(self.file("out")).unwrap_or_default();
         wait_until(text, || read().contains(text));
     }
@@ -105,7 +105,7 @@ impl Drop for Bundle {
     }
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < end, "waited for `{what}`");
@@ -113,7 +113,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-fn is_alive(pid: i64) -> bool {
+pub(crate) fn is_alive(pid: i64) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
@@ -190,9 +190,9 @@ fn what_is_not_supported_is_refused_by_name_and_leaves_nothing() {
         return;
     }
     let bundle = Bundle::new("true", |config| {
-        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
     });
-    bundle.create(&[]).fails_with(&["namespace of type `user`"]);
+    bundle.create(&[]).fails_with(&["namespace of type `time`"]);
     assert!(!bundle.file("states/c").exists());
     bundle.run(&["create", "--no-pivot", "c"]).fails_with(&["--no-pivot"]);
     bundle.run(&["--systemd-cgroup", "create", "c"]).fails_with(&["--systemd-cgroup"]);
@@ -208,7 +208,7 @@ fn what_is_not_supported_is_refused_by_name_and_leaves_nothing() {
 }
 
 /// A hook that notes its name and the state that it reads.
-fn hook(folder: &Path, name: &str) -> Value {
+pub(crate) fn hook(folder: &Path, name: &str) -> Value {
     let script = format!("cat > {0}/{name}.json; echo {name} >> {0}/order", folder.display());
     json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"], "timeout": 60}])
 }

@@ -106,3 +106,31 @@ fn podman_runs_execs_stops_and_removes() {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains(podman.folder.path().join("root/vfs").to_str().unwrap()), "{mounts}");
 }
+
+#[test]
+fn podman_gives_containers_ids_of_their_own() {
+    if !needs_root("podman_gives_containers_ids_of_their_own") {
+        return;
+    }
+    let Some(podman) = Podman::new() else { return };
+    let data = podman.folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("in"), "x").unwrap();
+    let volumes = [format!("{}:/mapped:idmap", data.display()), format!("{}:/plain", data.display())];
+    let script = "id -u; tr -s ' ' < /proc/self/uid_map; stat -c %u / /etc/hosts /mapped/in /plain/in; echo fine > /dev/stdout";
+    let ids = ["--uidmap", "0:100000:65536"];
+    let words = ["--rm", "-v", &volumes[0], "-v", &volumes[1], "box", "sh", "-c", script];
+    let ran = podman.start(&[&ids[..], &words].concat()).ok();
+    assert_eq!(ran.out, "0\n 0 100000 65536\n0\n0\n0\n65534\nfine\n", "{ran}");
+    let ran = podman.start(&[&ids[..], &["--rm", "-t", "box", "sh", "-c", "tty"]].concat()).ok();
+    assert_eq!(ran.out.trim(), "/dev/pts/0");
+    podman.start(&[&ids[..], &["-d", "--name", "one", "box", "sleep", "1000"]].concat()).ok();
+    assert_eq!(podman.run(&["exec", "-u", "5", "one", "id", "-u"]).ok().out, "5\n");
+    // Another container in the same namespace.
+    podman.start(&["-d", "--name", "two", "--userns", "container:one", "box", "sleep", "1000"]).ok();
+    let map = ["exec", "two", "cat", "/proc/self/uid_map"];
+    assert!(podman.run(&map).ok().out.contains("100000"));
+    podman.run(&["stop", "--time", "0", "two", "one"]).ok();
+    podman.run(&["rm", "two"]).ok();
+    podman.run(&["rm", "one"]).ok();
+}
