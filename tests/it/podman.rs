@@ -131,6 +131,12 @@ fn podman_gives_containers_ids_of_their_own() {
     let map = ["exec", "two", "cat", "/proc/self/uid_map"];
     assert!(podman.run(&map).ok().out.contains("100000"));
     podman.run(&["stop", "--time", "0", "two", "one"]).ok();
-    podman.run(&["rm", "two"]).ok();
-    podman.run(&["rm", "one"]).ok();
+    // A cleaner that podman itself leaves behind may be at the same container.
+    for name in ["two", "one"] {
+        let removed = || {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            podman.run(&["rm", "--force", "--ignore", name]).code == 0
+        };
+        assert!((0..50).any(|_| removed()), "{name} stays");
+    }
 }

@@ -25,10 +25,17 @@ const PASSED_ON: [i32; 8] = [
 /// Bytes that are moved at once.
 const BYTES: usize = 16 << 10;
 
+fn fail(source: io::Error) -> bundle::Error {
+    bundle::Error::System { what: "cannot wait for the process".into(), source }
+}
+
+/// Keeps the signals that are passed on, from now on.
+pub(super) fn take_signals() -> bundle::Result<Signals> {
+    Signals::take(&PASSED_ON).map_err(fail)
+}
+
 /// Attends to a process until it ends; `master` is its terminal.
-pub(super) fn attend(pidfd: &OwnedFd, master: Option<&OwnedFd>) -> bundle::Result<()> {
-    let fail = |source| bundle::Error::System { what: "cannot wait for the process".into(), source };
-    let signals = Signals::take(&PASSED_ON).map_err(fail)?;
+pub(super) fn attend(pidfd: &OwnedFd, master: Option<&OwnedFd>, signals: Signals) -> bundle::Result<()> {
     let raw = match master {
         Some(master) if terminal::is_terminal(io::stdin()) => {
             // It may have changed before its changes were heard of.

@@ -142,17 +142,21 @@ fn run_bundle(
     let options = CreateOptions { keeps_terminal: !detach, ..options(create)? };
     let terminal = bundles.create(id, &options)?;
     terminal.iter().for_each(foreground::fit);
-    let started = bundles.pidfd(id).and_then(|pidfd| bundles.start(id, warn).map(|()| pidfd));
-    let pidfd = match started {
-        Ok(_) if detach => return Ok(exit::SUCCESS),
-        Ok(pidfd) => pidfd,
+    let started = bundles.pidfd(id).and_then(|pidfd| {
+        // A signal that comes as soon as the program runs is the program's already.
+        let signals = if detach { None } else { Some(foreground::take_signals()?) };
+        bundles.start(id, warn).map(|()| (pidfd, signals))
+    });
+    let (pidfd, signals) = match started {
+        Ok((_, None)) => return Ok(exit::SUCCESS),
+        Ok((pidfd, Some(signals))) => (pidfd, signals),
         Err(error) => {
             // The first failure is the one to tell.
             let _ = bundles.delete(id, true, warn);
             return Err(error);
         }
     };
-    let ended = foreground::attend(&pidfd, terminal.as_ref()).and_then(|()| bundles.wait(id));
+    let ended = foreground::attend(&pidfd, terminal.as_ref(), signals).and_then(|()| bundles.wait(id));
     bundles.delete(id, true, warn)?;
     ended.map(Exit::code)
 }
@@ -194,7 +198,7 @@ fn exec_process(bundles: &Bundles, exec: &Exec) -> bundle::Result<i32> {
     if exec.detach {
         return Ok(exit::SUCCESS);
     }
-    foreground::attend(&further.pidfd, further.terminal.as_ref())?;
+    foreground::attend(&further.pidfd, further.terminal.as_ref(), foreground::take_signals()?)?;
     further.wait().map(Exit::code)
 }
 
