@@ -3,7 +3,7 @@
 triple := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 kiln := target/release/kiln
 
-.PHONY: build demo test cost stress bench lint fuzz prepare real clean
+.PHONY: build demo test cost stress bench order lint fuzz prepare real clean
 
 build:
 	cargo build --release --locked
@@ -39,6 +39,10 @@ ENGINES ?= kiln,docker,docker-legacy,buildah,buildkit,podman
 bench: prepare build
 	cargo bench --locked --bench lower
 	KILN=$(CURDIR)/$(kiln) ROWS=$(ROWS) ROUNDS=$(ROUNDS) ENGINES=$(ENGINES) benches/end_to_end.sh
+
+# Which functions a start runs, for the linker: to be made again when the compiler or many names have changed.
+order: prepare build
+	benches/start_order.py $(kiln) target/bases/busybox.tar .cargo/start.order
 
 # Fifty builds at once from eight processes over one store, with prunes and kills, for five minutes.
 STRESS_SECONDS ?= 300

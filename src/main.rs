@@ -3,7 +3,6 @@
 //! compressor of a log, the flush of a store, and the command line.
 
 fn main() {
-    kiln::sys::memory::warm();
     let code = match std::env::args_os().nth(1).as_deref().and_then(|door| door.to_str()) {
         Some("_launcher") => kiln::runtime::launcher_main(),
         Some("_monitor") => kiln::container::monitor_main(std::env::args().nth(2).as_deref()),

@@ -42,7 +42,7 @@ impl Ahead {
     /// containers have it.
     pub fn monitor(staged: bool) -> io::Result<Ahead> {
         let id = staged.then(names::random_id).transpose()?;
-        let forked = Helper::fork(|socket| monitor::work(socket, id.as_deref()));
+        let forked = Helper::fork(staged, |socket| monitor::work(socket, id.as_deref()));
         let words: Vec<&str> = std::iter::once(MONITOR).chain(id.as_deref()).collect();
         let helper = forked.or_else(|_| Helper::start(&words))?;
         Ok(Ahead { door: MONITOR, helper: Some(helper), id })
@@ -50,7 +50,7 @@ impl Ahead {
 
     /// Starts the helper of an exec.
     pub fn exec() -> io::Result<Ahead> {
-        let helper = Helper::fork(exec::work).or_else(|_| Helper::start(&[EXEC]))?;
+        let helper = Helper::fork(false, exec::work).or_else(|_| Helper::start(&[EXEC]))?;
         Ok(Ahead { door: EXEC, helper: Some(helper), id: None })
     }
 

@@ -8,12 +8,13 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::fs::MemfdFlags;
 use rustix::net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, socketpair};
-use rustix::process::DumpableBehavior;
+use rustix::process::{DumpableBehavior, Pid};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::runtime::{sealed_program, stub};
 use crate::sys::packet;
+use crate::sys::processor::Elsewhere;
 
 /// The exit code of a helper that could not begin; nobody reads it but a debugger.
 const FAILED: i32 = 1;
@@ -59,14 +60,21 @@ impl Helper {
     }
 
     /// Forks this process, which has just begun, to do `work` with a socket: that takes a fraction of the time of a start.
-    /// It becomes the programs of containers by way of [`stub`].
-    pub(super) fn fork(work: impl FnOnce(OwnedFd) -> i32) -> io::Result<Helper> {
+    /// It becomes the programs of containers by way of [`stub`]. With `at_once` it has something to do before its task
+    /// comes, and another processor to do it on.
+    pub(super) fn fork(at_once: bool, work: impl FnOnce(OwnedFd) -> i32) -> io::Result<Helper> {
         if !stub::is_possible() {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let (socket, far) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        if crate::sys::clone::fork()?.is_some() {
+        let elsewhere = if at_once { Elsewhere::from_here() } else { None };
+        let child = crate::sys::clone::fork()?;
+        // Whichever side goes on first.
+        if let Some(elsewhere) = elsewhere {
+            elsewhere.send(child.and_then(Pid::from_raw));
+        }
+        if child.is_some() {
             return Ok(Helper { socket, spawned: None });
         }
         drop(socket);
