@@ -15,7 +15,7 @@ use super::mounting::image_mounts;
 use super::record::{Record, State, Wanted};
 use super::wire::{self, Packet, Wants};
 use super::{Containers, missing, spec};
-use crate::network::NameSockets;
+use crate::network::{self, NameSockets};
 use crate::runtime::Spec;
 
 /// What a monitor has to do.
@@ -44,6 +44,7 @@ pub(super) enum FdKind {
     Lease,
     NameDatagrams,
     NameConnections,
+    Filter,
 }
 
 /// What a monitor gets besides its task.
@@ -59,6 +60,8 @@ pub(super) struct Handed {
     pub(super) leases: Vec<OwnedFd>,
     /// Where it asks for names.
     pub(super) names: Option<NameSockets>,
+    /// Where it changes the packet filter.
+    pub(super) filter: Option<OwnedFd>,
 }
 
 impl Handed {
@@ -72,7 +75,8 @@ impl Handed {
             .names
             .map(|names| [(FdKind::NameDatagrams, names.udp), (FdKind::NameConnections, names.tcp)]);
         let names = names.into_iter().flatten();
-        lock.into_iter().chain(namespace).chain(inside).chain(leases).chain(names).unzip()
+        let filter = self.filter.map(|fd| (FdKind::Filter, fd));
+        lock.into_iter().chain(namespace).chain(inside).chain(leases).chain(names).chain(filter).unzip()
     }
 
     /// Takes them as they came.
@@ -87,6 +91,7 @@ impl Handed {
                 FdKind::Lease => handed.leases.push(fd),
                 FdKind::NameDatagrams => udp = Some(fd),
                 FdKind::NameConnections => tcp = Some(fd),
+                FdKind::Filter => handed.filter = Some(fd),
             }
         }
         handed.names = udp.zip(tcp).map(|(udp, tcp)| NameSockets { udp, tcp });
@@ -174,6 +179,7 @@ impl Containers {
             inside: connection.inside,
             leases: connection.leases,
             names: connection.names,
+            filter: network::lend_filter(),
         };
         let (kinds, fds) = handed.into_fds();
         task.fds = kinds;

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::error::{Error, Result, file};
+use super::filter::Filter;
 use super::netlink::Socket;
 use super::record::{Record, Subnet};
 use super::{Network, elements, forwarding, leftovers, link, mac_of, nft};
@@ -39,7 +40,7 @@ impl Network {
         forwarding::switch_on(self.record.subnet6.is_some())?;
         let table = self.networks.table();
         let look = || {
-            let mut filter = Socket::netfilter()?;
+            let mut filter = Filter::open()?;
             nft::pass_foreign_drops(&mut filter, &self.record.bridge, self.networks.opens_firewall)?;
             nft::exist(&mut filter, table)
         };
@@ -58,7 +59,7 @@ impl Network {
         }
         let bridge = link::find(host, &self.record.bridge).map_err(|source| self.kernel("look", source))?;
         let Some(bridge) = bridge.filter(|bridge| bridge.up) else { return Ok(None) };
-        let filter = Socket::netfilter().and_then(|mut socket| {
+        let filter = Filter::open().and_then(|mut socket| {
             // Docker may have come since: its drop is looked for at each connection.
             nft::pass_foreign_drops(&mut socket, &self.record.bridge, self.networks.opens_firewall)?;
             nft::exist(&mut socket, self.networks.table())

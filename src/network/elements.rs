@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::addresses::Lease;
-use super::netlink::Socket;
+use super::filter::Filter;
 use super::nft::{self, Element, Part};
 use super::record::Record;
 use super::{Error, Networks, Result, conntrack};
@@ -58,20 +58,19 @@ impl Networks {
 
     /// Makes the kernel forget the connections of `address`: who has it next gets none of their packets.
     pub fn forget_connections(&self, address: IpAddr) -> Result<()> {
-        let forget = Socket::netfilter().and_then(|mut socket| conntrack::forget(&mut socket, address));
+        let forget = Filter::open().and_then(|mut socket| conntrack::forget(&mut socket, address));
         forget.map_err(|source| self.kernel("forget connections", source))
     }
 
     /// Adds elements to the tables.
     pub(super) fn add(&self, elements: &[Element]) -> Result<()> {
-        let add = Socket::netfilter().and_then(|mut it| nft::add_elements(&mut it, self.table(), elements));
+        let add = Filter::open().and_then(|mut it| nft::add_elements(&mut it, self.table(), elements));
         add.map_err(|source| self.kernel("add to the packet filter", source))
     }
 
     /// Removes elements from the tables.
     pub(super) fn take_back(&self, elements: &[Element]) -> Result<()> {
-        let remove =
-            Socket::netfilter().and_then(|mut it| nft::remove_elements(&mut it, self.table(), elements));
+        let remove = Filter::open().and_then(|mut it| nft::remove_elements(&mut it, self.table(), elements));
         remove.map_err(|source| self.kernel("remove from the packet filter", source))
     }
 

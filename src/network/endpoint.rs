@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::addresses::{self, Claim, Lease};
 use super::error::{Error, Result, file, invalid};
+use super::filter::Filter;
 use super::namespace::Place;
 use super::netlink::Socket;
 use super::record::Record;
@@ -506,8 +507,7 @@ impl Networks {
     pub(super) fn write_tables(&self) -> Result<()> {
         let all = self.wanted()?;
         let owner = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
-        let write =
-            Socket::netfilter().and_then(|mut socket| nft::write(&mut socket, self.table(), &owner, &all));
+        let write = Filter::open().and_then(|mut socket| nft::write(&mut socket, self.table(), &owner, &all));
         write.map_err(|source| self.kernel("write the packet filter", source))
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::filter::Filter;
 use super::netlink::Socket;
 use super::{Networks, OTHER_BRIDGE, Result, link, nft};
 
@@ -30,7 +31,7 @@ impl Networks {
         let mut host = Socket::route().map_err(|source| self.kernel("open a netlink socket", source))?;
         remove_orphans(&mut host);
         for table in lost_tables() {
-            Socket::netfilter()
+            Filter::open()
                 .and_then(|mut socket| nft::remove(&mut socket, &table))
                 .map_err(|source| self.kernel("remove a packet filter", source))?;
         }
@@ -55,7 +56,7 @@ impl Networks {
     /// A packet filter can't be read by everybody: who may not, has not left one either.
     fn has_filter_alone(&self, host: &mut Socket) -> io::Result<bool> {
         let has_tables =
-            Socket::netfilter().and_then(|mut socket| nft::exist(&mut socket, self.table())).unwrap_or(false);
+            Filter::open().and_then(|mut socket| nft::exist(&mut socket, self.table())).unwrap_or(false);
         if !has_tables {
             return Ok(false);
         }
@@ -73,7 +74,7 @@ impl Networks {
 
 /// The packet filters of stores that no longer exist, of those without a bridge too.
 fn lost_tables() -> BTreeSet<String> {
-    let owned = Socket::netfilter().and_then(|mut socket| nft::owned(&mut socket)).unwrap_or_default();
+    let owned = Filter::open().and_then(|mut socket| nft::owned(&mut socket)).unwrap_or_default();
     let is_lost = |(table, owner): &(String, PathBuf)| {
         owner.is_absolute() && !owner.exists() && Networks::new(owner).table() == table
     };
@@ -108,7 +109,7 @@ fn orphans(host: &mut Socket) -> Vec<Orphan> {
 pub(super) fn remove_orphans(host: &mut Socket) {
     for Orphan { index, bridge, table } in orphans(host) {
         if link::remove(host, index).is_ok() {
-            let filter = Socket::netfilter().and_then(|mut socket| {
+            let filter = Filter::open().and_then(|mut socket| {
                 nft::forget_foreign_drops(&mut socket, &bridge)?;
                 table.map_or(Ok(()), |table| nft::remove(&mut socket, &table))
             });

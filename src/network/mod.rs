@@ -37,6 +37,7 @@ mod elements;
 mod endpoint;
 mod error;
 mod files;
+mod filter;
 mod forwarding;
 mod leftovers;
 mod link;
@@ -55,6 +56,7 @@ pub use elements::PortElement;
 pub use endpoint::{Joined, Member, Wanted};
 pub use error::{Error, Result};
 pub use files::{RESOLVER, host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
+pub use filter::{close_filter, keep_filter, lend_filter};
 pub use namespace::Namespace;
 pub use pool::Pool;
 pub use record::{Record, Subnet, endpoint_id};
@@ -70,6 +72,7 @@ use ipnet::Ipv4Net;
 use sha2::{Digest, Sha256};
 
 use self::error::file;
+use self::filter::Filter;
 use self::netlink::Socket;
 
 /// The store whose bridge has the short name.
@@ -247,7 +250,7 @@ impl Networks {
     /// Removes all bridges and the packet filter; namespaces that are still connected lose their way out.
     pub fn remove(&self) -> Result<()> {
         self.networks()?.iter().try_for_each(Network::remove_bridge)?;
-        Socket::netfilter()
+        Filter::open()
             .and_then(|mut socket| nft::remove(&mut socket, self.table()))
             .map_err(|source| self.kernel("remove the packet filter", source))
     }
@@ -256,7 +259,7 @@ impl Networks {
     ///
     /// Docker, ufw and others leave such chains; the bridges are let through those that nftables shows.
     pub fn foreign_drops(&self) -> Vec<String> {
-        let found = Socket::netfilter().and_then(|mut socket| nft::foreign_drops(&mut socket));
+        let found = Filter::open().and_then(|mut socket| nft::foreign_drops(&mut socket));
         found.unwrap_or_default().iter().map(ToString::to_string).collect()
     }
 
@@ -316,11 +319,11 @@ impl Network {
     fn remove_bridge(&self) -> Result<()> {
         self.networks.take_back(&elements::of_network(&self.record))?;
         let remove = || {
-            let mut host = Socket::route()?;
+            let (mut host, mut filter) = (Socket::route()?, Filter::open()?);
             if let Some(bridge) = link::find(&mut host, &self.record.bridge)? {
                 link::remove(&mut host, bridge.index)?;
             }
-            nft::forget_foreign_drops(&mut Socket::netfilter()?, &self.record.bridge)
+            nft::forget_foreign_drops(&mut filter, &self.record.bridge)
         };
         remove().map_err(|source| self.kernel("remove the link", source))
     }

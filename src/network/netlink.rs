@@ -105,6 +105,8 @@ pub(super) type Reply = Vec<u8>;
 pub(super) struct Socket {
     fd: OwnedFd,
     sequence: u32,
+    /// All answers were taken.
+    is_clean: bool,
 }
 
 impl Socket {
@@ -125,7 +127,7 @@ impl Socket {
             SocketFlags::CLOEXEC,
             protocol,
         )?;
-        Ok(Self { fd, sequence: 0 })
+        Ok(fd.into())
     }
 
     /// Sends one request and gives the objects of its answer.
@@ -148,8 +150,16 @@ impl Socket {
             message.bytes[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
             bytes.append(&mut message.bytes);
         }
+        self.is_clean = false;
         rustix::net::sendto(&self.fd, &bytes, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-        self.answers(first, wanted)
+        let replies = self.answers(first, wanted)?;
+        self.is_clean = true;
+        Ok(replies)
+    }
+
+    /// Tells whether all answers were taken.
+    pub(super) fn is_clean(&self) -> bool {
+        self.is_clean
     }
 
     fn answers(&mut self, first: u32, mut wanted: usize) -> io::Result<Vec<Reply>> {
@@ -181,9 +191,9 @@ impl Socket {
 }
 
 impl From<OwnedFd> for Socket {
-    /// Takes a socket that nothing was sent by yet.
+    /// Takes a socket that no answers are left in.
     fn from(fd: OwnedFd) -> Self {
-        Self { fd, sequence: 0 }
+        Self { fd, sequence: 0, is_clean: true }
     }
 }
 

@@ -5,6 +5,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use super::filter::Filter;
 use super::netlink::Socket;
 use super::nft::{self, Element};
 use super::record::Record;
@@ -129,7 +130,7 @@ impl Networks {
     /// Tells whether elements are missing, and whether there are others.
     fn filter_differences(&self) -> Result<Option<(bool, bool)>> {
         let wanted = self.wanted()?;
-        let Ok(mut socket) = Socket::netfilter() else { return Ok(None) };
+        let Ok(mut socket) = Filter::open() else { return Ok(None) };
         let found = match nft::exist(&mut socket, self.table()) {
             Ok(true) => nft::found(&mut socket, self.table()),
             Ok(false) => return Ok(Some((true, false))),

@@ -56,7 +56,7 @@ use super::record::{Record, Wanted};
 use super::wire::Packet;
 use super::{Containers, now, remove_folder, spec};
 use crate::api::ContainerState;
-use crate::network::Namespace;
+use crate::network::{self, Namespace};
 use crate::runtime::{self, At, Process, StartError, Stdio, Waiting};
 use crate::sys;
 use crate::sys::signals::Signals;
@@ -78,7 +78,9 @@ pub fn monitor_main(id: Option<&str>) -> i32 {
 
 /// What a monitor does, in which way it was started.
 pub(super) fn work(socket: OwnedFd, id: Option<&str>) -> i32 {
-    match begin(socket, id).and_then(|monitor| monitor.map_or(Ok(()), Monitor::run)) {
+    let ended = begin(socket, id).and_then(|monitor| monitor.map_or(Ok(()), Monitor::run));
+    network::close_filter();
+    match ended {
         Ok(()) => 0,
         Err(_) => FAILED,
     }
@@ -89,7 +91,8 @@ fn begin(socket: OwnedFd, id: Option<&str>) -> io::Result<Option<Monitor>> {
     let Some(Given { task, fds, program }) = helper::receive_task::<MonitorTask>(&socket)? else {
         return Ok(None);
     };
-    let Handed { lock, namespace, inside, leases, names } = Handed::of(&task.fds, fds);
+    let Handed { lock, namespace, inside, leases, names, filter } = Handed::of(&task.fds, fds);
+    filter.into_iter().for_each(network::keep_filter);
     let own = match (&namespace, inside) {
         (Some(namespace), Some(inside)) => Namespace::of(vec![namespace.try_clone()?, inside]),
         _ => None,
