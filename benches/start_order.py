@@ -81,6 +81,8 @@ def first_uses(binary, words, env, unseen):
 
 
 def main():
+    # A timeout, too, takes the containers away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     binary, base, out = os.path.realpath(sys.argv[1]), sys.argv[2], sys.argv[3]
     names = functions(binary)
     with tempfile.TemporaryDirectory() as folder:
