@@ -91,6 +91,7 @@ impl Containers {
             ip6: wish.ip6,
             mac: wish.mac.as_deref().and_then(parse_mac),
             is_way_out,
+            is_paced: has_congestion_control(&record.config),
         };
         let joined = network.join_again(namespace, &wanted).map_err(|error| self.name_owner(error))?;
         if !network.record.is_default() {
@@ -340,6 +341,12 @@ fn endpoint(network: &Network, interface: &str, wish: &NetworkWish, joined: &Joi
 }
 
 /// Reads `02:42:ac:26:00:0b`.
+/// Tells whether its user chose one, which is then meant for its neighbours too.
+fn has_congestion_control(config: &Config) -> bool {
+    let is_it = |name: &str| name.replace('/', ".") == "net.ipv4.tcp_congestion_control";
+    config.isolation.sysctls.iter().any(|(name, _)| is_it(name))
+}
+
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let mut parts = text.split([':', '-']);
     let mut mac = [0; 6];

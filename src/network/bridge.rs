@@ -88,14 +88,14 @@ impl Network {
             .map_err(failed("add the link"))?;
         let made = link::find(host, &name).map_err(failed("look"))?;
         let index = made.ok_or_else(|| failed("find")(io::ErrorKind::NotFound.into()))?.index;
-        let mut requests = vec![
-            link::no_own_address(index),
-            link::add_address(index, with_prefix(subnet.gateway.into(), subnet.net.into())),
-        ];
-        if let Some(subnet) = &self.record.subnet6 {
-            requests.push(link::add_address(index, with_prefix(subnet.gateway.into(), subnet.net.into())));
-        }
+        let address = with_prefix(subnet.gateway.into(), subnet.net.into());
+        let subnet6 = self.record.subnet6.as_ref();
+        let address6 = subnet6.map(|subnet| with_prefix(subnet.gateway.into(), subnet.net.into()));
+        let addresses = || [Some(address), address6].into_iter().flatten();
+        let mut requests = vec![link::no_own_address(index)];
+        requests.extend(addresses().map(|address| link::add_address(index, address)));
         requests.push(link::set_up_for(index, &self.owner()));
+        requests.extend(addresses().map(|address| link::unpaced(index, address)));
         host.batch(requests).map_err(failed("set the addresses"))?;
         // Others have had theirs since they were planned.
         if self.record.is_default() {

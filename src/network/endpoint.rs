@@ -40,12 +40,23 @@ pub struct Wanted<'a> {
     pub mac: Option<[u8; 6]>,
     /// The default routes lead this way.
     pub is_way_out: bool,
+    /// TCP to its neighbours goes by the namespace's own congestion control, not by the one that suits them.
+    pub is_paced: bool,
 }
 
 impl<'a> Wanted<'a> {
     /// Any address, on `eth0`, with the way out.
     pub fn any(owner: &'a str) -> Self {
-        Self { owner, home: None, interface: "eth0", ip: None, ip6: None, mac: None, is_way_out: true }
+        Self {
+            owner,
+            home: None,
+            interface: "eth0",
+            ip: None,
+            ip6: None,
+            mac: None,
+            is_way_out: true,
+            is_paced: false,
+        }
     }
 }
 
@@ -129,6 +140,7 @@ impl Network {
             address: joined.address,
             address6: joined.address6,
             ways: if wanted.is_way_out { self.ways_out() } else { Vec::new() },
+            is_paced: wanted.is_paced,
         };
         namespace
             .configure(wanted.interface, &place)

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::netlink::{ACK, CREATE, DUMP, EXCLUSIVE, Message, Socket, attribute, u32_at};
+use super::netlink::{ACK, CREATE, DUMP, EXCLUSIVE, Message, REPLACE, Socket, attribute, u32_at};
 
 const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
@@ -48,9 +48,19 @@ const ROUTE_HEADER_BYTES: usize = 12;
 const ROUTE_DESTINATION: u16 = 1;
 const ROUTE_OUT: u16 = 4;
 const ROUTE_GATEWAY: u16 = 5;
+const ROUTE_PRIORITY: u16 = 6;
+const ROUTE_SOURCE: u16 = 7;
+const ROUTE_METRICS: u16 = 8;
+const METRIC_CONGESTION_CONTROL: u16 = 16;
 const TABLE_MAIN: u8 = 254;
+const PROTOCOL_KERNEL: u8 = 2;
 const PROTOCOL_STATIC: u8 = 4;
+const SCOPE_LINK: u8 = 253;
 const UNICAST: u8 = 1;
+/// What the kernel gives to the IPv6 routes that come with addresses (`IP6_RT_PRIO_ADDRCONF`).
+const CONNECTED_PRIORITY: u32 = 256;
+/// The congestion control inside of a network: see [`unpaced`].
+const LOCAL_CONGESTION_CONTROL: &str = "cubic";
 
 /// The loopback's index in every network namespace.
 const LOOPBACK: u32 = 1;
@@ -154,6 +164,29 @@ pub(super) fn add_address(index: u32, net: IpNet) -> Message {
     }
 }
 
+/// Lets TCP send to the link's own subnet without pacing; after [`add_address`] and [`set_up`].
+///
+/// Where the host's congestion control is BBR, each packet would wait for a timer, to spare a network that isn't there:
+/// two containers of one machine then get less than half of what the memory gives. The kernel's own route to the
+/// subnet is replaced by the same one with another choice; one without that choice keeps its route.
+pub(super) fn unpaced(index: u32, net: IpNet) -> Message {
+    let (family, length) = (family_of(net.addr()), net.prefix_len());
+    let scope = if net.addr().is_ipv4() { SCOPE_LINK } else { 0 };
+    let header = [family, length, 0, 0, TABLE_MAIN, PROTOCOL_KERNEL, scope, UNICAST, 0, 0, 0, 0];
+    let request = Message::new(NEW_ROUTE, ACK | REPLACE, &header).put(ROUTE_OUT, index.to_ne_bytes());
+    let request = match net {
+        IpNet::V4(net) => {
+            request.put(ROUTE_DESTINATION, net.network().octets()).put(ROUTE_SOURCE, net.addr().octets())
+        }
+        IpNet::V6(net) => request
+            .put(ROUTE_DESTINATION, net.network().octets())
+            .put(ROUTE_PRIORITY, CONNECTED_PRIORITY.to_ne_bytes()),
+    };
+    request
+        .nest(ROUTE_METRICS, |metrics| metrics.text(METRIC_CONGESTION_CONTROL, LOCAL_CONGESTION_CONTROL))
+        .optional()
+}
+
 /// Brings a link up.
 pub(super) fn set_up(index: u32) -> Message {
     Message::new(NEW_LINK, ACK, &link_header(index, FLAG_UP))
@@ -235,8 +268,11 @@ pub(super) fn no_default_route(any: IpAddr) -> Message {
 }
 
 fn route_header(family: IpAddr) -> [u8; ROUTE_HEADER_BYTES] {
-    let family = if family.is_ipv4() { FAMILY_INET } else { FAMILY_INET6.to_le_bytes()[0] };
-    [family, 0, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, 0, UNICAST, 0, 0, 0, 0]
+    [family_of(family), 0, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, 0, UNICAST, 0, 0, 0, 0]
+}
+
+fn family_of(address: IpAddr) -> u8 {
+    if address.is_ipv4() { FAMILY_INET } else { FAMILY_INET6.to_le_bytes()[0] }
 }
 
 /// Lists the destinations of all routes with their links' indexes, default routes left out.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::link;
@@ -62,14 +62,18 @@ impl Namespace {
     /// Gives a link its addresses and, if it leads out, the default routes; brings it and the loopback up.
     pub(super) fn configure(&mut self, interface: &str, place: &Place) -> io::Result<()> {
         let link = link::find(&mut self.socket, interface)?.ok_or(io::ErrorKind::NotFound)?;
-        // Addresses of its own choice would serve nobody. A kernel without IPv6 refuses, and makes none.
-        let _ = self.socket.request(link::no_own_address(link.index));
+        let addresses =
+            || [Some(place.address.into()), place.address6.map(IpNet::from)].into_iter().flatten();
         let mut requests = vec![
+            // Addresses of its own choice would serve nobody. A kernel without IPv6 refuses, and makes none.
+            link::no_own_address(link.index).optional(),
             link::loopback_up(),
             link::set_up(link.index),
-            link::add_address(link.index, place.address.into()),
         ];
-        requests.extend(place.address6.map(|address| link::add_address(link.index, address.into())));
+        requests.extend(addresses().map(|address| link::add_address(link.index, address)));
+        if !place.is_paced {
+            requests.extend(addresses().map(|address| link::unpaced(link.index, address)));
+        }
         requests.extend(place.ways.iter().map(|way| link::default_route(*way)));
         self.socket.batch(requests)?;
         Ok(())
@@ -97,4 +101,6 @@ pub(super) struct Place {
     pub(super) address6: Option<Ipv6Net>,
     /// Where the default routes lead.
     pub(super) ways: Vec<IpAddr>,
+    /// TCP to its neighbours goes by the namespace's own congestion control.
+    pub(super) is_paced: bool,
 }

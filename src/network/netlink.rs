@@ -14,6 +14,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 pub(super) const ACK: u16 = 0x4;
 /// Ask for all objects.
 pub(super) const DUMP: u16 = 0x300;
+/// Put it in the place of the one that is there.
+pub(super) const REPLACE: u16 = 0x100;
 /// Create it when it is missing.
 pub(super) const CREATE: u16 = 0x400;
 /// Fail when it is there.
@@ -35,6 +37,7 @@ const READ_BYTES: usize = 32 * 1024;
 #[derive(Debug, Clone)]
 pub(super) struct Message {
     bytes: Vec<u8>,
+    is_optional: bool,
 }
 
 impl Message {
@@ -46,7 +49,13 @@ impl Message {
         bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
         bytes.extend_from_slice(&[0; 8]);
         bytes.extend_from_slice(header);
-        Self { bytes }
+        Self { bytes, is_optional: false }
+    }
+
+    /// Lets it fail: a kernel that can't do it goes without. It must want an acknowledgement.
+    pub(super) fn optional(mut self) -> Self {
+        self.is_optional = true;
+        self
     }
 
     /// Adds an attribute.
@@ -141,10 +150,14 @@ impl Socket {
     pub(super) fn batch(&mut self, messages: Vec<Message>) -> io::Result<Vec<Reply>> {
         let first = self.sequence + 1;
         let mut wanted = 0;
+        let mut optional = Vec::new();
         let mut bytes = Vec::new();
         for mut message in messages {
             self.sequence += 1;
             wanted += usize::from(message.wants_ack());
+            if message.is_optional {
+                optional.push(self.sequence);
+            }
             let length = u32::try_from(message.bytes.len()).unwrap_or(u32::MAX);
             message.bytes[0..4].copy_from_slice(&length.to_ne_bytes());
             message.bytes[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
@@ -152,7 +165,7 @@ impl Socket {
         }
         self.is_clean = false;
         rustix::net::sendto(&self.fd, &bytes, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-        let replies = self.answers(first, wanted)?;
+        let replies = self.answers(first, wanted, &optional)?;
         self.is_clean = true;
         Ok(replies)
     }
@@ -162,7 +175,7 @@ impl Socket {
         self.is_clean
     }
 
-    fn answers(&mut self, first: u32, mut wanted: usize) -> io::Result<Vec<Reply>> {
+    fn answers(&mut self, first: u32, mut wanted: usize, optional: &[u32]) -> io::Result<Vec<Reply>> {
         let mut replies = Vec::new();
         let mut buffer = vec![0; READ_BYTES];
         loop {
@@ -179,7 +192,10 @@ impl Socket {
                 }
                 match kind {
                     KIND_ERROR => {
-                        acknowledged(payload)?;
+                        acknowledged(payload).or_else(|error| match optional.contains(&sequence) {
+                            true => Ok(()),
+                            false => Err(error),
+                        })?;
                         wanted = wanted.saturating_sub(1);
                     }
                     KIND_DONE => {}

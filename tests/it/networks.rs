@@ -236,7 +236,6 @@ fn an_internal_network_has_no_way_out_and_icc_false_none_to_each_other() {
         return;
     };
     ok(&kiln, &["network", "create", "--internal", "closed"]);
-    ok(&kiln, &["network", "create", "-o", "com.docker.network.bridge.enable_icc=false", "apart"]);
     start(&kiln, &["--name", "in", "--network", "closed"]);
     start(&kiln, &["--name", "other", "--network", "closed"]);
     assert!(!ok(&kiln, &["exec", "in", "busybox", "ip", "route"]).contains("default"));
@@ -247,9 +246,19 @@ fn an_internal_network_has_no_way_out_and_icc_false_none_to_each_other() {
         kiln.run(&["exec", from, "busybox", "ping", "-c", "1", "-W", "2", to]).code == 0
     };
     assert!(pings("in", &address("other", "closed")));
-    start(&kiln, &["--name", "left", "--network", "apart"]);
-    start(&kiln, &["--name", "right", "--network", "apart"]);
-    assert!(!pings("left", &address("right", "apart")));
+    // The second network has the first one's addresses, and the kernel still knows their connection.
+    let (_, at) = subnet();
+    // Larger than the subnets of the other tests, and past them.
+    let wide = format!("{}.240.0/20", at(0).split('.').take(2).collect::<Vec<_>>().join("."));
+    for icc in [true, false] {
+        let option = format!("com.docker.network.bridge.enable_icc={icc}");
+        ok(&kiln, &["network", "create", "--subnet", &wide, "-o", &option, "net"]);
+        start(&kiln, &["--name", "left", "--network", "net"]);
+        start(&kiln, &["--name", "right", "--network", "net"]);
+        assert_eq!(pings("left", &address("right", "net")), icc);
+        ok(&kiln, &["rm", "-f", "left", "right"]);
+        ok(&kiln, &["network", "rm", "net"]);
+    }
 }
 
 #[test]
@@ -400,4 +409,46 @@ fn tools_find_the_bridge_the_endpoint_and_the_namespace_of_a_container() {
     ok(&kiln, &["stop", "-t", "0", "box"]);
     let gone = "{{.NetworkSettings.SandboxKey}}{{.NetworkSettings.EndpointID}}";
     assert_eq!(inspected(&kiln, "box", gone), "");
+}
+
+#[test]
+fn neighbours_are_not_paced_unless_a_congestion_control_is_chosen() {
+    let name = "neighbours_are_not_paced_unless_a_congestion_control_is_chosen";
+    let Some(kiln) = kiln(name) else { return };
+    // A kernel without it keeps its own routes.
+    let choices = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").unwrap();
+    let has_cubic = choices.contains("cubic");
+    let (net, at) = subnet();
+    ok(&kiln, &["network", "create", "--subnet", &net, "--ipv6", "front"]);
+    start(&kiln, &["--name", "box", "--network", "front"]);
+    let chosen = "net.ipv4.tcp_congestion_control=reno";
+    start(&kiln, &["--name", "own", "--network", "front", "--sysctl", chosen]);
+    let routes = |container: Option<&str>, family: &str| {
+        let namespace = match container {
+            Some(container) => inspected(&kiln, container, "{{.NetworkSettings.SandboxKey}}"),
+            None => "/proc/self/ns/net".to_owned(),
+        };
+        let enter = [&format!("--net={namespace}"), "ip", family, "route"];
+        let output = std::process::Command::new("nsenter").args(enter).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let connected = |routes: &str, start: &str| {
+        routes.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (container, family, start) in
+        [(Some("box"), "-4", net.as_str()), (Some("box"), "-6", "fd"), (None, "-4", net.as_str())]
+    {
+        let routes = routes(container, family);
+        let [route] = &connected(&routes, start)[..] else { panic!("{routes}") };
+        assert_eq!(route.contains("congctl cubic"), has_cubic, "{route}");
+        assert!(route.contains("proto kernel"), "{route}");
+        assert!(
+            !routes.lines().any(|line| line.starts_with("default") && line.contains("congctl")),
+            "{routes}"
+        );
+    }
+    assert!(routes(None, "-4").contains(&format!("src {}", at(1))));
+    assert!(!routes(Some("own"), "-4").contains("congctl"));
+    assert!(!routes(Some("own"), "-6").contains("congctl"));
 }

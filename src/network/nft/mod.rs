@@ -22,8 +22,8 @@
 //!         iifname @masked masquerade
 //!     }
 //!     chain forward { type filter hook forward priority filter; policy accept;
-//!         ct state established,related accept                                     # most packets: they look no further
 //!         iifname . oifname vmap @within                                          # inside of a network
+//!         ct state established,related accept                                     # most packets: they look no further
 //!         iifname @internal drop ; oifname @internal drop
 //!         oifname @bridges ct status dnat ip daddr . meta l4proto . th dport @open4 accept
 //!         oifname @bridges drop

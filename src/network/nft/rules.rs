@@ -195,9 +195,11 @@ fn postrouting() -> Vec<Vec<Expression>> {
 fn forward() -> Vec<Vec<Expression>> {
     let to_bridges = || link_in(META_OUT_NAME, "bridges");
     let mut rules = vec![
+        // First, since addresses come again: a connection of theirs before may look like one of neighbours that are
+        // kept apart now.
+        [links(), vec![look_up("within", 0)]].concat(),
         // What is dropped below has no connection: the first packet of one never comes through.
         [connection_has(CT_STATE, ESTABLISHED_OR_RELATED), vec![accept()]].concat(),
-        [links(), vec![look_up("within", 0)]].concat(),
         [link_in(META_IN_NAME, "internal"), vec![drop_it()]].concat(),
         [link_in(META_OUT_NAME, "internal"), vec![drop_it()]].concat(),
     ];
