@@ -135,6 +135,25 @@ pub enum Error {
         /// Which and why.
         message: String,
     },
+    /// The same, with a way out.
+    #[error("{message}")]
+    Advised {
+        /// Which and why.
+        message: String,
+        /// A thing to do.
+        hint: String,
+    },
+    /// A running container could not be connected to a network, or taken out of it.
+    #[error("cannot {verb} container {name}: {source}")]
+    Networking {
+        /// The verb.
+        verb: &'static str,
+        /// The container.
+        name: String,
+        /// Why.
+        #[source]
+        source: StartError,
+    },
     /// A record was written by another kiln.
     #[error("the record `{}` has format {found}, this kiln reads {known}", path.display())]
     Version {

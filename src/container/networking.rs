@@ -7,11 +7,15 @@ use super::ahead::Ahead;
 use super::error::{At, Error, Result};
 use super::life::KILL_WAIT;
 use super::record::{Config, DEFAULT_NETWORK, Endpoint, Record};
+use super::sharing::shares_network;
 use super::wire::Packet;
 use super::{Containers, names};
 use crate::api::{NetworkCreateRequest, NetworkMode, NetworkWish};
 use crate::network::{self, Joined, Member, NameSockets, Namespace, Network, Networks, Wanted};
 use crate::runtime::Target;
+
+/// What containers call having no network.
+const NONE: &str = "none";
 
 /// What a starting container has of networks.
 #[derive(Debug, Default)]
@@ -40,6 +44,9 @@ impl Containers {
                     Some(namespace) => namespace,
                     None => Namespace::make().at("make", "a network namespace")?,
                 };
+                if networks.is_empty() {
+                    namespace.loopback_up().at("bring up the loopback of", "a network namespace")?;
+                }
                 let way_out = way_out(&networks);
                 let mut joined = Vec::new();
                 for (number, (network, wish)) in networks.iter().enumerate() {
@@ -114,6 +121,9 @@ impl Containers {
 
     /// The networks that a container is to be connected to, each with what is wanted of it.
     pub(super) fn networks_of(&self, config: &Config) -> Result<Vec<(Network, NetworkWish)>> {
+        if config.network != NetworkMode::Bridge {
+            return Ok(Vec::new());
+        }
         if config.networks.is_empty() && !config.unconnected {
             return Ok(vec![(self.networks.default_network()?, NetworkWish::default())]);
         }
@@ -157,12 +167,20 @@ impl Containers {
         let network = self.networks.find(&wish.network)?;
         let mut wish = wish.clone();
         check(&network, &mut wish)?;
-        self.change_networks(record, "connect", |container, networks| {
-            if networks.iter().any(|known| known.network == wish.network) {
+        self.change_networks(record, "connect", |container, config| {
+            if config.network == NetworkMode::None {
+                return Err(Error::Advised {
+                    message: format!(
+                        "container {container} has the network `none`, which goes with no other"
+                    ),
+                    hint: format!("take it out of that first: `kiln network disconnect none {container}`"),
+                });
+            }
+            if config.networks.iter().any(|known| known.network == wish.network) {
                 let (name, network) = (container.to_owned(), network.record.name.clone());
                 return Err(Error::Connected { name, network });
             }
-            networks.push(wish.clone());
+            config.networks.push(wish.clone());
             Ok(())
         })?;
         Ok(network.record)
@@ -171,10 +189,10 @@ impl Containers {
     /// Takes a container out of a network, at once when it runs.
     pub fn disconnect_network(&self, record: &Record, network: &str) -> Result<network::Record> {
         let network = self.networks.find(network)?.record;
-        self.change_networks(record, "disconnect", |container, networks| {
-            let before = networks.len();
-            networks.retain(|known| known.network != network.id);
-            match networks.len() < before {
+        self.change_networks(record, "disconnect", |container, config| {
+            let before = config.networks.len();
+            config.networks.retain(|known| known.network != network.id);
+            match config.networks.len() < before {
                 true => Ok(()),
                 false => {
                     Err(Error::NotConnected { name: container.to_owned(), network: network.name.clone() })
@@ -184,11 +202,42 @@ impl Containers {
         Ok(network)
     }
 
+    /// Gives a container that is in no network the network `none`, which keeps others away.
+    pub fn connect_none(&self, record: &Record) -> Result<()> {
+        self.change_networks(record, "connect", |container, config| {
+            if config.network == NetworkMode::None {
+                return Err(Error::Connected { name: container.to_owned(), network: NONE.to_owned() });
+            }
+            if let Some(wish) = config.networks.first() {
+                return Err(Error::Advised {
+                    message: format!(
+                        "container {container} is connected to network {}: `none` goes with no other",
+                        wish.name
+                    ),
+                    hint: format!("take it out first: `kiln network disconnect {} {container}`", wish.name),
+                });
+            }
+            config.network = NetworkMode::None;
+            Ok(())
+        })
+    }
+
+    /// Takes it out of that: it can be connected to others.
+    pub fn disconnect_none(&self, record: &Record) -> Result<()> {
+        self.change_networks(record, "disconnect", |container, config| {
+            if config.network != NetworkMode::None {
+                return Err(Error::NotConnected { name: container.to_owned(), network: NONE.to_owned() });
+            }
+            config.network = NetworkMode::Bridge;
+            Ok(())
+        })
+    }
+
     fn change_networks(
         &self,
         record: &Record,
         verb: &'static str,
-        change: impl FnOnce(&str, &mut Vec<NetworkWish>) -> Result<()>,
+        change: impl FnOnce(&str, &mut Config) -> Result<()>,
     ) -> Result<()> {
         let folder = self.folder(&record.id);
         let (before, after) = {
@@ -199,28 +248,30 @@ impl Containers {
             })?;
             let mut after = before.clone();
             let config = &mut after.config;
-            if config.network != NetworkMode::Bridge {
-                let mode = config.isolation.network.as_deref().unwrap_or(match config.network {
-                    NetworkMode::Host => "host",
-                    _ => "none",
-                });
+            if shares_network(config) {
+                let mode = config.isolation.network.as_deref().unwrap_or("host");
                 let name = &before.name;
-                return invalid(format!(
-                    "container {name} has the network `{mode}`: it can't be connected to others"
-                ));
+                return Err(Error::Advised {
+                    message: format!(
+                        "container {name} has the network `{mode}`: it can't be connected to others"
+                    ),
+                    hint: "a container with a network of its own can: `kiln run --network NETWORK`"
+                        .to_owned(),
+                });
             }
-            if config.networks.is_empty() && !config.unconnected {
+            if config.network == NetworkMode::Bridge && config.networks.is_empty() && !config.unconnected {
                 let default = self.networks.default_network()?.record;
                 config.networks =
                     vec![NetworkWish { network: default.id, name: default.name, ..Default::default() }];
             }
-            change(&before.name, &mut config.networks)?;
-            config.unconnected = config.networks.is_empty();
+            change(&before.name, config)?;
+            config.unconnected = config.network == NetworkMode::Bridge && config.networks.is_empty();
             after.write_config(&folder)?;
             (before, after)
         };
         let told = match self.ask(&after, verb, &Packet::Networks, Some(KILL_WAIT)) {
             Ok(_) | Err(Error::NotRunning { .. }) => Ok(()),
+            Err(Error::Start { name, source }) => Err(Error::Networking { verb, name, source }),
             Err(error) => Err(error),
         };
         if told.is_err() {
@@ -228,7 +279,9 @@ impl Containers {
             // Others may have changed it since.
             let mut now = Record::read(&folder)?;
             undo(&mut now.config.networks, &before.config.networks, &after.config.networks);
-            now.config.unconnected = now.config.networks.is_empty();
+            now.config.network = before.config.network;
+            now.config.unconnected =
+                now.config.network == NetworkMode::Bridge && now.config.networks.is_empty();
             now.write_config(&folder)?;
         }
         told

@@ -72,6 +72,7 @@ pub(super) fn failure(error: Error) -> Failure {
         Error::Ambiguous { .. }
         | Error::Name { .. }
         | Error::Invalid { .. }
+        | Error::Advised { .. }
         | Error::BindSource { .. }
         | Error::Connected { .. }
         | Error::NotConnected { .. }
@@ -94,7 +95,7 @@ pub(super) fn failure(error: Error) -> Failure {
     let hint = hint(&error);
     // A start's reason is in its message already.
     let mut failure = match &error {
-        Error::Start { source, .. } | Error::Exec { source, .. } => {
+        Error::Start { source, .. } | Error::Exec { source, .. } | Error::Networking { source, .. } => {
             let mut failure = Failure::new(kind, error.to_string());
             failure.hints.extend(source.hint.clone());
             failure
@@ -125,6 +126,7 @@ fn hint(error: &Error) -> Option<String> {
     match error {
         Error::Network(error) => network_hint(error),
         Error::Volume(error) => super::volume::hint(error),
+        Error::Advised { hint, .. } => Some(hint.clone()),
         Error::Connected { name, network } => {
             Some(format!("take it out first: `kiln network disconnect {network} {name}`"))
         }

@@ -15,7 +15,9 @@ use crate::container::Containers;
 use crate::network::{self, Lease, Network, Networks, Record};
 
 /// The networks that are there without a record: their names and drivers.
-const BUILTIN: [(&str, &str); 2] = [("host", "host"), ("none", "null")];
+const BUILTIN: [(&str, &str); 2] = [("host", "host"), ("none", NULL)];
+/// The driver of `none`.
+const NULL: &str = "null";
 
 impl Engine {
     /// Makes a network; gives its id.
@@ -45,7 +47,7 @@ impl Engine {
     /// Finds one network by name, id or beginning of its id.
     pub fn network(&self, text: &str) -> Result<NetworkInfo, Failure> {
         self.tidy_networks();
-        if let Some(known) = BUILTIN.into_iter().map(builtin).find(|it| it.name == text || it.id == text) {
+        if let Some(known) = builtin_called(text) {
             return Ok(known);
         }
         let network = self.networks_of_store().find(text).map_err(of_network)?;
@@ -108,18 +110,36 @@ impl Engine {
     /// Connects a container to a network, at once when it runs.
     pub fn network_connect(&self, container: &str, wish: &NetworkWish) -> Result<(), Failure> {
         let record = self.container(container)?;
-        refuse_builtin(&wish.network)?;
-        let network = self.containers().connect_network(&record, wish).map_err(failure)?;
-        self.tell_of_network("connect", &network, Some(&record.id));
+        let containers = self.containers();
+        match builtin_called(&wish.network) {
+            Some(none) if none.driver == NULL => {
+                containers.connect_none(&record).map_err(failure)?;
+                self.tell_of_builtin("connect", &none, &record.id);
+            }
+            Some(other) => return Err(unchangeable(&other.name)),
+            None => {
+                let network = containers.connect_network(&record, wish).map_err(failure)?;
+                self.tell_of_network("connect", &network, Some(&record.id));
+            }
+        }
         Ok(())
     }
 
     /// Takes a container out of a network, at once when it runs.
     pub fn network_disconnect(&self, container: &str, network: &str) -> Result<(), Failure> {
         let record = self.container(container)?;
-        refuse_builtin(network)?;
-        let network = self.containers().disconnect_network(&record, network).map_err(failure)?;
-        self.tell_of_network("disconnect", &network, Some(&record.id));
+        let containers = self.containers();
+        match builtin_called(network) {
+            Some(none) if none.driver == NULL => {
+                containers.disconnect_none(&record).map_err(failure)?;
+                self.tell_of_builtin("disconnect", &none, &record.id);
+            }
+            Some(other) => return Err(unchangeable(&other.name)),
+            None => {
+                let network = containers.disconnect_network(&record, network).map_err(failure)?;
+                self.tell_of_network("disconnect", &network, Some(&record.id));
+            }
+        }
         Ok(())
     }
 
@@ -157,26 +177,34 @@ impl Engine {
     }
 
     fn tell_of_network(&self, action: &str, record: &Record, container: Option<&str>) {
-        let mut attributes = BTreeMap::from([
-            ("name".to_owned(), record.name.clone()),
-            ("type".to_owned(), "bridge".to_owned()),
-        ]);
+        self.tell_of((&record.id, &record.name, "bridge"), action, container);
+    }
+
+    fn tell_of_builtin(&self, action: &str, network: &NetworkInfo, container: &str) {
+        self.tell_of((&network.id, &network.name, network.driver), action, Some(container));
+    }
+
+    /// Tells what happened to the network with this id, name and driver.
+    fn tell_of(&self, (id, name, driver): (&str, &str, &str), action: &str, container: Option<&str>) {
+        let mut attributes =
+            BTreeMap::from([("name".to_owned(), name.to_owned()), ("type".to_owned(), driver.to_owned())]);
         attributes.extend(container.map(|id| ("container".to_owned(), id.to_owned())));
         let time = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-        let (kind, action, id) = ("network".to_owned(), action.to_owned(), record.id.clone());
+        let (kind, action, id) = ("network".to_owned(), action.to_owned(), id.to_owned());
         let event = EngineEvent { time, kind, action, id, attributes };
         crate::events::Log::new(&self.settings().root).tell(&[event]);
     }
 }
 
-/// Refuses what a container can't come to and leave later.
-fn refuse_builtin(network: &str) -> Result<(), Failure> {
-    if !BUILTIN.iter().any(|(name, _)| *name == network) {
-        return Ok(());
-    }
+fn builtin_called(text: &str) -> Option<NetworkInfo> {
+    BUILTIN.into_iter().map(builtin).find(|it| it.name == text || it.id == text)
+}
+
+/// What a container can't come to and leave later.
+fn unchangeable(network: &str) -> Failure {
     let message = format!("a container has the network `{network}` from its creation on, or never");
     let hint = format!("make one that has it: `kiln run --network {network}`");
-    Err(Failure::new(crate::api::FailureKind::Invalid, message).hint(hint))
+    Failure::new(crate::api::FailureKind::Invalid, message).hint(hint)
 }
 
 /// Puts a network's error into the user's words.

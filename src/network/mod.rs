@@ -342,7 +342,7 @@ fn now() -> i64 {
 /// Makes a namespace in which only loopback is up.
 pub fn loopback() -> Result<OwnedFd> {
     let made = Namespace::make().and_then(|mut inside| {
-        inside.socket.request(link::loopback_up())?;
+        inside.loopback_up()?;
         Ok(inside.fd)
     });
     made.map_err(|source| Error::Kernel {

@@ -43,6 +43,11 @@ impl Namespace {
         Ok(Self { fd, socket: socket? })
     }
 
+    /// Brings up the loopback, which a link's configuration does too.
+    pub fn loopback_up(&mut self) -> io::Result<()> {
+        self.socket.request(link::loopback_up()).map(drop)
+    }
+
     /// Gives the namespace and the socket in it, to be passed to another process.
     pub fn into_parts(self) -> (OwnedFd, OwnedFd) {
         (self.fd, self.socket.into())

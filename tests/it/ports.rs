@@ -216,7 +216,7 @@ fn who_has_a_port_already_is_named() {
     let words = ["conflicting options: `--publish` and `--network container:…`"];
     refused(run(&["-p", "80", "--network", "container:second"]), &words);
     let ran = run(&["-p", "80", "--network", "none"]).ok();
-    assert!(ran.error.contains("published ports have no meaning with `--network none`"), "{ran}");
+    assert!(ran.error.contains("published ports lead nowhere with `--network none`"), "{ran}");
 }
 
 #[test]
@@ -273,10 +273,59 @@ fn a_port_leads_to_the_next_network_when_the_first_one_is_gone() {
     assert_eq!(addresses(&kiln, "web", "80")[0].port(), port);
     everywhere();
     ledger::assert_agrees(&kiln, "after the first network");
-    // Without any there is nobody, and the port waits for the next one.
     kiln.ok(&["network", "disconnect", "back", "web"]);
     ledger::assert_agrees(&kiln, "without a network");
+    TcpListener::bind(("0.0.0.0", port)).expect("without a network there is nobody to have it");
     kiln.ok(&["network", "connect", "front", "web"]);
-    everywhere();
+    let port = addresses(&kiln, "web", "80")[0].port();
+    says_hello((own_address(), port).into());
+    says_hello((Ipv4Addr::LOCALHOST, port).into());
     ledger::assert_agrees(&kiln, "in a network again");
+}
+
+/// Docker: `none` is left first.
+#[test]
+fn a_container_without_a_network_has_its_ports_from_the_first_one_to_the_last() {
+    let name = "a_container_without_a_network_has_its_ports_from_the_first_one_to_the_last";
+    let Some(kiln) = kiln(name) else { return };
+    kiln.ok(&["network", "create", "front"]);
+    let port = free_port();
+    let publish = format!("{port}:80");
+    start(&kiln, &["--name", "web", "--network", "none", "-p", &publish], SERVER);
+    let connect = |network: &str| kiln.run(&["network", "connect", network, "web"]);
+    connect("front").fails_with(&["has the network `none`", "hint: ", "`kiln network disconnect none web`"]);
+    kiln.ok(&["network", "disconnect", "none", "web"]);
+    start(&kiln, &["--name", "holder", "-p", &publish], "exec sleep 1000");
+    connect("front").fails_with(&[
+        "cannot connect container web: cannot publish port 80/tcp",
+        "container `holder` has it",
+        "hint: choose another port",
+    ]);
+    assert_eq!(kiln.ok(&["inspect", "-f", "{{json .NetworkSettings.Networks}}", "web"]), "{}\n");
+    kiln.ok(&["rm", "-f", "holder"]);
+    connect("front").ok();
+    let at: SocketAddr = (Ipv4Addr::LOCALHOST, port).into();
+    says_hello(at);
+    assert_eq!(addresses(&kiln, "web", "80")[0].port(), port);
+    let asked =
+        kiln.ok(&["run", "--rm", "--network", "front", "busybox", "busybox", "wget", "-qO-", "http://web/"]);
+    assert_eq!(asked, "hello\n");
+    connect("none").fails_with(&["container web is connected to network front", "hint: take it out first"]);
+    // Its network is the same one in every run.
+    kiln.ok(&["restart", "-t", "0", "web"]);
+    says_hello(at);
+    kiln.ok(&["network", "disconnect", "front", "web"]);
+    assert_eq!(kiln.ok(&["port", "web"]), "");
+    drop(TcpListener::bind(("0.0.0.0", port)).expect("nobody has it"));
+    connect("none").ok();
+    connect("front").fails_with(&["has the network `none`"]);
+    kiln.ok(&["network", "disconnect", "none", "web"]);
+    kiln.ok(&["restart", "-t", "0", "web"]);
+    kiln.ok(&["stop", "-t", "0", "web"]);
+    kiln.ok(&["start", "web"]);
+    let links = kiln.ok(&["exec", "web", "busybox", "ip", "addr"]);
+    assert!(links.contains("127.0.0.1/8") && !links.contains("eth0"), "{links}");
+    connect("front").ok();
+    says_hello(at);
+    ledger::assert_agrees(&kiln, "after coming and going");
 }

@@ -1,6 +1,7 @@
 //! The monitor's hold on the record.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Child;
 use std::time::Duration;
@@ -19,15 +20,24 @@ pub(super) struct Keeper {
     /// The next end is the first half of a restart.
     pub(super) again: bool,
     backoff: Backoff,
+    /// The network that every run of the program is started in; without one each makes its own.
+    pub(super) namespace: Option<OwnedFd>,
     /// Processes of its own that are about to end.
     pub(super) helpers: Vec<Child>,
 }
 
 impl Keeper {
     /// Takes over a record.
-    pub(super) fn new(containers: Containers, record: Record) -> Self {
-        let folder = containers.folder(&record.id);
-        Self { containers, folder, record, again: false, backoff: Backoff::default(), helpers: Vec::new() }
+    pub(super) fn new(containers: Containers, record: Record, namespace: Option<OwnedFd>) -> Self {
+        Self {
+            folder: containers.folder(&record.id),
+            containers,
+            record,
+            again: false,
+            backoff: Backoff::default(),
+            namespace,
+            helpers: Vec::new(),
+        }
     }
 
     /// Takes leave of the helpers that have ended.

@@ -41,7 +41,6 @@ pub use self::names::resolver_main;
 use self::networking::Networking;
 use self::oom::Oom;
 use self::pause::Pausing;
-use self::ports::Ports;
 pub use self::ports::proxy_main;
 use self::restart::Delay;
 pub(super) use self::restart::is_wanted_again;
@@ -101,25 +100,17 @@ fn begin(socket: OwnedFd, id: Option<&str>) -> io::Result<Option<Monitor>> {
     let waiting = waiting.filter(|waiting| waiting.fits(&task.spec) && waiting.is_in(namespace.as_ref()));
     let containers = Containers::new(&task.root);
     let record = Record { state: task.state.clone(), ..task.record.clone() };
-    let mut lasting: Duties<Keeper> = Vec::new();
-    let names = match (&namespace, &own) {
-        (Some(namespace), Some(_)) => Some(Names::new(namespace.try_clone()?, names, &record)),
-        _ => None,
-    };
-    // What the one changes the others follow in the same turn.
-    lasting.push(Box::new(Networking::new(own, leases)));
-    lasting.extend(names.map(|names| Box::new(names) as Box<_>));
     Ok(Some(Monitor {
-        keeper: Keeper::new(containers, record),
+        lasting: vec![Box::new(Names::new(names, &record))],
+        networking: Some(Networking::new(own, leases)),
+        keeper: Keeper::new(containers, record, namespace),
         clients: Clients::new(socket, task.wants),
         log: None,
         listener: None,
         waiting,
-        namespace,
         held: None,
         volumes: Vec::new(),
         _lock: lock,
-        lasting,
         task,
         _program: program,
     }))
@@ -143,8 +134,8 @@ struct Monitor {
     listener: Option<OwnedFd>,
     /// What the first run begins with.
     waiting: Option<Waiting>,
-    /// What every run of the program is started in.
-    namespace: Option<OwnedFd>,
+    /// Until it is one of the lasting duties.
+    networking: Option<Networking>,
     /// What is mounted on its volumes.
     held: Option<Vec<Held>>,
     /// Its volumes that are to be deleted with it.
@@ -203,17 +194,10 @@ impl Monitor {
 
     /// Takes the ports that lead to the container, for as long as this process lives.
     fn hold_ports(&mut self) -> Result<(), StartError> {
-        let Keeper { containers, record, .. } = &mut self.keeper;
-        if record.state.endpoints.is_empty() {
-            return Ok(());
-        }
-        let held = containers.hold_ports(record)?;
-        if held.is_empty() {
-            return Ok(());
-        }
-        record.state.ports = held.iter().map(|held| held.port).collect();
-        let ports = Ports::new(held, &self.keeper).at("ports", || "cannot publish the ports")?;
-        self.lasting.push(Box::new(ports));
+        let Some(mut networking) = self.networking.take() else { return Ok(()) };
+        networking.hold_ports(&mut self.keeper)?;
+        // What it changes the others follow in the same turn.
+        self.lasting.insert(0, Box::new(networking));
         Ok(())
     }
 
@@ -248,7 +232,7 @@ impl Monitor {
 
     fn run_program(&mut self, stdio: Stdio) -> Result<(Box<dyn Running>, Option<OwnedFd>), StartError> {
         if let Some(foreign) = &self.task.foreign {
-            let (process, master) = foreign.start(&self.task.spec, stdio, self.namespace.as_ref())?;
+            let (process, master) = foreign.start(&self.task.spec, stdio, self.keeper.namespace.as_ref())?;
             return Ok((Box::new(process), master));
         }
         let own = |mut process: Process| {
@@ -263,7 +247,7 @@ impl Monitor {
         let clone = |namespace: &OwnedFd| {
             namespace.try_clone().at("network", || "cannot share the container's network namespace")
         };
-        let namespace = self.namespace.as_ref().map(clone).transpose()?;
+        let namespace = self.keeper.namespace.as_ref().map(clone).transpose()?;
         runtime::start(&self.task.spec, stdio, namespace).map(own)
     }
 

@@ -56,7 +56,6 @@ pub fn resolver_main() -> i32 {
 /// Keeps the container's names answered, and its files in step with its networks.
 #[derive(Debug)]
 pub(super) struct Names {
-    namespace: OwnedFd,
     /// None until it is in a network with names.
     sockets: Option<NameSockets>,
     /// The networks and the number of links as they were at the last look.
@@ -75,10 +74,9 @@ pub(super) struct Names {
 
 impl Names {
     /// Takes over what the start has made.
-    pub(super) fn new(namespace: OwnedFd, sockets: Option<NameSockets>, record: &Record) -> Self {
+    pub(super) fn new(sockets: Option<NameSockets>, record: &Record) -> Self {
         let now = Instant::now();
         Self {
-            namespace,
             wanted: sockets.is_none().then(Serve::default),
             sockets,
             seen: look(record),
@@ -102,8 +100,9 @@ impl Names {
             return;
         }
         let wanted = settings(keeper);
-        if self.sockets.is_none() && !wanted.networks.is_empty() {
-            self.sockets = NameSockets::make(self.namespace.as_fd()).ok();
+        if let (None, Some(namespace), false) = (&self.sockets, &keeper.namespace, wanted.networks.is_empty())
+        {
+            self.sockets = NameSockets::make(namespace.as_fd()).ok();
         }
         // Each network has its own resolver; a container asks that of its first one.
         if wanted.networks.first() != self.told.networks.first() {

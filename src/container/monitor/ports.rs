@@ -128,6 +128,11 @@ impl Ports {
         Ok(Proxy { socket, child })
     }
 
+    /// Gives the ports back.
+    pub(super) fn close(mut self, keeper: &mut Keeper) {
+        self.end_proxy(keeper);
+    }
+
     fn end_proxy(&mut self, keeper: &mut Keeper) {
         if let Some(Proxy { socket, child }) = self.proxy.take() {
             drop(socket);

@@ -115,9 +115,10 @@ pub(in crate::engine) fn network_names(config: &Config) -> Vec<String> {
     }
 }
 
-/// What `HostConfig` calls the network of a container: the first one that was asked for.
+/// What `HostConfig` calls the network of a container: the first one that was asked for, or none.
 pub(super) fn network_mode(config: &Config) -> String {
     let shared = config.isolation.network.clone();
     let first = config.networks.first().map(|wish| wish.name.clone());
-    shared.or(first).unwrap_or_else(|| network_names(config).into_iter().next().unwrap_or_default())
+    let only = || network_names(config).into_iter().next();
+    shared.or(first).or_else(only).unwrap_or_else(|| "none".to_owned())
 }

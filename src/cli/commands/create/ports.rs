@@ -38,13 +38,15 @@ impl Ports {
             return Err(Error::usage("conflicting options: `--publish` and `--network container:…`")
                 .hint("publish the port with the container whose network it is"));
         }
-        let without_ports = match request.network {
-            NetworkMode::Host => "host",
-            NetworkMode::None => "none",
+        let warning = match request.network {
+            NetworkMode::Host => "published ports have no meaning with `--network host`",
+            NetworkMode::None => {
+                "published ports lead nowhere with `--network none`, until the container is connected to another one"
+            }
             NetworkMode::Bridge => return Ok(()),
         };
         if wants_any {
-            tell(&format!("WARNING: published ports have no meaning with `--network {without_ports}`\n"));
+            tell(&format!("WARNING: {warning}\n"));
         }
         Ok(())
     }
