@@ -24,7 +24,7 @@ use super::helper::{self, Helper};
 use super::launch::Streams;
 use super::record::Record;
 use super::wire::{self, Packet, Wants};
-use super::{Containers, monitor, names, now, spec};
+use super::{Containers, links, monitor, names, now, spec};
 use crate::api::{ContainerState, EngineEvent, ExecRequest};
 use crate::events::Log;
 use crate::runtime::{self, ExecSpec, StartError, Target};
@@ -86,7 +86,7 @@ impl Containers {
             known: Some(known),
             foreign: Foreign::of(record, &self.folder(&record.id))?.filter(|_| tools.is_none()),
             target,
-            spec: ExecSpec { tools, ..exec_spec(record, request, streams.size)? },
+            spec: ExecSpec { tools, ..exec_spec(record, &self.folder(&record.id), request, streams.size)? },
             interactive: request.interactive,
             wants: Wants {
                 stdout: streams.outputs,
@@ -158,20 +158,25 @@ pub(super) fn spawn_inner(record: &Record, folder: &Path, command: &[String]) ->
     let target = record.state.process.clone().ok_or_else(|| Error::NotRunning { name: name() })?;
     let request = ExecRequest { command: command.to_vec(), ..ExecRequest::default() };
     let wants = Wants { stdout: true, stderr: true, ..Wants::default() };
-    let spec = exec_spec(record, &request, None)?;
+    let spec = exec_spec(record, folder, &request, None)?;
     let foreign = Foreign::of(record, folder)?;
     let task = ExecTask { target, spec, foreign, interactive: false, wants, known: None };
     Helper::child(&[EXEC], &task, &[]).at("start a helper for", name())
 }
 
-fn exec_spec(record: &Record, request: &ExecRequest, size: Option<(u16, u16)>) -> Result<ExecSpec> {
+fn exec_spec(
+    record: &Record,
+    folder: &Path,
+    request: &ExecRequest,
+    size: Option<(u16, u16)>,
+) -> Result<ExecSpec> {
     let config = &record.config;
     let cwd = request.workdir.clone().unwrap_or_else(|| config.cwd.clone());
     if !cwd.is_empty() && !cwd.starts_with('/') {
         let message = format!("the working directory `{cwd}` is invalid, it needs to be an absolute path");
         return Err(Error::Invalid { message });
     }
-    let mut env = config.env.clone();
+    let mut env = links::env(record, folder, &record.state.endpoints);
     if request.tty {
         set(&mut env, "TERM=xterm");
     }

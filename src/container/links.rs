@@ -1,13 +1,17 @@
 //! `--link`: names for containers on the default bridge, where there are no others.
 //!
 //! The name of a target is a line of the container's `/etc/hosts`. A target that starts again has another address, so
-//! that `containers/<target>/linked/<id>` tells who has to hear of it. On other networks a link is one more name for the
-//! resolver.
+//! that `containers/<target>/linked/<id>` tells who has to hear of it. Programs that are started find the
+//! target in variables too. On other networks a link is one more name for the resolver, and nothing else.
+
+mod variables;
 
 use std::fs::File;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use self::variables::Target;
+use super::create::set;
 use super::error::{At, Error, Result};
 use super::record::{Config, Endpoint, Record};
 use super::{Containers, identity, names};
@@ -111,7 +115,40 @@ pub(super) fn living_neighbours(record: &Record, folder: &Path, endpoints: &[End
     record.config.links.iter().filter_map(|link| neighbour(link, folder).ok()).collect()
 }
 
-fn neighbour((id, alias): &(String, String), folder: &Path) -> Result<Neighbour> {
+/// Gives the environment of a program that is started in a container with `endpoints`: its own, which wins, and what tells
+/// of the targets that can be reached now.
+pub(super) fn env(record: &Record, folder: &Path, endpoints: &[Endpoint]) -> Vec<String> {
+    let mut env = Vec::new();
+    if endpoints.iter().any(|endpoint| !endpoint.has_names()) {
+        for link in &record.config.links {
+            let Ok((target, address)) = target(link, folder) else { continue };
+            let (alias, Config { exposed, env: theirs, .. }) = (&link.1, &target.config);
+            let name = format!("/{}/{alias}", record.name);
+            env.extend(Target { alias, name, address, exposed, env: theirs }.variables());
+        }
+    }
+    if env.is_empty() {
+        return record.config.env.clone();
+    }
+    let mut all = record.config.env.clone();
+    let is_own =
+        |line: &String| record.config.env.iter().any(|own| own.split('=').next() == line.split('=').next());
+    env.iter().filter(|line| !is_own(line)).for_each(|line| set(&mut all, line));
+    all
+}
+
+fn neighbour(link: &(String, String), folder: &Path) -> Result<Neighbour> {
+    let (target, address) = target(link, folder)?;
+    let alias = &link.1;
+    let mut names = vec![alias.as_str(), target.short_id()];
+    if target.name != *alias {
+        names.push(&target.name);
+    }
+    Ok(Neighbour { address: IpAddr::V4(address), names: names.join(" ") })
+}
+
+/// Finds the other end of a link, and its address on the default bridge.
+fn target((id, alias): &(String, String), folder: &Path) -> Result<(Record, Ipv4Addr)> {
     let invalid = |message: String| Error::Invalid { message };
     let target = Record::read(&folder.with_file_name(id)).map_err(|error| match error.is_absence() {
         true => invalid(format!("cannot link `{alias}`: its container is gone")),
@@ -124,9 +161,5 @@ fn neighbour((id, alias): &(String, String), folder: &Path) -> Result<Neighbour>
     let address = on_bridge.and_then(|endpoint| endpoint.address).ok_or_else(|| {
         invalid(format!("cannot link to container {}: it is not on the default bridge", target.name))
     })?;
-    let mut names = vec![alias.as_str(), target.short_id()];
-    if target.name != *alias {
-        names.push(&target.name);
-    }
-    Ok(Neighbour { address: IpAddr::V4(address.addr()), names: names.join(" ") })
+    Ok((target, address.addr()))
 }

@@ -102,6 +102,27 @@ fn a_link_is_a_name_that_follows_its_target() {
 }
 
 #[test]
+fn a_link_sets_variables_on_the_default_bridge_alone() {
+    let Some(store) = Store::new("a_link_sets_variables_on_the_default_bridge_alone") else { return };
+    store.sleeper("db", &["--expose", "3306", "-e", "PASS=secret"]);
+    store.sleeper("web", &["--link", "db:my-store", "-e", "MY_STORE_ENV_PASS=own"]);
+    let address = store.address("db");
+    let expected = format!(
+        "MY_STORE_ENV_PASS=own\nMY_STORE_NAME=/web/my-store\nMY_STORE_PORT=tcp://{address}:3306\n\
+         MY_STORE_PORT_3306_TCP=tcp://{address}:3306\nMY_STORE_PORT_3306_TCP_ADDR={address}\n\
+         MY_STORE_PORT_3306_TCP_PORT=3306\nMY_STORE_PORT_3306_TCP_PROTO=tcp"
+    );
+    let ask = "tr '\\0' '\\n' < /proc/1/environ | grep ^MY_STORE | sort";
+    assert_eq!(store.says("web", ask), expected, "the program");
+    assert_eq!(store.says("web", "env | grep ^MY_STORE | sort"), expected, "a further one");
+    store.kiln.ok(&["network", "create", "own"]);
+    store.sleeper("there", &["--network", "own"]);
+    store.sleeper("here", &["--network", "own", "--link", "there:store"]);
+    assert_eq!(store.says("here", "env | grep -c ^STORE || true"), "0");
+    assert!(!store.inspect("web", "{{json .Config.Env}}").contains("MY_STORE_PORT"));
+}
+
+#[test]
 fn a_link_can_be_removed_and_needs_a_target_that_runs() {
     let Some(store) = Store::new("a_link_can_be_removed_and_needs_a_target_that_runs") else { return };
     store.refused(&["run", "--rm", "--link", "nobody", "busybox", "true"], &["no such container: nobody"]);

@@ -15,7 +15,7 @@ pub(super) use self::rights::{rights, rlimits, seccomp};
 use super::error::Result;
 use super::networking::Connection;
 use super::record::{Config, Record};
-use super::{foreign, identity};
+use super::{foreign, identity, links};
 use crate::api::NetworkMode;
 use crate::runtime::{CgroupPlace, Limits, Mount, Net, Spec};
 
@@ -38,7 +38,7 @@ pub(super) fn spec(
         volatile: config.remove,
         readonly_root: config.readonly,
         args: config.args.clone(),
-        env: config.env.clone(),
+        env: links::env(record, folder, &connection.endpoints),
         cwd: config.cwd.clone(),
         user: config.user.clone(),
         hostname: config.hostname.clone(),
