@@ -71,7 +71,7 @@ pub struct PruneFilter {
     pub until: Option<i64>,
     /// With these labels.
     pub labels: LabelFilter,
-    /// Without these labels.
+    /// Without these labels: only what has all of them stays, as with docker.
     pub not_labels: LabelFilter,
 }
 
@@ -80,7 +80,7 @@ impl PruneFilter {
     pub fn takes(&self, created: i64, labels: &BTreeMap<String, String>) -> bool {
         self.until.is_none_or(|until| created < until)
             && self.labels.has_all(labels)
-            && !self.not_labels.has_any(labels)
+            && (self.not_labels.is_empty() || !self.not_labels.has_all(labels))
     }
 }
 
@@ -117,4 +117,24 @@ pub struct Pushed {
     pub digest: String,
     /// Bytes of the manifest.
     pub size: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As docker 20.10.24: `--filter label!=a=1 --filter label!=b=2` removes what lacks one of them.
+    #[test]
+    fn only_what_has_all_unwanted_labels_stays() {
+        let list = |pairs: &[(&str, Option<&str>)]| {
+            LabelFilter(pairs.iter().map(|(key, value)| ((*key).into(), value.map(str::to_owned))).collect())
+        };
+        let both = list(&[("a", Some("1")), ("b", Some("2"))]);
+        let filter = PruneFilter { not_labels: both, ..PruneFilter::default() };
+        for (labels, goes) in [(&[][..], true), (&["a1"], true), (&["b2"], true), (&["a1", "b2"], false)] {
+            let labels = labels.iter().map(|label| (label[..1].to_owned(), label[1..].to_owned())).collect();
+            assert_eq!(filter.takes(5, &labels), goes, "{labels:?}");
+        }
+        assert!(PruneFilter::default().takes(5, &BTreeMap::new()));
+    }
 }

@@ -228,6 +228,7 @@ fn config(id: &str, image: &RunConfig, request: &CreateRequest) -> Result<Config
         publish_address: request.publish_address,
         add_hosts: request.add_hosts.clone(),
         mounts: Vec::new(),
+        long_mounts: request.mounts.iter().filter(|mount| mount.is_long).cloned().collect(),
         volumes_from: request.volumes_from.iter().map(from_text).collect(),
         transient: false,
         stdin_once: false,

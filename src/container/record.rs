@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{At, Error, Result};
 use crate::api::{
-    BoundPort, ContainerState, Health, HealthCheck, Isolation, LogConfig, NetworkMode, NetworkWish,
-    PortRequest, Propagation, Recursion, Resources, RestartPolicy,
+    BoundPort, ContainerState, Health, HealthCheck, Isolation, LogConfig, MountRequest, NetworkMode,
+    NetworkWish, PortRequest, Propagation, Recursion, Resources, RestartPolicy,
 };
 
 /// The format of both files.
@@ -149,6 +149,9 @@ pub struct Config {
     pub add_hosts: Vec<(String, String)>,
     /// Volumes, binds and images, in order.
     pub mounts: Vec<MountPoint>,
+    /// Those of `--mount`, and its folders in memory, as they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub long_mounts: Vec<MountRequest>,
     /// `--volumes-from`: `container[:ro]`; what came of it is among the mounts.
     #[serde(default)]
     pub volumes_from: Vec<String>,

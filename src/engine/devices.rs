@@ -33,6 +33,7 @@ impl Engine {
                     },
                     target,
                     readonly,
+                    is_long: false,
                 }),
                 // A spec has no others.
                 Mount::Layers { .. } | Mount::Tmpfs { .. } | Mount::File { .. } => {}

@@ -286,6 +286,50 @@ fn inspect_tells_of_every_mount() {
     assert_eq!(kiln.ok(&["ps", "-aq", "--filter", "volume=/b"]).lines().count(), 1);
 }
 
+/// What docker 20.10.24 says of the same words.
+#[test]
+fn mounts_of_the_long_form_are_shown_as_they_were_asked_for() {
+    if !needs_root("mounts_of_the_long_form_are_shown_as_they_were_asked_for") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let source = kiln.scratch().join("source");
+    std::fs::create_dir(&source).unwrap();
+    let source = source.to_str().unwrap();
+    let long = [
+        &format!("type=bind,src={source},dst=/b,ro,bind-propagation=rslave"),
+        &format!("type=bind,src={source},dst=/b2"),
+        "type=volume,src=vv,dst=/v,volume-nocopy,volume-label=a=1,volume-label=b",
+        "src=ww,dst=/w,readonly,volume-driver=local,volume-opt=type=tmpfs,volume-opt=device=tmpfs",
+        "dst=/anon",
+        "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1770",
+        "type=tmpfs,dst=/t2",
+    ];
+    let long: Vec<&str> = long.iter().flat_map(|text| ["--mount", *text]).collect();
+    let short = ["-v", "xx:/x", "--tmpfs", "/tt:size=2m", "-v", "/anon2", "busybox", "true"];
+    kiln.ok(&[&["create", "--name", "box"], &long[..], &short].concat());
+    let shown: Value = serde_json::from_str(&kiln.ok(&["inspect", "box"])).unwrap();
+    let host = &shown[0]["HostConfig"];
+    let expected = serde_json::json!([
+        { "Type": "bind", "Source": source, "Target": "/b", "ReadOnly": true,
+          "BindOptions": { "Propagation": "rslave" } },
+        { "Type": "bind", "Source": source, "Target": "/b2" },
+        { "Type": "volume", "Source": "vv", "Target": "/v",
+          "VolumeOptions": { "NoCopy": true, "Labels": { "a": "1", "b": "" } } },
+        { "Type": "volume", "Source": "ww", "Target": "/w", "ReadOnly": true, "VolumeOptions":
+          { "DriverConfig": { "Name": "local", "Options": { "device": "tmpfs", "type": "tmpfs" } } } },
+        { "Type": "volume", "Target": "/anon" },
+        { "Type": "tmpfs", "Target": "/t", "TmpfsOptions": { "SizeBytes": 1_048_576, "Mode": 0o1770 } },
+        { "Type": "tmpfs", "Target": "/t2" },
+    ]);
+    assert_eq!(host["Mounts"], expected);
+    assert_eq!(host["Binds"], serde_json::json!(["xx:/x"]));
+    assert_eq!(host["Tmpfs"], serde_json::json!({ "/tt": "size=2m" }));
+    assert_eq!(shown[0]["Config"]["Volumes"], serde_json::json!({ "/anon2": {} }));
+    kiln.ok(&["create", "--name", "plain", "busybox", "true"]);
+    assert_eq!(kiln.ok(&["inspect", "-f", "{{json .HostConfig.Mounts}}", "plain"]), "null\n");
+}
+
 #[test]
 fn mounts_have_the_names_that_df_shows() {
     if !needs_root("mounts_have_the_names_that_df_shows") {

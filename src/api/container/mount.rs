@@ -54,6 +54,8 @@ pub struct MountRequest {
     pub target: String,
     /// It can't be written to.
     pub readonly: bool,
+    /// It was asked for by `--mount`.
+    pub is_long: bool,
 }
 
 /// What becomes of mounts below a path of the host that is bound.

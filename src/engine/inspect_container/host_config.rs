@@ -29,6 +29,7 @@ fn base(config: &Config) -> Value {
     let hosts: Vec<_> = config.add_hosts.iter().map(|(name, at)| format!("{name}:{at}")).collect();
     let mut shown = json!({
         "Binds": mounts::binds(config),
+        "Mounts": mounts::asked(config),
         "ContainerIDFile": "",
         "LogConfig": { "Type": config.log.driver, "Config": config.log.options },
         "NetworkMode": network_mode(config),
@@ -121,8 +122,9 @@ fn isolation(config: &Config, isolation: &Isolation) -> Value {
     if !isolation.sysctls.is_empty() {
         shown["Sysctls"] = isolation.sysctls.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     }
-    if !isolation.tmpfs.is_empty() {
-        shown["Tmpfs"] = isolation.tmpfs.iter().map(|(path, how)| (path.clone(), json!(how))).collect();
+    let memory = mounts::short_memory(config);
+    if !memory.is_empty() {
+        shown["Tmpfs"] = memory.into();
     }
     shown
 }

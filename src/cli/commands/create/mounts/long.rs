@@ -171,7 +171,7 @@ impl Fields {
             self.target.clone().ok_or_else(|| invalid(text, "it has no target").hint("add `dst=/path`"))?;
         check_target("mount", text, &target)?;
         let (readonly, notes) = (self.readonly, self.notes.clone());
-        let mount = MountRequest { kind: self.kind_of(&kind, text)?, target, readonly };
+        let mount = MountRequest { kind: self.kind_of(&kind, text)?, target, readonly, is_long: true };
         Ok(Read { mount, notes })
     }
 

@@ -53,7 +53,7 @@ pub(super) fn volume(text: &str) -> Result<Read, Error> {
             options: Vec::new(),
         },
     };
-    let mount = MountRequest { kind, target: target.to_owned(), readonly: words.readonly };
+    let mount = MountRequest { kind, target: target.to_owned(), readonly: words.readonly, is_long: false };
     Ok(Read { mount, notes: words.notes })
 }
 
