@@ -31,20 +31,20 @@ pub(super) struct Neighbour {
 impl Containers {
     /// Checks the links of a request, and puts ids in the places of names: a container may be renamed.
     pub(super) fn resolve_links(&self, config: &mut Config) -> Result<()> {
-        let invalid = |message: String| Err(Error::Invalid { message });
         if config.links.is_empty() {
             return Ok(());
         }
         if config.network != NetworkMode::Bridge {
-            return invalid(
-                "conflicting options: `--link` and a `--network` without other containers".to_owned(),
-            );
+            let message =
+                "conflicting options: `--link` and a `--network` without other containers".to_owned();
+            return Err(Error::Advised { message, hint: "leave one of them out".to_owned() });
         }
         for (target, alias) in &mut config.links {
             if !names::is_name(alias) {
-                return invalid(format!(
+                let message = format!(
                     "invalid alias `{alias}` in `--link`: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-                ));
+                );
+                return Err(Error::Advised { message, hint: "write it as `CONTAINER:ALIAS`".to_owned() });
             }
             *target = self.find(target)?.id;
         }
@@ -155,11 +155,16 @@ fn target((id, alias): &(String, String), folder: &Path) -> Result<(Record, Ipv4
         false => error,
     })?;
     if !target.state.status.is_alive() {
-        return Err(invalid(format!("cannot link to container {}: it is not running", target.name)));
+        let message = format!("cannot link to container {}: it is not running", target.name);
+        return Err(Error::Advised {
+            message,
+            hint: format!("start it first: `kiln start {}`", target.name),
+        });
     }
     let on_bridge = target.state.endpoints.iter().find(|endpoint| !endpoint.has_names());
-    let address = on_bridge.and_then(|endpoint| endpoint.address).ok_or_else(|| {
-        invalid(format!("cannot link to container {}: it is not on the default bridge", target.name))
+    let address = on_bridge.and_then(|endpoint| endpoint.address).ok_or_else(|| Error::Advised {
+        message: format!("cannot link to container {}: it is not on the default bridge", target.name),
+        hint: format!("connect it: `kiln network connect bridge {}`", target.name),
     })?;
     Ok((target, address.addr()))
 }

@@ -263,7 +263,10 @@ fn check(request: &CreateRequest, mounted: &mut Mounted) -> Result<()> {
     for text in mounts.chain(request.isolation.tmpfs.iter().map(|(target, _)| target.as_str())) {
         let target = target(text)?;
         if !mounted.take(&target) {
-            return Err(Error::Invalid { message: format!("duplicate mount point: {target}") });
+            return Err(Error::Advised {
+                message: format!("duplicate mount point: {target}"),
+                hint: "leave one of the two mounts out, or give it another place".to_owned(),
+            });
         }
     }
     Ok(())
@@ -276,9 +279,9 @@ pub(super) fn image_mounts(store: &Store, config: &Config) -> Result<Vec<runtime
         let Some(image) = &point.image else { continue };
         let layers = store.overlay(&image.chain, None);
         let subpath = point.subpath.as_deref().unwrap_or("/");
-        let invalid = |error: String| {
-            let message = format!("cannot mount `{subpath}` of image `{}`: {error}", image.name);
-            Error::Invalid { message }
+        let invalid = |error: String| Error::Advised {
+            message: format!("cannot mount `{subpath}` of image `{}`: {error}", image.name),
+            hint: format!("see what it has with `kiln run --rm {} ls`", image.name),
         };
         let view = runtime::view(&layers.lowers).map_err(|error| invalid(error.to_string()))?;
         let found = Root(view.as_fd()).open(subpath, rustix::fs::OFlags::PATH);
@@ -304,7 +307,7 @@ fn target(text: &str) -> Result<String> {
     let climbs = path.components().any(|part| part == std::path::Component::ParentDir);
     if !path.is_absolute() || climbs || plain == Path::new("/") {
         let message = format!("invalid mount point `{text}`: it must be an absolute path below /");
-        return Err(Error::Invalid { message });
+        return Err(Error::Advised { message, hint: "write it as `/data`".to_owned() });
     }
     Ok(plain.to_string_lossy().into_owned())
 }

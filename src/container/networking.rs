@@ -14,6 +14,8 @@ use crate::api::{NetworkCreateRequest, NetworkMode, NetworkWish};
 use crate::network::{self, Joined, Member, NameSockets, Namespace, Network, Networks, Wanted};
 use crate::runtime::Target;
 
+/// For who wants something that the default network doesn't give.
+const MAKE_ONE: &str = "make one with `kiln network create`";
 /// What containers call having no network.
 const NONE: &str = "none";
 
@@ -139,7 +141,10 @@ impl Containers {
             let id = &config.networks[index].network;
             if config.networks[..index].iter().any(|other| other.network == *id) {
                 let name = &network.record.name;
-                return invalid(format!("network {name} is named twice"));
+                return advised(
+                    format!("network {name} is named twice"),
+                    "name it once, with all that is wanted of it",
+                );
             }
         }
         // Without a wish it is the same, and costs nothing to find.
@@ -336,23 +341,27 @@ fn find(networks: &Networks, wish: &NetworkWish) -> Result<Network> {
 fn check(network: &Network, wish: &mut NetworkWish) -> Result<()> {
     if network.record.is_default() {
         if wish.ip.is_some() || wish.ip6.is_some() {
-            return invalid(
-                "an address can be chosen in networks of your own only: see `kiln network create`",
-            );
+            return advised("an address can be chosen in networks of your own only", MAKE_ONE);
         }
         if !wish.aliases.is_empty() {
-            return invalid("an alias can be given in networks of your own only: see `kiln network create`");
+            return advised("an alias can be given in networks of your own only", MAKE_ONE);
         }
+    }
+    if let Some(alias) = wish.aliases.iter().find(|alias| !is_alias(alias)) {
+        return advised(
+            format!("invalid alias `{alias}`"),
+            "it is a name as DNS has them: `db` or `db.example.org`",
+        );
     }
     if let Some(ip) = wish.ip {
         network.check_fixed(ip)?;
     }
     if let (Some(ip6), None) = (wish.ip6, &network.record.subnet6) {
         let name = &network.record.name;
-        return invalid(format!("network {name} has no IPv6 subnet for the address {ip6}"));
+        return advised(format!("network {name} has no IPv6 subnet for the address {ip6}"), network::NO_IPV6);
     }
     if let Some(mac) = wish.mac.as_deref().filter(|mac| parse_mac(mac).is_none()) {
-        return invalid(format!("invalid MAC address `{mac}`"));
+        return advised(format!("invalid MAC address `{mac}`"), "write it as `02:42:ac:26:00:0b`");
     }
     wish.network.clone_from(&network.record.id);
     wish.name.clone_from(&network.record.name);
@@ -411,8 +420,16 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
     (parts.next().is_none() && mac[0] & 1 == 0).then_some(mac)
 }
 
-fn invalid<T>(message: impl Into<String>) -> Result<T> {
-    Err(Error::Invalid { message: message.into() })
+/// Tells whether others can ask for it.
+fn is_alias(text: &str) -> bool {
+    let is_part = |part: &str| {
+        (1..=63).contains(&part.len()) && part.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'))
+    };
+    text.len() <= 253 && text.trim_end_matches('.').split('.').all(is_part)
+}
+
+fn advised<T>(message: impl Into<String>, hint: impl Into<String>) -> Result<T> {
+    Err(Error::Advised { message: message.into(), hint: hint.into() })
 }
 
 #[cfg(test)]

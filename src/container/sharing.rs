@@ -27,7 +27,10 @@ impl Containers {
                 return Err(Error::Invalid { message });
             }
         }
-        let conflict = |flags: &str| Err(Error::Invalid { message: format!("conflicting options: {flags}") });
+        let conflict = |flags: &str| {
+            let message = format!("conflicting options: {flags}");
+            Err(Error::Advised { message, hint: "leave one of them out".to_owned() })
+        };
         let shares_uts = isolation.uts.as_deref() == Some("host");
         if let Some(donor) = isolation.network.as_deref().and_then(|mode| mode.strip_prefix(CONTAINER)) {
             if hostname_given {
@@ -35,6 +38,9 @@ impl Containers {
             }
             if !config.add_hosts.is_empty() {
                 return conflict("`--add-host` and `--network container:…`");
+            }
+            if !config.dns.is_empty() || !config.dns_search.is_empty() || !config.dns_options.is_empty() {
+                return conflict("`--dns` and `--network container:…`");
             }
             config.hostname = self.find(donor)?.config.hostname;
             set(&mut config.env, &format!("HOSTNAME={}", config.hostname));

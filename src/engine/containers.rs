@@ -165,6 +165,7 @@ fn network_hint(error: &crate::network::Error) -> Option<String> {
             "choose another subnet, or none: then a free one is taken"
         }
         Error::AddressTaken { .. } => "choose another address, or none: then a free one is taken",
+        Error::Invalid { hint, .. } => hint,
         Error::Outside { subnet, .. } => return Some(format!("choose one in {subnet}, or leave it out")),
         _ => return None,
     };

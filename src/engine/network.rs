@@ -67,7 +67,8 @@ impl Engine {
         let known = self.network(text)?;
         if known.is_builtin {
             let message = format!("{} is a network that kiln needs: it can't be removed", known.name);
-            return Err(Failure::new(crate::api::FailureKind::Invalid, message));
+            return Err(Failure::new(crate::api::FailureKind::Invalid, message)
+                .hint("`kiln network ls --filter type=custom` shows those that can"));
         }
         let networks = self.networks_of_store();
         let network = networks.find(&known.id).map_err(of_network)?;

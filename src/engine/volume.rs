@@ -140,6 +140,8 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             Some("a name has at least two characters".to_owned())
         }
         Error::Name { .. } => Some("it begins with a letter or a digit, and is no path".to_owned()),
+        Error::Options { hint, .. } => Some(hint.clone()),
+        Error::Mount { name, .. } => Some(format!("`kiln volume inspect {name}` shows what it is made of")),
         Error::Exists { name, .. } => {
             Some(format!("choose another name, or remove it with `kiln volume rm {name}`"))
         }

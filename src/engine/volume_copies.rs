@@ -64,7 +64,8 @@ impl Engine {
         }
         refuse_running(name, &containers.having_volume(name).map_err(failure)?)?;
         let new = volumes.begin().map_err(told)?;
-        crate::container::unpack_folder(archive, &new.data()).map_err(failure)?;
+        crate::container::unpack_folder(archive, &new.data())
+            .map_err(|error| refused_archive(name, error))?;
         let users = containers.having_volume(name).map_err(failure)?;
         let _lock = volumes.lock_exclusive().map_err(told)?;
         // Those that don't run are kept from starting on the old files.
@@ -117,6 +118,18 @@ fn free_name(volumes: &Volumes, of: &str, now: jiff::Timestamp) -> Result<String
         }
     }
     Ok(base)
+}
+
+/// Says what is wrong with an archive, which isn't one of a container's files.
+fn refused_archive(name: &str, error: crate::container::Error) -> Failure {
+    match error {
+        crate::container::Error::Layer { source, .. } => {
+            let message = format!("cannot import into volume `{name}`: {source}");
+            Failure::new(FailureKind::Invalid, message)
+                .hint("it takes a tar archive, as `kiln volume export` writes one")
+        }
+        error => failure(error),
+    }
 }
 
 fn refuse_import(volumes: &Volumes, record: &Record, force: bool) -> Result<(), Failure> {

@@ -23,6 +23,9 @@ const OWN_PAUSE: Duration = Duration::from_millis(5);
 /// In subnets with fewer addresses than this they come again soon.
 const LARGE_PREFIX: u8 = 20;
 
+/// For who wants an IPv6 address where there is none.
+pub const NO_IPV6: &str = "make the network with `--ipv6`, or leave the address out";
+
 /// What an endpoint is to be.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
@@ -360,18 +363,24 @@ impl Network {
     pub fn check_fixed(&self, address: Ipv4Addr) -> Result<()> {
         let subnet = self.record.addresses()?;
         let (net, name) = (subnet.net, &self.record.name);
+        let other = format!("choose another one in {net}, or none: then a free one is taken");
         if !net.contains(&address) {
             let what = format!("the address {address}");
             return Err(Error::Outside { what, subnet: net.into(), network: name.clone() });
         }
         if address == subnet.gateway {
-            return invalid(format!("the address {address} is the gateway of network {name}"));
+            return invalid(format!("the address {address} is the gateway of network {name}"), other);
         }
         if address == net.network() || address == net.broadcast() {
-            return invalid(format!("no container can have the address {address} of the subnet {net}"));
+            return invalid(
+                format!("no container can have the address {address} of the subnet {net}"),
+                other,
+            );
         }
         match subnet.aux.iter().find(|(_, other)| **other == address) {
-            Some((host, _)) => invalid(format!("the address {address} of network {name} belongs to {host}")),
+            Some((host, _)) => {
+                invalid(format!("the address {address} of network {name} belongs to {host}"), other)
+            }
             None => Ok(()),
         }
     }
@@ -381,7 +390,9 @@ impl Network {
         let name = &self.record.name;
         let Some(subnet) = &self.record.subnet6 else {
             return match wanted.ip6 {
-                Some(ip6) => invalid(format!("network {name} has no IPv6 subnet for the address {ip6}")),
+                Some(ip6) => {
+                    invalid(format!("network {name} has no IPv6 subnet for the address {ip6}"), NO_IPV6)
+                }
                 None => Ok(None),
             };
         };
@@ -393,7 +404,11 @@ impl Network {
         if let Some(ip6) = wanted.ip6 {
             if !subnet.net.contains(&ip6) || ip6 == subnet.gateway {
                 let net = subnet.net;
-                return invalid(format!("the address {ip6} is not free for containers in the subnet {net}"));
+                let other = format!("choose another one in {net}, or none: then a free one is taken");
+                return invalid(
+                    format!("the address {ip6} is not free for containers in the subnet {net}"),
+                    other,
+                );
             }
             return match owner(ip6) {
                 Some((lease, _)) if lease.owner != wanted.owner => {

@@ -115,6 +115,8 @@ pub enum Error {
     Invalid {
         /// Which and why.
         message: String,
+        /// A thing to do.
+        hint: String,
     },
 }
 
@@ -133,9 +135,9 @@ fn of_whom(network: &str) -> String {
     if network.is_empty() { String::new() } else { format!(" of network {network}") }
 }
 
-/// Says that a wish can't be carried out.
-pub(super) fn invalid<T>(message: impl Into<String>) -> Result<T> {
-    Err(Error::Invalid { message: message.into() })
+/// Says that a wish can't be carried out, and what can be done.
+pub(super) fn invalid<T>(message: impl Into<String>, hint: impl Into<String>) -> Result<T> {
+    Err(Error::Invalid { message: message.into(), hint: hint.into() })
 }
 
 /// Says which file operation failed.

@@ -53,7 +53,7 @@ mod survey;
 pub use addresses::Lease;
 pub use dns::NameSockets;
 pub use elements::PortElement;
-pub use endpoint::{Joined, Member, Wanted};
+pub use endpoint::{Joined, Member, NO_IPV6, Wanted};
 pub use error::{Error, Result};
 pub use files::{RESOLVER, host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
 pub use filter::{close_filter, keep_filter, lend_filter};

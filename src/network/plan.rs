@@ -29,6 +29,10 @@ const LEAVING_ATTEMPTS: u32 = 1000;
 const LEAVING_PAUSE: Duration = Duration::from_millis(5);
 /// How often a folder is emptied into which others still put something.
 const REMOVE_ATTEMPTS: usize = 10;
+const LEAVE_DRIVER: &str = "leave `--driver` out";
+const ADD_SUBNET: &str = "add the subnet that it is in: `--subnet 172.38.0.0/16`";
+const ONE_NETWORK_EACH: &str = "leave it out, or make a network for each";
+const OTHER_AUX: &str = "give each host an address of its own";
 /// The kernel's bounds for a link that carries IPv4.
 const MTUS: std::ops::RangeInclusive<u32> = 68..=65535;
 
@@ -119,22 +123,7 @@ impl Networks {
         record.options = request.options.iter().cloned().collect();
         check_options(&record.options)?;
         if let Some(name) = record.option(&BRIDGE) {
-            let is_good = (1..=LINK_NAME_BYTES).contains(&name.len())
-                && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
-            if !is_good {
-                return invalid(format!("`{name}` can't be the name of a bridge"));
-            }
-            let found = link::find(host, name).map_err(|source| self.kernel("look", source))?;
-            if found.is_some() {
-                return invalid(format!("the host has a link `{name}` already"));
-            }
-            if let Some(other) = self.records()?.iter().find(|other| other.bridge == name) {
-                return invalid(format!("`{name}` is the bridge of network {}", other.name));
-            }
-            // The default network may be still to be made.
-            if name == self.bridge() {
-                return invalid(format!("`{name}` is the bridge of network {DEFAULT}"));
-            }
+            self.check_bridge(name, host)?;
             record.bridge = name.to_owned();
         }
         let wishes = Wishes::of(request)?;
@@ -158,6 +147,32 @@ impl Networks {
             None => None,
         };
         Ok(record)
+    }
+
+    /// Refuses a name that no new bridge can have.
+    fn check_bridge(&self, name: &str, host: &mut Socket) -> Result<()> {
+        // The kernel's folders of settings have two of the names, and `%d` asks it for a number.
+        let is_good = (1..=LINK_NAME_BYTES).contains(&name.len())
+            && !name.contains(|c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control())
+            && !matches!(name, "." | ".." | "all" | "default");
+        if !is_good {
+            let hint =
+                format!("a link's name has at most {LINK_NAME_BYTES} letters, digits and signs: `br-web`");
+            return invalid(format!("`{name}` can't be the name of a bridge"), hint);
+        }
+        const OTHER: &str = "choose another name, or none: then one is made up";
+        let found = link::find(host, name).map_err(|source| self.kernel("look", source))?;
+        if found.is_some() {
+            return invalid(format!("the host has a link `{name}` already"), OTHER);
+        }
+        if let Some(other) = self.records()?.iter().find(|other| other.bridge == name) {
+            return invalid(format!("`{name}` is the bridge of network {}", other.name), OTHER);
+        }
+        // The default network may be still to be made.
+        match name == self.bridge() {
+            true => invalid(format!("`{name}` is the bridge of network {DEFAULT}"), OTHER),
+            false => Ok(()),
+        }
     }
 
     fn refuse_overlap(&self, subnet: IpNet, host: &mut Socket) -> Result<()> {
@@ -262,12 +277,16 @@ fn check_driver(driver: &str) -> Result<()> {
     match driver {
         "" | "bridge" => Ok(()),
         "host" | "null" | "none" => {
-            invalid(format!("there is one network of the driver `{driver}`, and it is there already"))
+            let hint = format!(
+                "containers have it by `--network {}`",
+                if driver == "host" { "host" } else { "none" }
+            );
+            invalid(format!("there is one network of the driver `{driver}`, and it is there already"), hint)
         }
         "macvlan" | "ipvlan" | "overlay" => {
-            invalid(format!("kiln has no networks of the driver `{driver}`: it may be bridge"))
+            invalid(format!("kiln has no networks of the driver `{driver}`: it may be bridge"), LEAVE_DRIVER)
         }
-        other => invalid(format!("unknown network driver `{other}`: it may be bridge")),
+        other => invalid(format!("unknown network driver `{other}`: it may be bridge"), LEAVE_DRIVER),
     }
 }
 
@@ -277,7 +296,11 @@ fn check_name(name: &str) -> Result<()> {
         || !name.chars().all(allowed)
         || name.len() > 255
     {
-        return invalid(format!("invalid network name `{name}`: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"));
+        let hint = "it begins with a letter or a digit, and has at most 255 characters";
+        return invalid(
+            format!("invalid network name `{name}`: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
+            hint,
+        );
     }
     match RESERVED.contains(&name) {
         true => Err(Error::NameTaken { name: name.to_owned() }),
@@ -288,21 +311,22 @@ fn check_name(name: &str) -> Result<()> {
 fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     for (name, value) in options {
         let is = |names: &[&str]| names.contains(&name.as_str());
-        let (is_good, words) = if is(&ICC) || is(&MASQUERADE) {
-            (matches!(value.as_str(), "true" | "false"), "true or false".to_owned())
+        let (is_good, words, example) = if is(&ICC) || is(&MASQUERADE) {
+            (matches!(value.as_str(), "true" | "false"), "true or false".to_owned(), "false")
         } else if is(&MTU) {
             let is_good = value.parse().is_ok_and(|mtu: u32| MTUS.contains(&mtu));
-            (is_good, format!("a number from {} to {}", MTUS.start(), MTUS.end()))
+            (is_good, format!("a number from {} to {}", MTUS.start(), MTUS.end()), "1400")
         } else if is(&BRIDGE) {
             continue;
         } else {
             let known = [MTU, BRIDGE, ICC, MASQUERADE].concat().join(", ");
-            return invalid(format!("unknown network option `{name}`: it may be one of {known}"));
+            return invalid(format!("unknown network option `{name}`"), format!("it may be one of {known}"));
         };
         if !is_good {
-            return invalid(format!(
-                "invalid value `{value}` for the network option `{name}`: it must be {words}"
-            ));
+            return invalid(
+                format!("invalid value `{value}` for the network option `{name}`: it must be {words}"),
+                format!("write it as `--opt {name}={example}`"),
+            );
         }
     }
     Ok(())
@@ -316,15 +340,32 @@ struct Wishes {
 
 impl Wishes {
     fn of(request: &NetworkCreateRequest) -> Result<Self> {
+        let twice = |(index, (name, _)): &(usize, &(String, IpAddr))| {
+            request.aux[..*index].iter().any(|(other, _)| other == name)
+        };
+        if let Some((_, (name, _))) = request.aux.iter().enumerate().find(twice) {
+            return invalid(
+                format!("the aux address {name} is given twice"),
+                "give each host a name of its own",
+            );
+        }
         for subnet in &request.subnets {
             if subnet.trunc() != *subnet {
-                return invalid(format!("invalid subnet {subnet}: it should be {}", subnet.trunc()));
+                let hint = format!("write it as `--subnet {}`", subnet.trunc());
+                return invalid(format!("invalid subnet {subnet}: it should be {}", subnet.trunc()), hint);
             }
             let longest = if matches!(subnet, IpNet::V4(_)) { LONGEST_PREFIX } else { LONGEST_PREFIX6 };
             if subnet.prefix_len() > longest {
-                return invalid(format!(
-                    "the subnet {subnet} has no room: its prefix may be {longest} long at the most"
-                ));
+                return invalid(
+                    format!("the subnet {subnet} has no room: its prefix may be {longest} long at the most"),
+                    "choose a shorter prefix",
+                );
+            }
+            if let Some(why) = reserved(*subnet) {
+                return invalid(
+                    format!("no container can have an address of the subnet {subnet}: {why}"),
+                    "choose a private one, as 172.38.0.0/16 or fd00:38::/64",
+                );
             }
         }
         let v4 = |net: &IpNet| if let IpNet::V4(net) = net { Some(*net) } else { None };
@@ -336,10 +377,37 @@ impl Wishes {
         if let Some(subnet) = &wishes.subnet {
             let (net, gateway) = (subnet.net, subnet.gateway);
             if gateway == net.network() || gateway == net.broadcast() {
-                return invalid(format!("the gateway {gateway} can't be the first or last address of {net}"));
+                return invalid(
+                    format!("the gateway {gateway} can't be the first or last address of {net}"),
+                    format!("choose another one, as {}", first_of(net)),
+                );
             }
         }
+        if let Some(Subnet { net, gateway, .. }) =
+            wishes.subnet6.as_ref().filter(|it| it.gateway == it.net.network())
+        {
+            return invalid(
+                format!("the gateway {gateway} can't be the first address of {net}"),
+                format!("choose another one, as {}", first_of6(*net)),
+            );
+        }
         Ok(wishes)
+    }
+}
+
+/// Why no link can have addresses of a subnet.
+fn reserved(subnet: IpNet) -> Option<&'static str> {
+    let (first, last) = (subnet.network(), subnet.broadcast());
+    match (first, last) {
+        (first, last) if first.is_multicast() || last.is_multicast() => Some("those are groups"),
+        (first, _) if first.is_loopback() => Some("those are each machine's own"),
+        (IpAddr::V4(first), IpAddr::V4(last)) if first.octets()[0] == 0 || last.is_broadcast() => {
+            Some("it has addresses that mean no machine")
+        }
+        (IpAddr::V6(first), _) if first.is_unspecified() => Some("it has addresses that mean no machine"),
+        (IpAddr::V6(first), _) if first.to_ipv4_mapped().is_some() => Some("those are IPv4 addresses"),
+        (IpAddr::V6(first), _) if first.is_unicast_link_local() => Some("each link has those already"),
+        _ => None,
     }
 }
 
@@ -362,17 +430,28 @@ fn family<N: Net, A: Copy + Display + PartialEq + Into<IpAddr>>(
     let net = match (nets.as_slice(), gateways.as_slice(), ranges.as_slice()) {
         ([net], [] | [_], [] | [_]) => *net,
         ([], [], []) if aux.is_empty() => return Ok(None),
-        ([], [gateway, ..], _) => return invalid(format!("the gateway {gateway} needs a --subnet")),
-        ([], _, [range, ..]) => return invalid(format!("the range {range} needs a --subnet")),
-        ([], _, _) => return invalid("an --aux-address needs a --subnet"),
+        ([], [gateway, ..], _) => {
+            return invalid(format!("the gateway {gateway} needs a --subnet"), ADD_SUBNET);
+        }
+        ([], _, [range, ..]) => return invalid(format!("the range {range} needs a --subnet"), ADD_SUBNET),
+        ([], _, _) => return invalid("an --aux-address needs a --subnet", ADD_SUBNET),
         ([_, other, ..], _, _) => {
-            return invalid(format!("a network has one subnet of a family: {other} is one too many"));
+            return invalid(
+                format!("a network has one subnet of a family: {other} is one too many"),
+                ONE_NETWORK_EACH,
+            );
         }
         (_, [_, other, ..], _) => {
-            return invalid(format!("a network has one gateway of a family: {other} is one too many"));
+            return invalid(
+                format!("a network has one gateway of a family: {other} is one too many"),
+                ONE_NETWORK_EACH,
+            );
         }
         (_, _, [_, other, ..]) => {
-            return invalid(format!("a network has one range of a family: {other} is one too many"));
+            return invalid(
+                format!("a network has one range of a family: {other} is one too many"),
+                ONE_NETWORK_EACH,
+            );
         }
     };
     let all: IpNet = net.into();
@@ -388,7 +467,11 @@ fn family<N: Net, A: Copy + Display + PartialEq + Into<IpAddr>>(
         return outside(format!("the address {at} of {name}"));
     }
     if let Some((name, at)) = aux.iter().find(|(_, at)| **at == gateway) {
-        return invalid(format!("the address {at} of {name} is the gateway's"));
+        return invalid(format!("the address {at} of {name} is the gateway's"), OTHER_AUX);
+    }
+    let same = |(name, at): &(&String, &A)| aux.iter().any(|(other, theirs)| other < *name && theirs == *at);
+    if let Some((name, at)) = aux.iter().find(same) {
+        return invalid(format!("the address {at} of {name} is another one's too"), OTHER_AUX);
     }
     Ok(Some(Subnet { net, gateway, range: ranges.first().copied(), aux }))
 }

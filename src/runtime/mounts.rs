@@ -281,6 +281,9 @@ pub(super) fn bind(
     Ok(tree)
 }
 
+/// For who wants a part that isn't there.
+const NO_PART: &str = "make it first, in a container that has the whole volume";
+
 /// Opens a source, or what lies in it: links there lead to nothing but its own files, whoever changes them meanwhile.
 fn part_of(source: &Path, subpath: Option<&str>) -> Result<OwnedFd, StartError> {
     let whole = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
@@ -289,7 +292,8 @@ fn part_of(source: &Path, subpath: Option<&str>) -> Result<OwnedFd, StartError> 
         None => Ok(whole),
         Some(part) => Root(whole.as_fd())
             .open(part, OFlags::PATH)
-            .at("mount", || format!("cannot mount `{part}` of `{}`", source.display())),
+            .at("mount", || format!("cannot mount `{part}` of `{}`", source.display()))
+            .map_err(|error| StartError { hint: Some(NO_PART.to_owned()), ..error }),
     }
 }
 

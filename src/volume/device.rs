@@ -33,7 +33,11 @@ impl Drop for Held {
 
 /// Refuses options that the driver hasn't, and those that can't be mounted by anybody.
 pub(super) fn check(options: &BTreeMap<String, String>) -> Result<()> {
-    let bad = |message: String| Err(Error::Options { message });
+    let bad = |message: String| {
+        let hint = "write them as `-o type=tmpfs -o o=size=64m`, `-o type=none -o o=bind -o device=/path` or \
+                    `-o type=nfs -o o=addr=HOST -o device=:/path`";
+        Err(Error::Options { message, hint: hint.to_owned() })
+    };
     for (name, value) in options {
         match name.as_str() {
             "type" | "o" | "device" if !value.contains('\0') => {}

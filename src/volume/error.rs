@@ -39,6 +39,8 @@ pub enum Error {
     Options {
         /// What is wrong.
         message: String,
+        /// A thing to do.
+        hint: String,
     },
     /// What its options ask for can't be mounted.
     #[error("cannot mount volume `{name}`: {what}: {reason}")]

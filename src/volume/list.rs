@@ -20,7 +20,7 @@ impl Volumes {
     pub fn create(&self, request: &VolumeCreateRequest, anonymous: bool) -> Result<(Record, bool)> {
         if let Some(driver) = request.driver.as_deref().filter(|driver| !["", DRIVER].contains(driver)) {
             let message = format!("there is no volume driver `{driver}`: `{DRIVER}` is the only one");
-            return Err(Error::Options { message });
+            return Err(Error::Options { message, hint: "leave the driver out".to_owned() });
         }
         let options: BTreeMap<_, _> = request.options.iter().cloned().collect();
         let labels: BTreeMap<_, _> = request.labels.iter().cloned().collect();

@@ -55,7 +55,7 @@ impl Record {
             serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path: path.clone(), source })?;
         if record.version != VERSION {
             let message = format!("`{}` was written by another version of kiln", path.display());
-            return Err(Error::Options { message });
+            return Err(Error::Options { message, hint: "use that one".to_owned() });
         }
         Ok(Self { name: name.to_owned(), ..record })
     }

@@ -366,3 +366,36 @@ fn volumes_that_were_asked_for_without_a_source_are_in_the_configuration() {
     let declared = kiln.ok(&["inspect", "-f", "{{json .Config.Volumes}}", "box"]);
     assert_eq!(declared, "{\"/data\":{},\"/image\":{}}\n");
 }
+
+#[test]
+fn mounts_that_cannot_be_are_named_with_a_way_out() {
+    if !needs_root("mounts_that_cannot_be_are_named_with_a_way_out") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    kiln.ok(&["volume", "create", "data"]);
+    for (options, told) in [
+        (&["--mount", "src=data,dst=/x,volume-subpath=missing"][..], "cannot mount `missing` of `"),
+        (&["-v", "data:/x", "-v", "/tmp:/x/"], "duplicate mount point: /x"),
+        (&["-v", "data:/x:ro,rw"], "`ro` and `rw` at once"),
+        (&["--tmpfs", "/x:foo"], "the option `foo` is not supported"),
+        (&["--tmpfs", "/x:mode=9"], "`9` is no mode"),
+        (&["--tmpfs", "x"], "it must be an absolute path below /"),
+        (&["--mount", ""], "empty field"),
+        (&["--mount", "type=bind,src=,dst=/x"], "`src` needs a value"),
+        (&["--mount", "type=bind,src=/tmp,dst=x"], "must be absolute"),
+        (&["--mount", "type=tmpfs,dst=/x,volume-nocopy"], "is for mounts of type `volume`"),
+        (&["--mount", "type=image,src=busybox,dst=/x,image-subpath=none"], "cannot mount `none` of image"),
+        (&["--mount", "src=data,dst=/x,volume-driver=nfs"], "no volume driver `nfs`"),
+        (&["--mount", "src=new,dst=/x,volume-opt=colour=red"], "unknown option `colour` of a volume"),
+        (&["--volumes-from", ""], "names no container"),
+    ] {
+        let ran = kiln.run(&[&["run", "--rm"], options, &["busybox", "true"]].concat());
+        assert_eq!(ran.code, 125, "{options:?}: {ran}");
+        assert!(ran.error.contains(told) && ran.error.contains("hint: "), "{options:?}: {ran}");
+    }
+    let archive = kiln.scratch().join("no.tar");
+    std::fs::write(&archive, "x".repeat(1024)).unwrap();
+    kiln.run(&["volume", "import", "data", archive.to_str().unwrap()])
+        .fails_with(&["cannot import into volume `data`", "hint: "]);
+}

@@ -111,7 +111,7 @@ fn bad_wishes_for_a_network_are_named() {
         (&["a/b"], "invalid network name `a/b`".to_owned()),
     ] {
         let text = refusal(&kiln, &[&["network", "create"], args].concat());
-        assert!(text.contains(&told), "{args:?}: {text}");
+        assert!(text.contains(&told) && text.contains("hint: "), "{args:?}: {text}");
     }
     // The way to the machine's own network is a route of the host.
     let routes =
@@ -133,7 +133,61 @@ fn bad_wishes_for_a_network_are_named() {
         "{text}"
     );
     let text = refusal(&kiln, &["run", "--network", "one", "--ip", &at(1), "busybox", "true"]);
-    assert!(text.contains("is the gateway of network one"), "{text}");
+    assert!(
+        text.contains("is the gateway of network one") && text.contains("hint: choose another"),
+        "{text}"
+    );
+    for bad in ["a b", "", "a..b"] {
+        let words = ["create", "--network", "one", "--network-alias", bad, "busybox", "true"];
+        let text = refusal(&kiln, &words);
+        assert!(text.contains(&format!("invalid alias `{bad}`")) && text.contains("hint: "), "{text}");
+    }
+}
+
+#[test]
+fn odd_wishes_for_a_network_are_named_with_a_way_out() {
+    let Some(kiln) = kiln("odd_wishes_for_a_network_are_named_with_a_way_out") else { return };
+    let (net, at) = subnet();
+    let [first, gateway, two, last] = [0, 1, 2, 255].map(&at);
+    let aux = |name: &str, at: &str| format!("{name}={at}");
+    for (args, told) in [
+        (&[""][..], "invalid network name ``".to_owned()),
+        (&["--driver", "macvlan", "x"], "no networks of the driver `macvlan`".to_owned()),
+        (&["--driver", "null", "x"], "one network of the driver `null`".to_owned()),
+        (
+            &["--subnet", "0.0.0.0/0", "x"],
+            "no container can have an address of the subnet 0.0.0.0/0".to_owned(),
+        ),
+        (&["--subnet", "224.0.1.0/24", "x"], "those are groups".to_owned()),
+        (&["--subnet", "127.9.0.0/16", "x"], "each machine's own".to_owned()),
+        (&["--subnet", "255.255.255.0/24", "x"], "that mean no machine".to_owned()),
+        (&["--subnet", "ff05::/64", "x"], "those are groups".to_owned()),
+        (&["--subnet", "fe80:0:0:9::/64", "x"], "each link has those already".to_owned()),
+        (&["--subnet", "::ffff:10.9.0.0/120", "x"], "those are IPv4 addresses".to_owned()),
+        (&["--subnet", "fd09::/127", "x"], "has no room".to_owned()),
+        (&["--subnet", "fd09::/64", "--gateway", "fd09::", "x"], "can't be the first address".to_owned()),
+        (&["--subnet", "fd09::/64", "--gateway", "10.9.0.1", "x"], "10.9.0.1 needs a --subnet".to_owned()),
+        (&["--subnet", &net, "--gateway", &first, "x"], "can't be the first or last address".to_owned()),
+        (&["--subnet", &net, "--gateway", &last, "x"], "can't be the first or last address".to_owned()),
+        (
+            &["--subnet", &net, "--aux-address", &aux("a", &gateway), "x"],
+            format!("the address {gateway} of a is the gateway's"),
+        ),
+        (
+            &["--subnet", &net, "--aux-address", &aux("a", &two), "--aux-address", &aux("b", &two), "x"],
+            format!("the address {two} of b is another one's too"),
+        ),
+        (&["--opt", "name=..", "x"], "`..` can't be the name of a bridge".to_owned()),
+        (&["--opt", "name=a%d", "x"], "`a%d` can't be the name of a bridge".to_owned()),
+        (&["--opt", "name=lo", "x"], "the host has a link `lo` already".to_owned()),
+        (
+            &["--subnet", &net, "--aux-address", &aux("a", &two), "--aux-address", &aux("a", &last), "x"],
+            "the aux address a is given twice".to_owned(),
+        ),
+    ] {
+        let text = refusal(&kiln, &[&["network", "create"], args].concat());
+        assert!(text.contains(&told) && text.contains("hint: "), "{args:?}: {text}");
+    }
 }
 
 #[test]

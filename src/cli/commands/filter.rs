@@ -28,7 +28,8 @@ pub(super) fn boolean(key: &str, value: &str) -> Result<bool, Error> {
     match value {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
-        _ => Err(Error::usage(format!("the filter `{key}` is `{value}`; it must be true or false"))),
+        _ => Err(Error::usage(format!("the filter `{key}` is `{value}`; it must be true or false"))
+            .hint(format!("write it as `{key}=true`"))),
     }
 }
 

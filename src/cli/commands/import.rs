@@ -42,8 +42,10 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
 /// Opens a file, or standard input for `-`.
 pub(crate) fn open(path: &str) -> Result<Box<dyn Read + Send>, Error> {
     if path != "-" {
-        let file =
-            File::open(path).map_err(|error| Error::usage(format!("cannot open `{path}`: {error}")))?;
+        let file = File::open(path).map_err(|error| {
+            Error::usage(format!("cannot open `{path}`: {error}"))
+                .hint("name a tar archive, or `-` for standard input")
+        })?;
         return Ok(Box::new(file));
     }
     if io::stdin().is_terminal() {

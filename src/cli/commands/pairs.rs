@@ -11,7 +11,9 @@ use crate::oci::{Reference, ReferenceError};
 pub(crate) fn label(text: &str) -> Result<(String, String), Error> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     if key.is_empty() {
-        return Err(Error::usage(format!("invalid label `{text}`: the key is empty")));
+        return Err(
+            Error::usage(format!("invalid label `{text}`: the key is empty")).hint("write it as `KEY=VALUE`")
+        );
     }
     Ok((key.to_owned(), value.to_owned()))
 }
@@ -23,7 +25,8 @@ pub(crate) fn variable(text: &str, environment: &Environment) -> Result<Option<(
         None => (text, environment.get(text)),
     };
     if key.is_empty() {
-        return Err(Error::usage(format!("invalid variable `{text}`: the name is empty")));
+        return Err(Error::usage(format!("invalid variable `{text}`: the name is empty"))
+            .hint("write it as `NAME=VALUE`"));
     }
     Ok(value.map(|value| (key.to_owned(), value.to_owned())))
 }

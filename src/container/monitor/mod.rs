@@ -48,6 +48,7 @@ pub(super) use self::serve::{Duties, Hands, Running, serve};
 use self::stopping::Stopping;
 pub(super) use self::streams::Streams;
 use super::attach::socket_address;
+use super::error::Error;
 use super::helper::{self, Given};
 use super::launch::{Handed, MonitorTask};
 use super::log::{self, Sink};
@@ -224,7 +225,11 @@ impl Monitor {
         let Keeper { containers, record, .. } = &self.keeper;
         if self.held.is_none() {
             let held = containers.hold_volumes(&record.config);
-            self.held = Some(held.map_err(|error| StartError::new("volume", error.to_string()))?);
+            let refused = |error: Error| StartError {
+                hint: Some("`kiln volume inspect` shows what it is made of".to_owned()),
+                ..StartError::new("volume", error.to_string())
+            };
+            self.held = Some(held.map_err(refused)?);
             containers.tell_volumes(record, "mount");
         }
         Ok(())

@@ -62,7 +62,10 @@ fn bind(mount: &MountPoint) -> Mount {
 /// Reads `--tmpfs`: a path, and options as `mount` takes them. Without any it runs no programs, as docker's.
 fn tmpfs(target: &str, options: &str) -> Result<Mount> {
     let colon = if options.is_empty() { "" } else { ":" };
-    let bad = |why: String| invalid(format!("invalid value `{target}{colon}{options}` for `--tmpfs`: {why}"));
+    let bad = |why: String| Error::Advised {
+        message: format!("invalid value `{target}{colon}{options}` for `--tmpfs`: {why}"),
+        hint: "write it as `/run`, or with options of tmpfs(5): `/run:size=64m,mode=1770,exec`".to_owned(),
+    };
     if !target.starts_with('/')
         || target.trim_end_matches('/').is_empty()
         || target.split('/').any(|part| part == "..")
@@ -102,10 +105,6 @@ fn tmpfs(target: &str, options: &str) -> Result<Mount> {
 fn is_amount(text: &str) -> bool {
     let number = text.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G', '%']).unwrap_or(text);
     number.parse::<u64>().is_ok()
-}
-
-fn invalid(message: String) -> Error {
-    Error::Invalid { message }
 }
 
 #[cfg(test)]

@@ -61,14 +61,16 @@ fn host(text: &str) -> Result<(String, String), Error> {
 fn server(text: &str) -> Result<String, Error> {
     match text.parse::<std::net::IpAddr>() {
         Ok(address) => Ok(address.to_string()),
-        Err(_) => Err(Error::usage(format!("invalid value `{text}` for `--dns`: it must be an address"))),
+        Err(_) => Err(Error::usage(format!("invalid value `{text}` for `--dns`: it must be an address"))
+            .hint("write it as `9.9.9.9`")),
     }
 }
 
 /// Reads a word of `/etc/resolv.conf`.
 fn word(flag: &str, text: &str) -> Result<String, Error> {
     match text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        true => Err(Error::usage(format!("invalid value `{text}` for `{flag}`"))),
+        true => Err(Error::usage(format!("invalid value `{text}` for `{flag}`"))
+            .hint("it is one word, without spaces")),
         false => Ok(text.to_owned()),
     }
 }

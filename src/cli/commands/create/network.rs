@@ -109,7 +109,7 @@ fn named(name: &str) -> NetworkWish {
 fn wish(text: &str) -> Result<NetworkWish, Error> {
     if !text.contains('=') {
         return match text {
-            "" => Err(Error::usage("`--network` is empty")),
+            "" => Err(Error::usage("`--network` is empty").hint("see all networks with `kiln network ls`")),
             name => Ok(named(name)),
         };
     }
@@ -125,6 +125,7 @@ fn wish(text: &str) -> Result<NetworkWish, Error> {
             "gw-priority" => {
                 wish.priority = value.parse().map_err(|_| {
                     Error::usage(format!("invalid `gw-priority` in `{text}`: it must be a number"))
+                        .hint("the network with the highest one is the way out: `gw-priority=1`")
                 })?;
             }
             _ => {
@@ -141,13 +142,17 @@ fn wish(text: &str) -> Result<NetworkWish, Error> {
 }
 
 fn ip(text: &str) -> Result<Ipv4Addr, Error> {
-    text.parse()
-        .map_err(|_| Error::usage(format!("invalid value `{text}` for `--ip`: it must be an IPv4 address")))
+    text.parse().map_err(|_| {
+        Error::usage(format!("invalid value `{text}` for `--ip`: it must be an IPv4 address"))
+            .hint("write it as `172.38.0.5`")
+    })
 }
 
 fn ip6(text: &str) -> Result<Ipv6Addr, Error> {
-    text.parse()
-        .map_err(|_| Error::usage(format!("invalid value `{text}` for `--ip6`: it must be an IPv6 address")))
+    text.parse().map_err(|_| {
+        Error::usage(format!("invalid value `{text}` for `--ip6`: it must be an IPv6 address"))
+            .hint("write it as `fd00:38::5`")
+    })
 }
 
 /// Reads `02:42:ac:26:00:0b`.

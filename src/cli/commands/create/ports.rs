@@ -89,7 +89,10 @@ fn published(text: &str) -> Result<Vec<PortRequest>, Error> {
     }
     let host = match host {
         "" | "0" => None,
-        host => Some(number(host)?).filter(|(first, _)| *first > 0),
+        host => match number(host)? {
+            (0, _) => return Err(bad("no range of the host's ports begins with 0".to_owned())),
+            range => Some(range),
+        },
     };
     let host_of = |container: u16| -> Result<Option<(u16, u16)>, Error> {
         let Some((host_first, host_last)) = host else { return Ok(None) };

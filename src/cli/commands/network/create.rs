@@ -92,8 +92,10 @@ fn net(flag: &str, text: &str) -> Result<IpNet, Error> {
 
 /// Reads an address.
 pub(super) fn address(flag: &str, text: &str) -> Result<IpAddr, Error> {
-    text.parse()
-        .map_err(|_| Error::usage(format!("invalid value `{text}` for `{flag}`: it must be an address")))
+    text.parse().map_err(|_| {
+        Error::usage(format!("invalid value `{text}` for `{flag}`: it must be an address"))
+            .hint("write it as `172.38.0.5` or `fd00:38::5`")
+    })
 }
 
 fn aux(text: &str) -> Result<(String, IpAddr), Error> {

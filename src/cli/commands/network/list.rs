@@ -162,7 +162,8 @@ fn is_custom(text: &str) -> Result<bool, Error> {
     match text {
         "custom" => Ok(true),
         "builtin" => Ok(false),
-        _ => Err(Error::usage(format!("the filter `type` is `{text}`; it must be custom or builtin"))),
+        _ => Err(Error::usage(format!("the filter `type` is `{text}`; it must be custom or builtin"))
+            .hint("write it as `type=custom`")),
     }
 }
 

@@ -74,6 +74,7 @@ fn connect(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Connect = flags::parse(invocation)?;
     let wrong = |flag: &str, text: &str| {
         Error::usage(format!("invalid value `{text}` for `{flag}`: it is of the other family"))
+            .hint("`--ip` is for IPv4 addresses, `--ip6` for IPv6 addresses")
     };
     let ip =
         match flags.ip.as_deref().map(|text| Ok::<_, Error>((text, address("--ip", text)?))).transpose()? {

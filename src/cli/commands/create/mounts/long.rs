@@ -30,6 +30,7 @@ const KEYS: [(&str, &str); 22] = [
     ("tmpfs-options", "tmpfs"),
     ("image-subpath", "image"),
 ];
+const FORM: &str = "write it as `type=bind,src=/host,dst=/path` or `src=VOLUME,dst=/path`";
 const TYPES: [&str; 4] = ["bind", "volume", "tmpfs", "image"];
 
 /// The fields of one mount.
@@ -57,9 +58,9 @@ struct Fields {
 /// Reads `type=…,src=…,dst=…`.
 pub(super) fn mount(text: &str) -> Result<Read, Error> {
     let mut fields = Fields::default();
-    for field in split(text).map_err(|why| invalid(text, &why))? {
+    for field in split(text).map_err(|why| invalid(text, &why).hint(FORM))? {
         fields.take(&field).map_err(|error| match error {
-            Bad::Text(why) => invalid(text, &why),
+            Bad::Text(why) => invalid(text, &why).hint(FORM),
             Bad::Value { key, value } => {
                 invalid(text, &format!("`{value}` is no value for `{key}`")).hint(values(key))
             }
@@ -162,14 +163,12 @@ impl Fields {
             return Err(told.hint(format!("it may be {}", TYPES.join(", "))));
         }
         if let Some((key, of)) = self.special.iter().find(|(_, of)| *of != kind) {
-            return Err(invalid(
-                text,
-                &format!("`{key}` is for mounts of type `{of}`, and this one is a {kind}"),
-            ));
+            let why = format!("`{key}` is for mounts of type `{of}`, and this one is a {kind}");
+            return Err(invalid(text, &why).hint(format!("leave it out, or say `type={of}`")));
         }
         let target =
             self.target.clone().ok_or_else(|| invalid(text, "it has no target").hint("add `dst=/path`"))?;
-        check_target("mount", text, &target)?;
+        check_target("mount", text, &target).map_err(|error| error.hint("write it as `dst=/path`"))?;
         let (readonly, notes) = (self.readonly, self.notes.clone());
         let mount = MountRequest { kind: self.kind_of(&kind, text)?, target, readonly, is_long: true };
         Ok(Read { mount, notes })
@@ -186,14 +185,19 @@ impl Fields {
                 let propagation = self.propagation.unwrap_or_default();
                 let is_private = matches!(propagation, Propagation::Rprivate | Propagation::Private);
                 if matches!(recursion, Recursion::Readonly | Recursion::Writable) && !self.readonly {
-                    return Err(invalid(text, "this `bind-recursive` needs `readonly`"));
+                    return Err(
+                        invalid(text, "this `bind-recursive` needs `readonly`").hint("add `readonly`")
+                    );
                 }
                 if recursion == Recursion::Readonly && !is_private {
-                    return Err(invalid(text, "`bind-recursive=readonly` needs `bind-propagation=rprivate`"));
+                    let why = "`bind-recursive=readonly` needs `bind-propagation=rprivate`";
+                    return Err(invalid(text, why).hint("leave `bind-propagation` out"));
                 }
                 MountKind::Bind { source: bind_source(&source)?, create: self.create, recursion, propagation }
             }
-            "tmpfs" if self.source.is_some() => return Err(invalid(text, "memory has no source")),
+            "tmpfs" if self.source.is_some() => {
+                return Err(invalid(text, "memory has no source").hint("leave `src` out"));
+            }
             "tmpfs" => {
                 let mut options = self.memory;
                 options.extend(self.readonly.then(|| "ro".to_owned()));
@@ -206,7 +210,9 @@ impl Fields {
                         .hint("a path of the host is mounted by `type=bind`"));
                 }
                 if self.source.is_none() && self.subpath.is_some() {
-                    return Err(invalid(text, "`volume-subpath` needs a volume with a name"));
+                    return Err(
+                        invalid(text, "`volume-subpath` needs a volume with a name").hint("add `src=NAME`")
+                    );
                 }
                 MountKind::Volume {
                     name: self.source,

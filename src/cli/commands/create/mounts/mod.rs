@@ -93,7 +93,8 @@ fn volumes_from(text: &str) -> Result<((String, Option<bool>), bool), Error> {
         }
     }
     match container.is_empty() {
-        true => Err(Error::usage(format!("`--volumes-from {text}` names no container"))),
+        true => Err(Error::usage(format!("`--volumes-from {text}` names no container"))
+            .hint("write it as `CONTAINER` or `CONTAINER:ro`")),
         false => Ok(((container.to_owned(), readonly), labelled)),
     }
 }

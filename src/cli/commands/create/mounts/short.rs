@@ -26,7 +26,7 @@ pub(super) fn volume(text: &str) -> Result<Read, Error> {
         _ => return Err(bad("too many colons")),
     };
     check_target("volume", text, target).map_err(|error| error.hint(FORMS))?;
-    let words = words(options).map_err(|word| bad(&format!("unknown option `{word}`")))?;
+    let words = words(options).map_err(|why| bad(&why))?;
     if source == Some("") {
         return Err(bad("its source is empty"));
     }
@@ -57,17 +57,24 @@ pub(super) fn volume(text: &str) -> Result<Read, Error> {
     Ok(Read { mount, notes: words.notes })
 }
 
-/// Reads the options; an unknown one is the error.
-fn words(options: &str) -> Result<Words, &str> {
+/// Reads the options; the error is what is wrong with them.
+fn words(options: &str) -> Result<Words, String> {
     let mut words = Words::default();
-    for word in options.split(',').filter(|word| !word.is_empty()) {
+    let words_of = || options.split(',').filter(|word| !word.is_empty());
+    if let (true, Some(_)) = (words_of().any(|word| word == "ro"), words_of().find(|word| *word == "rw")) {
+        return Err("`ro` and `rw` at once".to_owned());
+    }
+    for word in words_of() {
         match word {
             "ro" => words.readonly = true,
             "rw" => words.readonly = false,
             "nocopy" => words.nocopy = true,
             "z" | "Z" => words.notes.push(NO_SELINUX),
             "consistent" | "cached" | "delegated" => words.notes.push(NO_CACHES),
-            word => words.propagation = Some(Propagation::parse(word).ok_or(word)?),
+            word => {
+                words.propagation =
+                    Some(Propagation::parse(word).ok_or_else(|| format!("unknown option `{word}`"))?)
+            }
         }
     }
     Ok(words)
@@ -115,6 +122,7 @@ mod tests {
             "/a:b",
             "/a:/",
             "/a:/b:zz",
+            "/a:/b:ro,rw",
             "/a:/b:ro:x",
             ":/b",
             "a/b:/x",
