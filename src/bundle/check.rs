@@ -34,6 +34,9 @@ pub(super) fn config(config: &Config) -> Result<()> {
     }
     let Some(linux) = &config.linux else { return bad("`linux` is missing") };
     only_empty("vm", &config.vm)?;
+    if let Some(hook) = config.hooks().all().find(|hook| !hook.path.is_absolute()) {
+        return bad(&format!("the path of the hook `{}` must be absolute", hook.path.display()));
+    }
     namespaces(config, linux)?;
     let values = [
         ("linux.timeOffsets", &linux.time_offsets),

@@ -146,6 +146,14 @@ pub(super) struct Hooks {
     pub(super) poststop: Vec<Hook>,
 }
 
+impl Hooks {
+    /// Returns the hooks of every kind.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Hook> {
+        let kinds = [&self.prestart, &self.create_runtime, &self.create_container, &self.start_container];
+        kinds.into_iter().chain([&self.poststart, &self.poststop]).flatten()
+    }
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Hook {

@@ -37,7 +37,12 @@ pub struct CreateOptions {
 
 /// Creates the container `id`: all but the program runs when this returns. Gives the terminal's master when it is
 /// the caller's.
-pub(super) fn create(root: &Path, id: &str, options: &CreateOptions) -> Result<Option<OwnedFd>> {
+pub(super) fn create(
+    root: &Path,
+    id: &str,
+    options: &CreateOptions,
+    warn: &mut dyn FnMut(String),
+) -> Result<Option<OwnedFd>> {
     let bundle = options
         .bundle
         .canonicalize()
@@ -54,6 +59,10 @@ pub(super) fn create(root: &Path, id: &str, options: &CreateOptions) -> Result<O
         result
     });
     if result.is_err() {
+        // As the spec's lifecycle has it: what a hook has begun, those after the end may have to undo.
+        if let Ok(Some(kept)) = folder.kept() {
+            hooks::run_all("poststop", &config.hooks().poststop, &kept.state(Status::Stopped), warn);
+        }
         // Whatever is left of it is of no use to anybody.
         let _ = std::fs::remove_dir_all(&folder.0);
     }

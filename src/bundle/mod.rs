@@ -58,9 +58,14 @@ impl Bundles {
     }
 
     /// Creates a container: all but its program runs when this returns. Gives the terminal's master when it is the
-    /// caller's.
-    pub fn create(&self, id: &str, options: &CreateOptions) -> Result<Option<OwnedFd>> {
-        create::create(&self.root, id, options)
+    /// caller's. `warn` hears what went wrong without ending it.
+    pub fn create(
+        &self,
+        id: &str,
+        options: &CreateOptions,
+        warn: &mut dyn FnMut(String),
+    ) -> Result<Option<OwnedFd>> {
+        create::create(&self.root, id, options, warn)
     }
 
     /// Starts the program of a created container. `warn` hears what went wrong without ending it.

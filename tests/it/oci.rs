@@ -267,6 +267,17 @@ fn a_hook_that_fails_ends_the_creation() {
         bundle.create(&[]).fails_with(&[kind, "/bin/false"]);
         assert!(!bundle.file("states/c").exists());
     }
+    // Those after the end may undo what others have begun.
+    let notes = tempfile::tempdir().unwrap();
+    let bundle = Bundle::new("true", |config| {
+        config["hooks"] =
+            json!({"createRuntime": [{"path": "/bin/false"}], "poststop": hook(notes.path(), "poststop")});
+    });
+    bundle.create(&[]).fails_with(&["createRuntime"]);
+    let state = fs::read(notes.path().join("poststop.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&state).unwrap()["status"], "stopped");
+    let bundle = Bundle::new("true", |config| config["hooks"] = json!({"poststart": [{"path": "true"}]}));
+    bundle.create(&[]).fails_with(&["hook `true` must be absolute"]);
     // One that comes too late for that is told of.
     let bundle = Bundle::new("exec sleep 1000", |config| {
         config["hooks"] =

@@ -85,7 +85,7 @@ fn perform(global: &Global, verb: Verb) -> bundle::Result<i32> {
         tell(&format!("warning: {text}\n"));
     };
     match verb {
-        Verb::Create(create) => drop(bundles.create(&create.id, &options(&create)?)?),
+        Verb::Create(create) => drop(bundles.create(&create.id, &options(&create)?, &mut warn)?),
         Verb::Run { create, detach } => return self::run_bundle(&bundles, &create, detach, &mut warn),
         Verb::Start { id } => bundles.start(&id, &mut warn)?,
         Verb::State { id } => print(&text::json(&bundles.state(&id)?))?,
@@ -140,7 +140,7 @@ fn run_bundle(
 ) -> bundle::Result<i32> {
     let id = &create.id;
     let options = CreateOptions { keeps_terminal: !detach, ..options(create)? };
-    let terminal = bundles.create(id, &options)?;
+    let terminal = bundles.create(id, &options, warn)?;
     terminal.iter().for_each(foreground::fit);
     let started = bundles.pidfd(id).and_then(|pidfd| {
         // A signal that comes as soon as the program runs is the program's already.
