@@ -5,10 +5,13 @@ use serde_json::{Map, Value};
 use super::error::Error;
 use super::session::print;
 use super::table;
-use super::template::Template;
+use super::template::{Labels, Template, TemplateError};
 
 /// One thing of a list: its fields by docker's names.
 pub(crate) type Row = Vec<(&'static str, Value)>;
+
+/// The name in a [`Row`] of an object that is no field: what `.Label "key"` finds its labels in.
+pub(crate) const LABEL: &str = "Label";
 
 /// A list's columns: the field, its header, and whether the table shows it by default.
 pub(crate) type Columns = &'static [(&'static str, &'static str, bool)];
@@ -20,23 +23,21 @@ pub(crate) fn print_rows(columns: Columns, rows: Vec<Row>, format: Option<&str>)
 
 /// The text of `rows`.
 pub(crate) fn rows_text(columns: Columns, rows: Vec<Row>, format: Option<&str>) -> Result<String, Error> {
-    let rows = rows.into_iter().map(|row| {
-        Value::Object(row.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
-    });
+    let rows = rows.into_iter().map(Shown::of);
     match format.map(str::trim) {
         None | Some("" | "table") => {
             let shown: Vec<_> = columns.iter().filter(|column| column.2).collect();
             let mut cells = vec![shown.iter().map(|column| column.1.to_owned()).collect::<Vec<_>>()];
-            cells.extend(rows.map(|row| shown.iter().map(|column| cell(&row, column.0)).collect()));
+            cells.extend(rows.map(|row| shown.iter().map(|column| cell(&row.fields, column.0)).collect()));
             Ok(table::layout(&cells))
         }
-        Some("json") => Ok(rows.map(|row| format!("{row}\n")).collect()),
+        Some("json") => Ok(rows.map(|row| format!("{}\n", row.fields)).collect()),
         Some(format) => {
             match format.strip_prefix("table").filter(|rest| rest.starts_with([' ', '\t', '{'])) {
                 Some(template) => as_table(columns, rows, template.trim_start()),
                 None => {
                     let template = Template::parse(&unescape(format))?;
-                    rows.map(|row| Ok(template.render(&row)? + "\n")).collect()
+                    rows.map(|row| Ok(row.render(&template)? + "\n")).collect()
                 }
             }
         }
@@ -44,15 +45,39 @@ pub(crate) fn rows_text(columns: Columns, rows: Vec<Row>, format: Option<&str>) 
 }
 
 /// `table TEMPLATE`: the header is the template over the headers' names, columns are split at its tabs.
-fn as_table(columns: Columns, rows: impl Iterator<Item = Value>, template: &str) -> Result<String, Error> {
+fn as_table(columns: Columns, rows: impl Iterator<Item = Shown>, template: &str) -> Result<String, Error> {
     let template = Template::parse(&unescape(template))?;
     let headers: Map<String, Value> =
         columns.iter().map(|column| (column.0.to_owned(), Value::from(column.1))).collect();
+    let header = template.render_labelled(&Value::Object(headers), Labels::Header)?;
     let mut cells = Vec::new();
-    for row in std::iter::once(Value::Object(headers)).chain(rows) {
-        cells.push(template.render(&row)?.split('\t').map(str::to_owned).collect());
+    for text in std::iter::once(Ok(header)).chain(rows.map(|row| row.render(&template))) {
+        cells.push(text?.split('\t').map(str::to_owned).collect());
     }
     Ok(table::layout(&cells))
+}
+
+/// A row as a template sees it.
+struct Shown {
+    fields: Value,
+    /// What [`LABEL`] had.
+    labels: Option<Map<String, Value>>,
+}
+
+impl Shown {
+    fn of(row: Row) -> Self {
+        let mut fields: Map<String, Value> =
+            row.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let labels = match fields.remove(LABEL) {
+            Some(Value::Object(labels)) => Some(labels),
+            _ => None,
+        };
+        Self { fields: Value::Object(fields), labels }
+    }
+
+    fn render(&self, template: &Template) -> Result<String, TemplateError> {
+        template.render_labelled(&self.fields, self.labels.as_ref().map_or(Labels::None, Labels::Of))
+    }
 }
 
 /// `\t` and `\n` as people type them in single quotes.
@@ -125,6 +150,22 @@ mod tests {
             Err(Error::Failure(failure)) => failure.message,
             Err(other) => format!("{other:?}"),
         }
+    }
+
+    // Docker's `ps` and the header that it makes of a label's key.
+    #[test]
+    fn a_label_is_shown_by_its_key() {
+        let labels = serde_json::json!({ "com.example.some-key": "yes" });
+        let text = |format| {
+            let row = |labels: &Value| vec![("ID", Value::from("1")), (LABEL, labels.clone())];
+            let rows = vec![row(&labels), row(&serde_json::json!({}))];
+            rows_text(&[("ID", "ID", true)], rows, Some(format)).unwrap_or_default()
+        };
+        assert_eq!(text("{{.ID}} {{.Label \"com.example.some-key\"}}"), "1 yes\n1 \n");
+        assert_eq!(text("{{upper (.Label \"com.example.some-key\")}}"), "YES\n\n");
+        let table = "table {{.ID}}\t{{.Label \"com.example.some-key\"}}";
+        assert_eq!(text(table), "ID        some key\n1         yes\n1         \n");
+        assert_eq!(text("json"), "{\"ID\":\"1\"}\n{\"ID\":\"1\"}\n");
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::api::LabelFilter;
 use crate::cli::error::Error;
-use crate::cli::suggest;
+use crate::cli::{format, suggest};
 
 /// Splits `KEY=VALUE`.
 pub(super) fn pair(text: &str) -> Result<(&str, &str), Error> {
@@ -43,6 +45,12 @@ pub(super) fn add_label(labels: &mut LabelFilter, value: &str) {
 pub(super) fn labels_column(labels: &BTreeMap<String, String>) -> String {
     let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     labels.join(",")
+}
+
+/// The labels of a row, for `.Label "key"`.
+pub(super) fn labels_of_row(labels: &BTreeMap<String, String>) -> (&'static str, Value) {
+    let labels = labels.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str())));
+    (format::LABEL, Value::Object(labels.collect()))
 }
 
 #[cfg(test)]

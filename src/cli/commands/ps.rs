@@ -135,6 +135,7 @@ fn row(container: &ContainerInfo, whole: bool, now: i64) -> Row {
         ("Ports", ports(container).into()),
         ("Names", container.name.clone().into()),
         ("Labels", filter::labels_column(&container.labels).into()),
+        filter::labels_of_row(&container.labels),
         ("Networks", container.networks.join(",").into()),
         ("Mounts", mounts(&container.mounts, whole).into()),
         ("LocalVolumes", container.volumes.to_string().into()),

@@ -1,14 +1,39 @@
 //! Nodes and a value to text.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::functions::{call, show, truth};
-use super::{Node, Pipe, Start, TemplateError, Term};
+use super::{Labels, Node, Pipe, Start, TemplateError, Term};
 use crate::cli::suggest;
 
+/// Objects that have the keys of a user: any other one is no mistake and has no value.
+const OPEN: &[&str] = &["Annotations", "DriverOpts", "Labels", "Options", "Sysctls", "Tmpfs"];
+/// Lists that Go prints as such when there are none; JSON has null for them.
+const LISTS: &[&str] = &[
+    "Aliases",
+    "Binds",
+    "CapAdd",
+    "CapDrop",
+    "Cmd",
+    "DNSNames",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+    "Devices",
+    "Entrypoint",
+    "ExecIDs",
+    "GroupAdd",
+    "Links",
+    "OnBuild",
+    "SecurityOpt",
+    "Shell",
+    "VolumesFrom",
+];
+/// The same of maps.
+const MAPS: &[&str] = &["DriverOpts", "ExposedPorts", "Labels", "Options", "PortBindings", "Volumes"];
+
 /// Renders `nodes` with `value` as the dot.
-pub(super) fn render(nodes: &[Node], value: &Value) -> Result<String, TemplateError> {
-    let mut scope = Scope { variables: vec![(String::new(), value.clone())], out: String::new() };
+pub(super) fn render(nodes: &[Node], value: &Value, labels: Labels<'_>) -> Result<String, TemplateError> {
+    let mut scope = Scope { variables: vec![(String::new(), value.clone())], out: String::new(), labels };
     scope.nodes(nodes, value)?;
     Ok(scope.out)
 }
@@ -21,13 +46,14 @@ enum Flow {
     Continue,
 }
 
-struct Scope {
+struct Scope<'a> {
     /// Innermost last; the empty name is `$`.
     variables: Vec<(String, Value)>,
     out: String,
+    labels: Labels<'a>,
 }
 
-impl Scope {
+impl Scope<'_> {
     /// Renders `nodes`; variables that they declare end with them.
     fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, TemplateError> {
         let outer = self.variables.len();
@@ -47,7 +73,7 @@ impl Scope {
             Node::Text(text) => self.out.push_str(text),
             Node::Print(pipe) => {
                 let value = self.pipe(pipe, dot)?;
-                self.out.push_str(&show(&value));
+                self.out.push_str(&nothing(pipe, &value).map_or_else(|| show(&value), str::to_owned));
             }
             Node::Set { name, declare: true, pipe } => {
                 let value = self.pipe(pipe, dot)?;
@@ -136,7 +162,12 @@ impl Scope {
     }
 
     fn command(&self, command: &[Term], last: Option<Value>, dot: &Value) -> Result<Value, TemplateError> {
-        let Term::Function(name) = &command[0] else { return self.term(&command[0], dot) };
+        let Term::Function(name) = &command[0] else {
+            return match &command[1..] {
+                [] => self.term(&command[0], dot),
+                arguments => self.label(arguments, last, dot),
+            };
+        };
         let mut arguments = Vec::with_capacity(command.len());
         for term in &command[1..] {
             arguments.push(self.term(term, dot)?);
@@ -147,6 +178,23 @@ impl Scope {
         }
         arguments.extend(last);
         call(name, &arguments)
+    }
+
+    /// `.Label "key"`: the one method that there is.
+    fn label(&self, arguments: &[Term], last: Option<Value>, dot: &Value) -> Result<Value, TemplateError> {
+        let [key] = arguments else {
+            return Err(TemplateError("`.Label` takes one key".into()));
+        };
+        if last.is_some() {
+            return Err(TemplateError("`.Label` takes one key".into()));
+        }
+        let key = show(&self.term(key, dot)?);
+        match self.labels {
+            Labels::None => Err(TemplateError("no field `Label`".into())),
+            Labels::Of(labels) => Ok(labels.get(&key).cloned().unwrap_or_else(|| "".into())),
+            // As docker makes it: of `com.example.some-key` remains `some key`.
+            Labels::Header => Ok(key.rsplit('.').next().unwrap_or_default().replace(['-', '_'], " ").into()),
+        }
     }
 
     fn term(&self, term: &Term, dot: &Value) -> Result<Value, TemplateError> {
@@ -187,9 +235,13 @@ fn deciding(name: &str, arguments: &[Value]) -> bool {
 /// Follows `fields` down from `value`.
 fn below(value: &Value, fields: &[String]) -> Result<Value, TemplateError> {
     let mut at = value;
-    for field in fields {
+    for (depth, field) in fields.iter().enumerate() {
         at = match at {
-            Value::Object(known) => known.get(field).ok_or_else(|| no_field(field, known))?,
+            Value::Object(known) => match known.get(field) {
+                Some(value) => value,
+                None if depth > 0 && OPEN.contains(&fields[depth - 1].as_str()) => return Ok(Value::Null),
+                None => return Err(no_field(field, known)),
+            },
             // As Go: a field of nothing is nothing.
             Value::Null => return Ok(Value::Null),
             other => {
@@ -201,7 +253,15 @@ fn below(value: &Value, fields: &[String]) -> Result<Value, TemplateError> {
     Ok(at.clone())
 }
 
-fn no_field(field: &str, known: &serde_json::Map<String, Value>) -> TemplateError {
+/// What a list or map prints that isn't there.
+fn nothing(pipe: &Pipe, value: &Value) -> Option<&'static str> {
+    let [command] = pipe.0.as_slice() else { return None };
+    let [Term::Path(_, fields)] = command.as_slice() else { return None };
+    let field = fields.last().filter(|_| value.is_null())?.as_str();
+    if LISTS.contains(&field) { Some("[]") } else { MAPS.contains(&field).then_some("map[]") }
+}
+
+fn no_field(field: &str, known: &Map<String, Value>) -> TemplateError {
     let mut message = format!("no field `{field}`");
     match suggest::closest(field, known.keys().map(String::as_str)) {
         Some(close) => message += &format!("; did you mean `.{close}`?"),

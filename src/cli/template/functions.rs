@@ -9,7 +9,7 @@ use super::TemplateError;
 /// Every function that a template may call.
 pub(super) const NAMES: &[&str] = &[
     "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "index", "slice", "len", "print", "println",
-    "printf", "json", "split", "join", "title", "lower", "upper", "pad", "truncate",
+    "printf", "html", "urlquery", "json", "split", "join", "title", "lower", "upper", "pad", "truncate",
 ];
 
 /// Calls the function `name`, which is one of [`NAMES`].
@@ -35,9 +35,11 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateErr
             Value::Null => Value::from(0),
             other => return fail(&format!("`{}` has no length", show(other))),
         },
-        "print" => Value::String(arguments.iter().map(show).collect::<Vec<_>>().concat()),
+        "print" => Value::String(print(arguments)),
         "println" => Value::String(arguments.iter().map(show).collect::<Vec<_>>().join(" ") + "\n"),
         "printf" => Value::String(printf(&text(0)?, &arguments[1..])?),
+        "html" => Value::String(html(&print(arguments))),
+        "urlquery" => Value::String(urlquery(&print(arguments))),
         "json" => Value::String(
             serde_json::to_string(&arguments[0])
                 .map_err(|error| TemplateError(format!("`json`: {error}")))?,
@@ -190,7 +192,48 @@ fn title(text: &str) -> String {
         .collect()
 }
 
-/// `printf` with the verbs that a format needs: `%s %v %d %q %t %f %x %%`, with width, precision, `-` and `0`.
+/// As Go's Sprint: a blank stands between two values of which none is text.
+fn print(arguments: &[Value]) -> String {
+    let mut out = String::new();
+    for (at, value) in arguments.iter().enumerate() {
+        if at > 0 && !value.is_string() && !arguments[at - 1].is_string() {
+            out.push(' ');
+        }
+        out += &show(value);
+    }
+    out
+}
+
+fn html(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '&' => out += "&amp;",
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            '"' => out += "&#34;",
+            '\'' => out += "&#39;",
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn urlquery(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b' ' => out.push('+'),
+            b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            byte => out += &format!("%{byte:02X}"),
+        }
+    }
+    out
+}
+
+/// `printf` with the verbs that a format needs: `%s %v %d %q %t %f %x %X %o %b %c %%`, with width, precision, `-`
+/// and `0`.
 fn printf(format: &str, arguments: &[Value]) -> Result<String, TemplateError> {
     let mut out = String::new();
     let mut arguments = arguments.iter();
@@ -214,6 +257,23 @@ fn printf(format: &str, arguments: &[Value]) -> Result<String, TemplateError> {
     Ok(out)
 }
 
+/// A number, or the bytes of a text in hexadecimal digits.
+fn in_base(kind: char, value: &Value) -> Option<String> {
+    let text = match (kind, value.as_i64(), value) {
+        ('x' | 'X', None, Value::String(text)) => text.bytes().map(|byte| format!("{byte:02x}")).collect(),
+        (_, Some(number), _) => {
+            let (sign, number) = (if number < 0 { "-" } else { "" }, number.unsigned_abs());
+            match kind {
+                'o' => format!("{sign}{number:o}"),
+                'b' => format!("{sign}{number:b}"),
+                _ => format!("{sign}{number:x}"),
+            }
+        }
+        _ => return None,
+    };
+    Some(if kind == 'X' { text.to_uppercase() } else { text })
+}
+
 fn verb_text(kind: char, flags: &str, value: &Value) -> Result<String, TemplateError> {
     let bad = || TemplateError(format!("`printf`: `%{flags}{kind}` doesn't fit `{}`", show(value)));
     let (width, precision) = flags.split_once('.').unwrap_or((flags, ""));
@@ -227,7 +287,11 @@ fn verb_text(kind: char, flags: &str, value: &Value) -> Result<String, TemplateE
         's' | 'v' | 't' => show(value),
         'q' => super::super::text::quote(&show(value)),
         'd' => value.as_i64().ok_or_else(bad)?.to_string(),
-        'x' => value.as_u64().map(|number| format!("{number:x}")).ok_or_else(bad)?,
+        'c' => {
+            let code = value.as_u64().and_then(|code| u32::try_from(code).ok()).and_then(char::from_u32);
+            code.ok_or_else(bad)?.to_string()
+        }
+        'x' | 'X' | 'o' | 'b' => in_base(kind, value).ok_or_else(bad)?,
         'f' => format!("{:.*}", precision.unwrap_or(6), value.as_f64().ok_or_else(bad)?),
         _ => return Err(bad()),
     };

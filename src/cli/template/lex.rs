@@ -186,6 +186,13 @@ fn number(rest: &str) -> Result<(Token, usize), TemplateError> {
     if let Ok(whole) = text.parse::<i64>() {
         return Ok((Token::Number(whole.into()), end));
     }
+    let of_base = [("0x", 16), ("0o", 8), ("0b", 2)].into_iter().find_map(|(prefix, base)| {
+        let digits = text.to_ascii_lowercase();
+        i64::from_str_radix(digits.strip_prefix(prefix)?, base).ok()
+    });
+    if let Some(whole) = of_base {
+        return Ok((Token::Number(whole.into()), end));
+    }
     let float = text.parse::<f64>().ok().and_then(serde_json::Number::from_f64).ok_or_else(bad)?;
     Ok((Token::Number(float), end))
 }

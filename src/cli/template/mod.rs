@@ -2,15 +2,15 @@
 //!
 //! Values are JSON. A template is parsed once (`Template::parse`) and rendered for each row
 //! (`Template::render`). What it has: fields, variables, literals, pipes, parentheses, `if`, `range`, `with`,
-//! `break`, `continue`, comments, `{{- -}}`, and the functions of [`functions`]. What it hasn't: `define`,
-//! `template` and `block`, which no one-line format needs.
+//! `break`, `continue`, comments, `{{- -}}`, the functions of [`functions`], and the one method of docker's rows,
+//! `.Label "key"`. What it hasn't: `define`, `template` and `block`, which no one-line format needs.
 
 mod eval;
 mod functions;
 mod lex;
 mod parse;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A mistake in a template, or a value that doesn't fit it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,8 +31,24 @@ impl Template {
 
     /// Returns the text that `value` gives, as `{{.}}`.
     pub(crate) fn render(&self, value: &Value) -> Result<String, TemplateError> {
-        eval::render(&self.nodes, value)
+        self.render_labelled(value, Labels::None)
     }
+
+    /// The same for a row, whose labels `.Label "key"` shows.
+    pub(crate) fn render_labelled(&self, value: &Value, labels: Labels<'_>) -> Result<String, TemplateError> {
+        eval::render(&self.nodes, value, labels)
+    }
+}
+
+/// What `.Label "key"` shows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Labels<'a> {
+    /// Nothing: what is shown has no labels.
+    None,
+    /// The label's value.
+    Of(&'a Map<String, Value>),
+    /// The column's header, made of the label's key.
+    Header,
 }
 
 /// A piece of a template.

@@ -249,7 +249,14 @@ fn word_term(word: &str) -> Result<Term, TemplateError> {
 
 /// Refuses arguments after something that takes none.
 fn check(command: &[Term], number: usize) -> Result<(), TemplateError> {
-    let function = matches!(command[0], Term::Function(_));
+    let function = match &command[0] {
+        Term::Function(_) => true,
+        Term::Path(Start::Dot, fields) => number == 0 && matches!(fields.as_slice(), [one] if one == "Label"),
+        Term::Path(Start::Variable(name), fields) => {
+            number == 0 && name.is_empty() && matches!(fields.as_slice(), [one] if one == "Label")
+        }
+        _ => false,
+    };
     if !function && (command.len() > 1 || number > 0) {
         return Err(TemplateError("a value can't be given arguments; only functions take them".into()));
     }

@@ -14,6 +14,8 @@ fn render(template: &str) -> String {
         "Config": { "Labels": { "x": "1", "dotted.key": "2" }, "Env": ["PATH=/bin", "A=b"], "Tty": false },
         "State": { "Running": true, "ExitCode": 0 },
         "Nothing": null,
+        "Entrypoint": null,
+        "Volumes": null,
     });
     match Template::parse(template).and_then(|template| template.render(&value)) {
         Ok(text) => text,
@@ -67,6 +69,14 @@ fn templates_give_what_go_gives() {
         ("{{\"a\\tb\"}}{{`c\\d`}}", "a\tbc\\d"),
         ("{{eq .Size 1 2 1234}} {{lt 1 2}} {{ge \"b\" \"a\"}} {{ne 1 1.0}}", "true true true false"),
         ("{{.Nothing}} {{.Nothing.More}}", "<no value> <no value>"),
+        ("{{.Entrypoint}} {{.Volumes}} {{len .Entrypoint}} {{json .Entrypoint}}", "[] map[] 0 null"),
+        ("{{.Config.Labels.none}} [{{index .Config.Labels \"none\"}}]", "<no value> []"),
+        (
+            "{{printf \"%x %X %x %o %b %c|%6x|\" .Size .Size .Name 8 5 97 255}}",
+            "4d2 4D2 2f776562 10 101 a|    ff|",
+        ),
+        ("{{print 1 2 \"a\" \"b\" 3}} {{0x10}}", "1 2ab3 16"),
+        ("{{html \"<a&b>\"}} {{urlquery \"a b/c\"}}", "&lt;a&amp;b&gt; a+b%2Fc"),
     ] {
         assert_eq!(render(template), expected, "{template}");
     }
@@ -88,6 +98,7 @@ fn mistakes_are_named() {
         ("{{(.ID}}", "`(` has no `)`"),
         ("{{.ID)}}", "unexpected `)`"),
         ("{{.ID .Size}}", "a value can't be given arguments; only functions take them"),
+        ("{{.Label \"a\"}}", "no field `Label`"),
         ("{{index .Tags 9}}", "`index`: 9 is out of range of 2 items"),
         ("{{$x}}", "undefined variable `$x`"),
         ("{{break}}", "`{{break}}` outside of `{{range}}`"),

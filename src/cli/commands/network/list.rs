@@ -92,6 +92,7 @@ fn row(network: &NetworkInfo, whole: bool) -> Row {
         ("IPv6", network.ipv6.to_string().into()),
         ("Internal", network.internal.to_string().into()),
         ("Labels", filter::labels_column(&network.labels).into()),
+        filter::labels_of_row(&network.labels),
         ("CreatedAt", time::long(network.created / 1_000_000_000).into()),
     ]
 }

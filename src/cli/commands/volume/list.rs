@@ -60,6 +60,7 @@ fn row(volume: &VolumeInfo) -> Row {
         ("Scope", "local".into()),
         ("Mountpoint", volume.mountpoint.display().to_string().into()),
         ("Labels", filter::labels_column(&volume.labels).into()),
+        filter::labels_of_row(&volume.labels),
         ("Links", "N/A".into()),
         ("Size", "N/A".into()),
         ("Status", "N/A".into()),
