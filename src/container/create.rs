@@ -56,7 +56,8 @@ impl Containers {
         request: &CreateRequest,
         purpose: Purpose,
     ) -> Result<(Record, OwnedFd)> {
-        if let Some(name) = request.name.as_deref().filter(|name| !names::is_name(name)) {
+        let name = request.name.as_deref().map(names::bare);
+        if let Some(name) = name.filter(|name| !names::is_name(name)) {
             return Err(Error::Name { name: name.to_owned() });
         }
         let id = self.next_id().at("read", "/dev/urandom")?;
@@ -83,7 +84,7 @@ impl Containers {
             config,
             state: State::default(),
         };
-        match self.add(store, &mut record, request.name.as_deref()) {
+        match self.add(store, &mut record, name) {
             Ok(lock) => Ok((record, lock)),
             Err(error) => {
                 let _ = store.unpin(&record.owner());

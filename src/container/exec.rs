@@ -177,7 +177,7 @@ fn exec_spec(
         return Err(Error::Invalid { message });
     }
     let mut env = links::env(record, folder, &record.state.endpoints);
-    if request.tty {
+    if request.tty && !env.iter().any(|line| line.starts_with("TERM=")) {
         set(&mut env, "TERM=xterm");
     }
     for line in &request.env {

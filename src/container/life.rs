@@ -90,6 +90,7 @@ impl Containers {
 
     /// Gives a container another name.
     pub fn rename(&self, record: &Record, name: &str) -> Result<()> {
+        let name = names::bare(name);
         if !names::is_name(name) {
             return Err(Error::Name { name: name.to_owned() });
         }

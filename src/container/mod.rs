@@ -157,6 +157,7 @@ impl Containers {
     /// Finds a container by name, id or unique beginning of its id, in this order.
     pub fn find(&self, text: &str) -> Result<Record> {
         let not_found = || Error::NotFound { text: text.to_owned() };
+        let text = names::bare(text);
         if let Some(id) = self.id_of_name(text) {
             return self.load(&id).map_err(|error| missing(error, not_found()));
         }

@@ -97,6 +97,11 @@ fn random_bytes<const N: usize>() -> std::io::Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// Takes the `/` away that `inspect` shows before a name: what it prints may be typed.
+pub(super) fn bare(text: &str) -> &str {
+    text.strip_prefix('/').unwrap_or(text)
+}
+
 /// Tells whether `text` is a container's name: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
 pub(super) fn is_name(text: &str) -> bool {
     text.len() > 1

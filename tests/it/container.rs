@@ -409,7 +409,7 @@ fn scripts_find_their_fields() {
     let format = "{{.Name}} {{.State.Running}} {{.Config.StopSignal}} {{(index .Mounts 0).Name}}";
     assert_eq!(kiln.ok(&["inspect", "-f", format, "web"]), "/web true SIGTERM data");
     let format = "{{.HostConfig.PortBindings}} {{.HostConfig.CapAdd}} {{json .Config.ExposedPorts}}";
-    assert_eq!(kiln.ok(&["inspect", "-f", format, "web"]), "map[] <no value> null");
+    assert_eq!(kiln.ok(&["inspect", "-f", format, "web"]), "map[] [] null");
     let row = kiln.ok(&["ps", "--format", "{{.Command}} {{.Networks}} {{.Mounts}} {{.LocalVolumes}}"]);
     assert_eq!(row, "\"sh -c 'sleep 1000'\" bridge data 1");
     let file = kiln.root.path().join("env");
@@ -418,6 +418,6 @@ fn scripts_find_their_fields() {
     let shown = kiln.ok(&["exec", "--env-file", file, "-e", "B=3", "web", "sh", "-c", "echo $A$B"]);
     assert_eq!(shown, "13");
     let image = "{{.Config.ExposedPorts}}|{{.Parent}}|{{.Config.User}}";
-    assert_eq!(kiln.ok(&["image", "inspect", "-f", image, "busybox"]), "<no value>||");
+    assert_eq!(kiln.ok(&["image", "inspect", "-f", image, "busybox"]), "map[]||");
     kiln.ok(&["rm", "-f", "web"]);
 }

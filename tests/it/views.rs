@@ -188,6 +188,36 @@ fn prune_takes_what_its_filters_name() {
     assert_eq!(kiln.ok(&["images", "-q"]), "");
 }
 
+/// What docker 20.10 does with the same words.
+#[test]
+fn empty_and_repeated_flags_and_a_names_slash_mean_what_they_mean_in_docker() {
+    if !needs_root("empty_and_repeated_flags_and_a_names_slash_mean_what_they_mean_in_docker") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let look = "hostname; df -P /dev/shm | grep -c ' 65536 .* 65536 '; ulimit -n; echo $TERM";
+    let flags = ["-h", "", "--shm-size", "0", "--ulimit", "nofile=50:60", "--ulimit", "nofile=70:80"];
+    let words: Vec<&str> = ["run", "--name", "/web", "-l", "com.example.my-tier=front", "-e", "TERM=dumb"]
+        .into_iter()
+        .chain(flags)
+        .chain(["--network", "none", "busybox", "sh", "-c", look])
+        .collect();
+    let out = kiln.ok(&words);
+    let id = kiln.ok(&["ps", "-aq"]);
+    assert_eq!(out, format!("{}1\n70\ndumb\n", id));
+    // What `inspect` prints may be typed.
+    assert_eq!(
+        kiln.ok(&["inspect", "-f", "{{.Name}} {{.Config.Env}} {{.Config.Entrypoint}}", "/web"]),
+        "/web [PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb] []\n"
+    );
+    kiln.ok(&["rename", "/web", "/shop"]);
+    let format = "table {{.Names}}\\t{{.Label \"com.example.my-tier\"}}";
+    assert_eq!(kiln.ok(&["ps", "-a", "--format", format]), "NAMES     my tier\nshop      front\n");
+    let taken = kiln.run(&["create", "--name", "/shop", "busybox", "true"]);
+    assert!(taken.code == 125 && taken.error.contains("`shop` is already in use"), "{taken}");
+    assert_eq!(kiln.ok(&["rm", "/shop"]), "/shop\n");
+}
+
 #[test]
 fn exposed_ports_and_annotations_are_shown() {
     if !needs_root("exposed_ports_and_annotations_are_shown") {

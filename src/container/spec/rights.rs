@@ -100,7 +100,9 @@ pub(in crate::container) fn rlimits(config: &Config) -> Vec<Rlimit> {
         soft: value(limit.soft),
         hard: value(limit.hard),
     };
-    config.isolation.ulimits.iter().map(read).collect()
+    let ulimits = &config.isolation.ulimits;
+    let is_last = |at: usize| ulimits[at + 1..].iter().all(|later| later.name != ulimits[at].name);
+    (0..ulimits.len()).filter(|&at| is_last(at)).map(|at| read(&ulimits[at])).collect()
 }
 
 /// Refuses names that are no limits.

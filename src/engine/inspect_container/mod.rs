@@ -148,7 +148,7 @@ fn config(record: &Record, image: &Value) -> Value {
         "Tty": config.tty,
         "OpenStdin": config.interactive,
         "StdinOnce": config.stdin_once,
-        "Env": config.env,
+        "Env": env(record),
         "Cmd": command,
         "Image": record.image,
         "Volumes": mounts::declared(config, &image["Volumes"]),
@@ -166,6 +166,13 @@ fn config(record: &Record, image: &Value) -> Value {
         shown["Healthcheck"] = healthcheck(check);
     }
     shown
+}
+
+/// The environment without what every start adds by itself, which docker doesn't show.
+fn env(record: &Record) -> Vec<&String> {
+    let host = format!("HOSTNAME={}", record.config.hostname);
+    let is_added = |line: &String| *line == host || (record.config.tty && line == "TERM=xterm");
+    record.config.env.iter().filter(|line| !is_added(line)).collect()
 }
 
 fn healthcheck(check: &HealthCheck) -> Value {

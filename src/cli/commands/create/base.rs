@@ -90,7 +90,8 @@ impl Base {
         request.workdir = self.workdir.as_deref().map(|path| absolute("--workdir", path)).transpose()?;
         request.user.clone_from(&self.user);
         request.name = self.name.clone().filter(|name| !name.is_empty());
-        request.hostname.clone_from(&self.hostname);
+        // As in docker: an empty one is none given, and surely not the machine's.
+        request.hostname = self.hostname.clone().filter(|name| !name.is_empty());
         request.tty = self.tty;
         request.interactive = self.interactive;
         Ok(())

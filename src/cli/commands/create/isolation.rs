@@ -95,7 +95,7 @@ impl Isolation {
         isolation.domainname.clone_from(&self.domainname);
         isolation.group_add.clone_from(&self.group_add);
         isolation.oom_score_adj = self.oom_score_adj.map(oom_score).transpose()?;
-        isolation.shm_bytes = self.shm_size.as_deref().map(shm_size).transpose()?;
+        isolation.shm_bytes = self.shm_size.as_deref().map(shm_size).transpose()?.flatten();
         isolation.sysctls = self.sysctl.iter().map(|text| sysctl(text)).collect::<Result<_, _>>()?;
         isolation.ulimits = self.ulimit.iter().map(|text| ulimit(text)).collect::<Result<_, _>>()?;
         isolation.init = self.init;
@@ -149,9 +149,11 @@ fn oom_score(score: i32) -> Result<i32, Error> {
     }
 }
 
-fn shm_size(text: &str) -> Result<u64, Error> {
-    let bytes = units::parse_size(text).filter(|bytes| *bytes > 0);
-    bytes.ok_or_else(|| bad("--shm-size", text, "it must be a size, such as `64m`"))
+/// Reads a size; as in docker, 0 stands for the usual one.
+fn shm_size(text: &str) -> Result<Option<u64>, Error> {
+    let bytes = units::parse_size(text);
+    let bytes = bytes.ok_or_else(|| bad("--shm-size", text, "it must be a size, such as `64m`"))?;
+    Ok(Some(bytes).filter(|bytes| *bytes > 0))
 }
 
 fn sysctl(text: &str) -> Result<(String, String), Error> {
