@@ -77,3 +77,48 @@ pub fn close_filter() {
         drop(socket);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::netlink::{ACK, Message};
+    use super::*;
+
+    /// What tells one socket from another.
+    fn number(socket: impl std::os::fd::AsFd) -> u64 {
+        rustix::fs::fstat(socket).unwrap().st_ino
+    }
+
+    /// A request to no subsystem: it is answered by an error.
+    fn refused() -> Message {
+        Message::new(0x7f << 8, ACK, &[0; 4])
+    }
+
+    // One test: the socket is the process's.
+    #[test]
+    fn a_process_has_one_socket_which_is_lent_and_goes_with_answers_left_in_it() {
+        let first = Filter::open().unwrap();
+        let known = number(&*first);
+        let meanwhile = Filter::open().unwrap();
+        assert_ne!(number(&*meanwhile), known, "one in use is nobody else's");
+        drop(meanwhile);
+        drop(first);
+        assert_eq!(number(&*Filter::open().unwrap()), known, "the next one has it again");
+
+        let lent = lend_filter().unwrap();
+        assert_eq!(number(&lent), known);
+        assert!(lend_filter().is_none(), "what is lent is gone");
+        keep_filter(lent);
+        let mut kept = Filter::open().unwrap();
+        assert_eq!(number(&*kept), known, "whoever it was lent to goes on with it");
+
+        assert!(kept.request(refused()).is_err());
+        assert!(kept.batch(vec![refused(), refused()]).is_err());
+        drop(kept);
+        assert!(take().is_none(), "the second answer of the two may be in it");
+        let fresh = Filter::open().unwrap();
+        assert_ne!(number(&*fresh), known);
+        drop(fresh);
+        close_filter();
+        assert!(take().is_none());
+    }
+}
