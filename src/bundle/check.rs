@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::config::{Config, Device, DeviceRule, Linux, Mount, Process, Resources};
 use super::error::{Error, Result};
 use super::userns;
-use crate::runtime::Capabilities;
+use crate::runtime::{Capabilities, SysctlOwner, sysctl_owner};
 
 fn refuse<T>(what: impl AsRef<str>) -> Result<T> {
     Err(Error::Refused(format!("config.json: {} is not supported", what.as_ref())))
@@ -94,15 +94,11 @@ fn namespaces(config: &Config, linux: &Linux) -> Result<()> {
 
 /// Tells whether a kernel parameter would be changed for the whole machine.
 fn is_of_machine(name: &str, is_host: &impl Fn(&str) -> bool) -> bool {
-    let name = name.replace('/', ".");
-    let is_ipc = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"]
-        .iter()
-        .any(|known| name == format!("kernel.{known}"));
-    match name.as_str() {
-        _ if is_ipc || name.starts_with("fs.mqueue.") => is_host("ipc"),
-        "kernel.domainname" | "kernel.hostname" => is_host("uts"),
-        _ if name.starts_with("net.") => is_host("network"),
-        _ => true,
+    match sysctl_owner(name) {
+        SysctlOwner::Ipc => is_host("ipc"),
+        SysctlOwner::Uts => is_host("uts"),
+        SysctlOwner::Network => is_host("network"),
+        SysctlOwner::Machine => true,
     }
 }
 
@@ -238,6 +234,10 @@ mod tests {
         assert!(
             refusal(|json| json["linux"]["sysctl"] = serde_json::json!({"kernel.panic": "1"}))
                 .contains("kernel.panic")
+        );
+        assert!(
+            refusal(|json| json["linux"]["sysctl"] = serde_json::json!({"net/../kernel/panic": "1"}))
+                .contains("net/../kernel/panic")
         );
         assert!(refusal(|json| json["ociVersion"] = "2.0.0".into()).contains("ociVersion"));
         assert!(refusal(|json| json["process"]["args"] = Value::Array(Vec::new())).contains("args"));

@@ -24,7 +24,7 @@ use super::state::{State, Status};
 use super::userns;
 use crate::runtime::{
     At, Program, Root, StartError, User, connect_stdio, die_with_parent, end_with, enter_cwd, forget_caller,
-    look_up, new_filesystem, open_pty, own_stdio, wire,
+    look_up, new_filesystem, open_pty, own_stdio, sysctl_path, wire,
 };
 use crate::sys;
 use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, set_attributes};
@@ -224,12 +224,7 @@ fn settle(plan: &Plan<'_>) -> Result<()> {
 fn settle_kernel(plan: &Plan<'_>, score: Option<i32>) -> Result<()> {
     let proc = new_filesystem("proc", &[], NOSUID | NODEV | NOEXEC).at("proc", || "cannot make `/proc`")?;
     for (name, value) in &plan.linux.sysctl {
-        // As `sysctl` reads it: when a slash comes first, it is a path already.
-        let path = match name.find(['.', '/']).map(|place| &name[place..=place]) {
-            Some(".") => name.replace('.', "/"),
-            _ => name.clone(),
-        };
-        write_below(&proc, &format!("sys/{path}"), value)
+        write_below(&proc, &format!("sys/{}", sysctl_path(name)), value)
             .at("sysctl", || format!("cannot set the kernel parameter `{name}` to `{value}`"))?;
     }
     if let Some(score) = score {

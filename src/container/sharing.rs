@@ -157,6 +157,11 @@ fn modes(isolation: &mut Isolation) -> [Mode<'_>; 6] {
     ]
 }
 
+/// Tells whether the IPC namespace is the machine's or another container's.
+pub(super) fn shares_ipc(config: &Config) -> bool {
+    config.isolation.ipc.as_deref().is_some_and(|mode| mode == "host" || mode.starts_with(CONTAINER))
+}
+
 /// Tells whether the network is the host's or another container's.
 pub(super) fn shares_network(config: &Config) -> bool {
     config.network == NetworkMode::Host || config.isolation.network.is_some()

@@ -33,6 +33,7 @@ mod seccomp;
 mod spec;
 mod stage;
 pub mod stub;
+mod sysctl;
 mod tools;
 mod tree;
 mod user;
@@ -61,6 +62,7 @@ pub use spec::{
     Namespaces, Net, Ns, Propagation, Rights, Rlimit, Spec, Target,
 };
 pub use stage::{masked_paths, readonly_paths};
+pub use sysctl::{SysctlOwner, sysctl_owner, sysctl_path};
 pub use tools::PLACE as TOOLS_PLACE;
 pub use tree::{Tree, is_mount};
 pub use user::{User, look_up};

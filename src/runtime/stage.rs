@@ -30,6 +30,7 @@ use super::cgroup::{Cgroup, View, mount_view};
 use super::error::{At, StartError};
 use super::mounts::{attach, clone_tree, new_filesystem};
 use super::spec::{CgroupPlace, IdRange, Net, Ns, Spec};
+use super::sysctl::sysctl_path;
 use super::{pty, rootfs};
 use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, set_attributes};
 
@@ -394,43 +395,10 @@ fn mask_thermal_throttles(sys: BorrowedFd<'_>, empty: BorrowedFd<'_>) -> Result<
     Ok(())
 }
 
-/// The path of a kernel parameter below `/proc/sys`: its dots are slashes, and the other way round.
-///
-/// As `sysctl` reads it: when a slash comes first, it is a path already.
-fn sysctl_path(name: &str) -> String {
-    match name.find(['.', '/']).map(|place| &name[place..=place]) {
-        Some(".") => name
-            .chars()
-            .map(|c| {
-                if c == '.' {
-                    '/'
-                } else if c == '/' {
-                    '.'
-                } else {
-                    c
-                }
-            })
-            .collect(),
-        _ => name.to_owned(),
-    }
-}
-
 /// Writes a value below our own procfs.
 fn write_file(base: BorrowedFd<'_>, path: &str, value: &str) -> Result<(), Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat2(base, path, flags, Mode::empty(), resolve)?;
     rustix::io::write(&file, value.as_bytes()).map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dots_of_a_kernel_parameter_are_slashes() {
-        assert_eq!(sysctl_path("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
-        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.rp_filter"), "net/ipv4/conf/eth0.1/rp_filter");
-        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/rp_filter"), "net/ipv4/conf/eth0.1/rp_filter");
-    }
 }

@@ -5,9 +5,10 @@ use std::path::Path;
 use crate::api::{Isolation, Ulimit};
 use crate::container::error::{Error, Result};
 use crate::container::record::Config;
-use crate::container::sharing::shares_network;
+use crate::container::sharing::{shares_ipc, shares_network};
 use crate::runtime::{
-    Capabilities, Filter, Rights, Rlimit, compile_profile, default_document, profile_document,
+    Capabilities, Filter, Rights, Rlimit, SysctlOwner, compile_profile, default_document, profile_document,
+    sysctl_owner,
 };
 
 /// What `--security-opt` says.
@@ -115,23 +116,22 @@ pub(super) fn check_ulimits(config: &Config) -> Result<()> {
     }
 }
 
-/// Kernel parameters that belong to the container's own namespaces: docker's list.
+/// Refuses kernel parameters that aren't those of the container's own namespaces. Which ones it may have is docker's list.
 pub(super) fn check_sysctls(config: &Config) -> Result<()> {
-    const IPC: [&str; 8] =
-        ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
     for (name, _) in &config.isolation.sysctls {
-        let name = name.replace('/', ".");
-        let is_ipc = name.strip_prefix("kernel.").is_some_and(|rest| IPC.contains(&rest))
-            || name.starts_with("fs.mqueue.");
-        let is_network = name.starts_with("net.");
-        if is_network && shares_network(config) {
-            let text = format!("`--sysctl {name}` would change a network that isn't the container's own");
-            return Err(invalid(text));
-        }
-        if !is_ipc && !is_network {
-            return Err(invalid(format!(
-                "invalid value `{name}` for `--sysctl`: a container has none of its own"
-            )));
+        let of_another = |what: &str| {
+            let text = format!("`--sysctl {name}` would change {what} that isn't the container's own");
+            Err(invalid(text))
+        };
+        match sysctl_owner(name) {
+            SysctlOwner::Network if shares_network(config) => return of_another("a network"),
+            SysctlOwner::Ipc if shares_ipc(config) => return of_another("an IPC namespace"),
+            SysctlOwner::Network | SysctlOwner::Ipc => {}
+            SysctlOwner::Uts | SysctlOwner::Machine => {
+                return Err(invalid(format!(
+                    "invalid value `{name}` for `--sysctl`: a container has none of its own"
+                )));
+            }
         }
     }
     Ok(())
