@@ -25,6 +25,16 @@ mod quota;
 mod servers;
 mod stream;
 mod table;
+/// Which of `count` addresses comes first in this turn.
+///
+/// Who looks up a name asks for both families, and others ask in between: turns in the order of the addresses would give
+/// each asker the same one for ever. Multiples of the golden ratio are spread evenly, whichever step is taken.
+fn place(turn: u32, count: usize) -> usize {
+    const GOLDEN: u32 = 0x9e37_79b9;
+    let share = u64::from(turn.wrapping_mul(GOLDEN));
+    usize::try_from((share * count as u64) >> u32::BITS).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -179,7 +189,7 @@ struct Resolver {
     /// Numbers are not used twice: an event may be of something that has gone in the same round.
     last_key: u32,
     /// Goes round, so that the addresses of one name take turns.
-    turn: usize,
+    turn: u32,
 }
 
 impl Resolver {
@@ -396,7 +406,7 @@ impl Resolver {
             let mut addresses: Vec<_> = found.into_iter().filter(is_wanted).collect();
             self.turn = self.turn.wrapping_add(1);
             if !addresses.is_empty() {
-                let first = self.turn % addresses.len();
+                let first = place(self.turn, addresses.len());
                 addresses.rotate_left(first);
             }
             return Some(query.addresses(&addresses));

@@ -261,6 +261,25 @@ fn an_alias_of_several_gives_all_of_them_in_turns() {
     assert_eq!(firsts.len(), 3);
 }
 
+/// Programs ask for IPv6 addresses in between.
+#[test]
+fn addresses_take_turns_whatever_else_is_asked() {
+    let networks = Networks::new();
+    let _leases: Vec<_> = (2..4)
+        .map(|last| networks.connect("back", &format!("web{last}"), &format!("172.38.0.{last}"), &["web"]))
+        .collect();
+    networks.start();
+    let container = Container::plain(&networks);
+    for between in 0..4 {
+        let first = || {
+            (0..between).for_each(|_| drop(container.ask("web.", RecordType::AAAA)));
+            texts(&container.ask("web.", RecordType::A))[0].clone()
+        };
+        let firsts: std::collections::BTreeSet<_> = (0..6).map(|_| first()).collect();
+        assert_eq!(firsts.len(), 2, "{between} other questions in between");
+    }
+}
+
 #[test]
 fn only_own_networks_and_own_links_have_names() {
     let networks = Networks::new();
