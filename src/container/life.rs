@@ -70,6 +70,8 @@ impl Containers {
         signal: Option<i32>,
         patience: Option<u64>,
     ) -> Result<()> {
+        // A container whose network it shares is missed before anything is stopped.
+        self.shared_network(&record.config)?;
         let request = Packet::Restart(signal.unwrap_or(record.config.stop_signal), seconds(patience));
         if record.state.status.is_alive() {
             match self.ask(record, "restart", &request, patience.map(answer_time)) {

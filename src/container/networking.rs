@@ -181,7 +181,7 @@ impl Containers {
                     hint: format!("take it out of that first: `kiln network disconnect none {container}`"),
                 });
             }
-            if config.networks.iter().any(|known| known.network == wish.network) {
+            if config.networks.iter().any(|known| known.network == wish.network || known.name == wish.name) {
                 let (name, network) = (container.to_owned(), network.record.name.clone());
                 return Err(Error::Connected { name, network });
             }
@@ -192,19 +192,26 @@ impl Containers {
     }
 
     /// Takes a container out of a network, at once when it runs.
-    pub fn disconnect_network(&self, record: &Record, network: &str) -> Result<network::Record> {
-        let network = self.networks.find(network)?.record;
+    ///
+    /// The network may be gone, or have been made again: of one that doesn't run only the name counts. Gives the
+    /// network's id and name.
+    pub fn disconnect_network(&self, record: &Record, network: &str) -> Result<(String, String)> {
+        let (id, name) = match self.networks.find(network) {
+            Ok(found) => (found.record.id, found.record.name),
+            Err(error) => {
+                let known = record.config.networks.iter().find(|known| known.name == network);
+                known.map(|known| (known.network.clone(), known.name.clone())).ok_or(error)?
+            }
+        };
         self.change_networks(record, "disconnect", |container, config| {
             let before = config.networks.len();
-            config.networks.retain(|known| known.network != network.id);
+            config.networks.retain(|known| known.network != id && known.name != name);
             match config.networks.len() < before {
                 true => Ok(()),
-                false => {
-                    Err(Error::NotConnected { name: container.to_owned(), network: network.name.clone() })
-                }
+                false => Err(Error::NotConnected { name: container.to_owned(), network: name.clone() }),
             }
         })?;
-        Ok(network)
+        Ok((id, name))
     }
 
     /// Gives a container that is in no network the network `none`, which keeps others away.
@@ -327,10 +334,12 @@ fn find(networks: &Networks, wish: &NetworkWish) -> Result<Network> {
     let by_id = networks.find(&wish.network);
     let found = by_id.or_else(|_| networks.find(&wish.name));
     found.map_err(|error| match error {
-        network::Error::NotFound { .. } => Error::Invalid {
-            message: format!(
-                "network {} is gone: make it again, or take the container out of it with `kiln network disconnect`",
-                wish.name
+        network::Error::NotFound { .. } => Error::Advised {
+            message: format!("network {} is gone", wish.name),
+            hint: format!(
+                "make it again with `kiln network create {name}`, or take the container out of it with \
+                 `kiln network disconnect {name} CONTAINER`",
+                name = wish.name
             ),
         },
         error => error.into(),

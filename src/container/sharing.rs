@@ -117,8 +117,9 @@ impl Containers {
 }
 
 fn not_running(record: &Record) -> Error {
-    Error::Invalid {
+    Error::Advised {
         message: format!("cannot share a namespace of container {}: it is not running", record.name),
+        hint: format!("start it first: `kiln start {}`", record.name),
     }
 }
 

@@ -164,6 +164,8 @@ fn network_hint(error: &crate::network::Error) -> Option<String> {
         Error::Overlaps { .. } | Error::Route { .. } => {
             "choose another subnet, or none: then a free one is taken"
         }
+        Error::NoAddress { .. } => "remove containers from it, or make one with a larger subnet or range",
+        Error::NoSubnet { .. } => "choose one that no route of this machine uses: `--subnet`",
         Error::AddressTaken { .. } => "choose another address, or none: then a free one is taken",
         Error::Invalid { hint, .. } => hint,
         Error::Outside { subnet, .. } => return Some(format!("choose one in {subnet}, or leave it out")),

@@ -137,8 +137,8 @@ impl Engine {
             }
             Some(other) => return Err(unchangeable(&other.name)),
             None => {
-                let network = containers.disconnect_network(&record, network).map_err(failure)?;
-                self.tell_of_network("disconnect", &network, Some(&record.id));
+                let (id, name) = containers.disconnect_network(&record, network).map_err(failure)?;
+                self.tell_of((&id, &name, "bridge"), "disconnect", Some(&record.id));
             }
         }
         Ok(())

@@ -158,5 +158,7 @@ fn refuse_running(name: &str, users: &[Container]) -> Result<(), Failure> {
         return Ok(());
     }
     let users = running.iter().map(|(user, state)| format!("container `{user}`, which is {}", state.name()));
-    Err(told(Error::InUse { name: name.to_owned(), users: users.collect() }))
+    let names: Vec<&str> = running.keys().copied().collect();
+    let failure = told(Error::InUse { name: name.to_owned(), users: users.collect() });
+    Err(failure.hint(format!("stop them first: `kiln stop {}`", names.join(" "))))
 }

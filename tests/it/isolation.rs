@@ -407,6 +407,9 @@ fn a_network_is_shared_with_another_container() {
     kiln.ok(&["run", "-d", "--name", "guest", "--network", "container:donor", "busybox", "sleep", "1000"]);
     kiln.ok(&["rm", "-f", "donor"]);
     assert!(kiln.ok(&["exec", "guest", "ip", "-o", "address"]).contains("lo"));
+    // It isn't stopped for a start that can't be.
+    kiln.run(&["restart", "-t", "0", "guest"]).fails_with(&["no such container: "]);
+    assert_eq!(kiln.ok(&["inspect", "-f", "{{.State.Running}}", "guest"]), "true\n");
     kiln.ok(&["rm", "-f", "guest"]);
     refused(&kiln, &["--network", "container:none"], &["none"]);
     sleeper(&kiln, "donor", &[]);

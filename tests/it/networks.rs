@@ -285,6 +285,33 @@ fn a_running_container_is_connected_and_disconnected() {
 }
 
 #[test]
+fn a_container_can_be_taken_out_of_a_network_that_is_gone_or_was_made_again() {
+    let name = "a_container_can_be_taken_out_of_a_network_that_is_gone_or_was_made_again";
+    let Some(kiln) = kiln(name) else { return };
+    let (net, at) = subnet();
+    ok(&kiln, &["network", "create", "--subnet", &net, "one"]);
+    ok(&kiln, &["create", "--name", "box", "--network", "one", "--ip", &at(9), "busybox", "sleep", "1000"]);
+    ok(&kiln, &["network", "rm", "one"]);
+    let text = refusal(&kiln, &["start", "box"]);
+    assert!(text.contains("network one is gone") && text.contains("`kiln network disconnect one "), "{text}");
+    let (other, _) = subnet();
+    ok(&kiln, &["network", "create", "--subnet", &other, "one"]);
+    let text = refusal(&kiln, &["start", "box"]);
+    assert!(text.contains(&format!("the address {} is not in the subnet {other}", at(9))), "{text}");
+    assert!(
+        refusal(&kiln, &["network", "connect", "one", "box"]).contains("connected to network one already")
+    );
+    ok(&kiln, &["network", "disconnect", "one", "box"]);
+    ok(&kiln, &["network", "connect", "one", "box"]);
+    ok(&kiln, &["network", "rm", "one"]);
+    ok(&kiln, &["network", "disconnect", "one", "box"]);
+    ok(&kiln, &["start", "box"]);
+    assert_eq!(inspected(&kiln, "box", "{{json .NetworkSettings.Networks}}"), "{}");
+    let text = refusal(&kiln, &["network", "disconnect", "one", "box"]);
+    assert!(text.contains("no such network: one"), "{text}");
+}
+
+#[test]
 fn an_internal_network_has_no_way_out_and_icc_false_none_to_each_other() {
     let Some(kiln) = kiln("an_internal_network_has_no_way_out_and_icc_false_none_to_each_other") else {
         return;
