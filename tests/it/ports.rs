@@ -329,3 +329,27 @@ fn a_container_without_a_network_has_its_ports_from_the_first_one_to_the_last() 
     says_hello(at);
     ledger::assert_agrees(&kiln, "after coming and going");
 }
+
+#[test]
+fn a_container_that_waits_for_its_next_run_can_be_connected() {
+    let Some(kiln) = kiln("a_container_that_waits_for_its_next_run_can_be_connected") else { return };
+    kiln.ok(&["network", "create", "front"]);
+    let port = free_port();
+    let shared = kiln.scratch().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let script = format!("[ -e /shared/again ] && {{ {SERVER}; }}; exit 1");
+    let (publish, volume) = (format!("{port}:80"), format!("{}:/shared", shared.display()));
+    let options =
+        ["--name", "web", "--network", "none", "--restart", "always", "-p", &publish, "-v", &volume];
+    start(&kiln, &options, &script);
+    let end = Instant::now() + PATIENCE;
+    while kiln.ok(&["inspect", "-f", "{{.RestartCount}}", "web"]).trim().parse::<u32>().unwrap() < 4 {
+        assert!(Instant::now() < end, "it isn't started again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kiln.ok(&["network", "disconnect", "none", "web"]);
+    kiln.ok(&["network", "connect", "front", "web"]);
+    std::fs::write(shared.join("again"), "").unwrap();
+    says_hello((Ipv4Addr::LOCALHOST, port).into());
+    kiln.ok(&["rm", "-f", "web"]);
+}

@@ -124,18 +124,28 @@ impl Networking {
     }
 }
 
-/// Takes the network that the program's first process has made, for every run to come.
+/// Takes the network that the program's first process has made, or makes one, for every run to come.
 fn take_namespace(process: Option<&dyn Running>, keeper: &mut Keeper) -> Result<Namespace, StartError> {
-    let process = process.ok_or_else(|| refused(&"it is about to be started again: try it when it runs"))?;
-    let target = process.target().map_err(|error| refused(&error))?;
-    let enter = || {
-        let namespace: OwnedFd = File::open(format!("/proc/{}/ns/net", target.pid))?.into();
-        Ok::<_, io::Error>((namespace.try_clone()?, Namespace::enter(namespace)?))
+    let namespace = match process {
+        Some(process) => enter(process)?,
+        None => {
+            let mut made = Namespace::make().at("network", || "cannot make a network namespace")?;
+            made.loopback_up().at("network", || "cannot bring up its loopback")?;
+            made
+        }
     };
-    let (fd, namespace) = enter().at("network", || "cannot enter its network")?;
+    let [fd, _] = namespace.fds();
+    keeper.namespace = Some(fd.try_clone_to_owned().at("network", || "cannot keep its network")?);
+    Ok(namespace)
+}
+
+fn enter(process: &dyn Running) -> Result<Namespace, StartError> {
+    let target = process.target().map_err(|error| refused(&error))?;
+    let file = File::open(format!("/proc/{}/ns/net", target.pid));
+    let namespace =
+        file.and_then(|file| Namespace::enter(file.into())).at("network", || "cannot enter its network")?;
     // Asked after the opening: it was still the same process.
     target.open()?;
-    keeper.namespace = Some(fd);
     Ok(namespace)
 }
 
