@@ -262,6 +262,8 @@ impl Containers {
             let config = &mut after.config;
             if shares_network(config) {
                 let mode = config.isolation.network.as_deref().unwrap_or("host");
+                let donor = mode.strip_prefix("container:").and_then(|id| self.find(id).ok());
+                let mode = donor.map_or(mode.to_owned(), |donor| format!("container:{}", donor.name));
                 let name = &before.name;
                 return Err(Error::Advised {
                     message: format!(

@@ -134,7 +134,10 @@ fn refused_archive(name: &str, error: crate::container::Error) -> Failure {
 
 fn refuse_import(volumes: &Volumes, record: &Record, force: bool) -> Result<(), Failure> {
     let name = &record.name;
-    let refused = |why: String| Err(Failure::new(FailureKind::Conflict, why));
+    let refused = |why: String| {
+        Err(Failure::new(FailureKind::Conflict, why)
+            .hint("import into another volume: it is made when there is none"))
+    };
     if !record.options.is_empty() {
         return refused(format!(
             "volume `{name}` has files that its driver mounts: nothing is imported there"

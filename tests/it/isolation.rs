@@ -405,6 +405,8 @@ fn a_network_is_shared_with_another_container() {
     // The donor keeps its address when the guest ends, and the guest the namespace when the donor does.
     assert!(kiln.ok(&["exec", "donor", "ip", "-o", "address"]).contains("eth0"));
     kiln.ok(&["run", "-d", "--name", "guest", "--network", "container:donor", "busybox", "sleep", "1000"]);
+    kiln.run(&["network", "connect", "bridge", "guest"])
+        .fails_with(&["container guest has the network `container:donor`", "hint: "]);
     kiln.ok(&["rm", "-f", "donor"]);
     assert!(kiln.ok(&["exec", "guest", "ip", "-o", "address"]).contains("lo"));
     // It isn't stopped for a start that can't be.
