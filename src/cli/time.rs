@@ -58,13 +58,15 @@ pub(crate) fn rfc3339(seconds: i64) -> String {
 }
 
 /// Reads a moment as `logs --since` takes it, to unix nanoseconds: RFC 3339, a date, unix seconds with a
-/// fraction, or a Go duration before `now`.
+/// fraction, or a Go duration before `now`, a negative one after it.
 pub(crate) fn parse_moment(text: &str, now: i64) -> Option<i64> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return i64::try_from(time.as_nanosecond()).ok();
     }
-    if let Some(span) = parse_span(text) {
-        return now.checked_sub(i64::try_from(span.as_nanos()).ok()?);
+    let (later, span) = text.strip_prefix('-').map_or((false, text), |span| (true, span));
+    if let Some(span) = parse_span(span) {
+        let span = i64::try_from(span.as_nanos()).ok()?;
+        return if later { now.checked_add(span) } else { now.checked_sub(span) };
     }
     if text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(|c| c.is_ascii_digit() || c == '.')
     {

@@ -72,6 +72,40 @@ pub struct Reader {
     start: usize,
     /// How far after it no end was found.
     searched: usize,
+    /// How many bytes of the source were read.
+    taken: u64,
+    /// The end of the newest file when it was made.
+    end: Option<End>,
+    /// It doesn't go on with what is written later.
+    is_bounded: bool,
+}
+
+/// A place in a file.
+#[derive(Debug)]
+struct End {
+    source: Source,
+    length: u64,
+}
+
+impl End {
+    /// The end of the newest file that there is.
+    fn of(base: &Path, files: usize) -> io::Result<Option<Self>> {
+        for age in 0..files {
+            if let Some(source) = Source::open(base, age)? {
+                // What is compressed grows no more.
+                let length = if source.inflated.is_some() { u64::MAX } else { source.file.metadata()?.len() };
+                return Ok(Some(Self { source, length }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells whether the place is in `source`, which may be the same file after its compression.
+    fn is_in(&self, source: &Source) -> io::Result<bool> {
+        let (own, other) = (self.source.file.metadata()?, source.file.metadata()?);
+        let time = |of: &std::fs::Metadata| (of.mtime(), of.mtime_nsec());
+        Ok(own.ino() == other.ino() || (source.inflated.is_some() && time(&own) == time(&other)))
+    }
 }
 
 #[derive(Debug)]
@@ -122,6 +156,7 @@ impl Reader {
     /// Returns a reader of the `files` files of `base` that begins with the oldest record.
     pub fn oldest(base: &Path, files: usize, framing: Framing) -> io::Result<Self> {
         let mut reader = Self::new(base, files, framing);
+        reader.end = End::of(base, files)?;
         reader.source = reader.oldest_source()?;
         Ok(reader)
     }
@@ -129,10 +164,18 @@ impl Reader {
     /// The same, of which only the last `count` records are still to be read.
     pub fn last(base: &Path, files: usize, framing: Framing, count: usize) -> io::Result<Self> {
         let mut reader = Self::new(base, files, framing);
-        let mut missing = count;
+        let end = End::of(base, files)?;
+        let (mut missing, mut is_old) = (count, false);
         for age in 0..files {
             let Some(mut source) = Source::open(base, age)? else { continue };
-            let (found, at) = last_records(&mut source, framing, missing)?;
+            let length = match &end {
+                Some(end) if !is_old && end.is_in(&source)? => end.length,
+                // It came meanwhile.
+                Some(_) if !is_old => continue,
+                _ => u64::MAX,
+            };
+            is_old = true;
+            let (found, at) = last_records(&mut source, framing, missing, length)?;
             missing -= found;
             // Before the first search: with no record wanted, the newest file is read on from its end.
             if reader.source.is_none() || found > 0 {
@@ -142,12 +185,31 @@ impl Reader {
                 break;
             }
         }
+        reader.end = end;
         Ok(reader)
+    }
+
+    /// Ends it with what was the last record when it was made: a writer who never rests would let nobody finish.
+    pub fn end_here(mut self) -> Self {
+        self.is_bounded = true;
+        self
     }
 
     fn new(base: &Path, files: usize, framing: Framing) -> Self {
         let (source, buffer) = (None, Vec::new());
-        Self { base: base.to_owned(), files, framing, source, buffer, start: 0, searched: 0 }
+        let (start, searched, taken, end, is_bounded) = (0, 0, 0, None, false);
+        Self {
+            base: base.to_owned(),
+            files,
+            framing,
+            source,
+            buffer,
+            start,
+            searched,
+            taken,
+            end,
+            is_bounded,
+        }
     }
 
     fn restart(&mut self, mut source: Source, at: u64) -> io::Result<()> {
@@ -161,6 +223,7 @@ impl Reader {
             }
         }
         self.source = Some(source);
+        self.taken = at;
         Ok(())
     }
 
@@ -185,17 +248,44 @@ impl Reader {
     /// Reads more; tells whether there was more.
     fn fill(&mut self) -> io::Result<bool> {
         let Some(source) = &mut self.source else { return Ok(false) };
+        let left = match &self.end {
+            Some(end) if self.is_bounded && end.is_in(source)? => end.length.saturating_sub(self.taken),
+            _ => u64::MAX,
+        };
+        let wanted = READ_BYTES.min(usize::try_from(left).unwrap_or(READ_BYTES));
         self.buffer.drain(..self.start);
         self.start = 0;
         let held = self.buffer.len();
-        self.buffer.resize(held + READ_BYTES, 0);
+        self.buffer.resize(held + wanted, 0);
         let read = source.read(self.buffer.get_mut(held..).unwrap_or_default());
         self.buffer.truncate(held + read.as_ref().copied().unwrap_or(0));
-        Ok(read? > 0)
+        let read = read?;
+        self.taken += read as u64;
+        Ok(read > 0)
+    }
+
+    /// Tells whether the end is reached, or gone with its file.
+    fn is_over(&self) -> io::Result<bool> {
+        if !self.is_bounded {
+            return Ok(false);
+        }
+        let (Some(end), Some(source)) = (&self.end, &self.source) else { return Ok(true) };
+        if end.is_in(source)? {
+            return Ok(true);
+        }
+        for age in 0..self.files {
+            if end.source.is(&self.base, age)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Goes on with the next file when this one is at its end for ever; tells whether there is more to try.
     fn go_on(&mut self) -> io::Result<bool> {
+        if self.is_over()? {
+            return Ok(false);
+        }
         let next = match &self.source {
             None => self.oldest_source()?,
             Some(source) if source.is(&self.base, 0)? => None,
@@ -223,6 +313,7 @@ impl Reader {
         self.buffer.clear();
         (self.start, self.searched) = (0, 0);
         self.source = Some(next);
+        self.taken = 0;
         Ok(true)
     }
 
@@ -236,15 +327,21 @@ impl Reader {
     }
 }
 
-/// Looks for the last `count` whole records of `source`; gives how many there are, and where the first one begins.
-fn last_records(source: &mut Source, framing: Framing, count: usize) -> io::Result<(usize, u64)> {
+/// Looks for the last `count` whole records in the first `length` bytes of `source`; gives how many there are, and where
+/// the first one begins.
+fn last_records(
+    source: &mut Source,
+    framing: Framing,
+    count: usize,
+    length: u64,
+) -> io::Result<(usize, u64)> {
     if framing == Framing::Lines && source.inflated.is_none() {
-        return last_lines(&source.file, count);
+        return last_lines(&source.file, count, length);
     }
     let mut bytes = Vec::new();
     match &mut source.inflated {
         Some(inflated) => inflated.read_to_end(&mut bytes)?,
-        None => source.file.read_to_end(&mut bytes)?,
+        None => source.file.by_ref().take(length).read_to_end(&mut bytes)?,
     };
     let (mut starts, mut at) = (VecDeque::new(), 0);
     while let Some(length) = framing.complete(bytes.get(at..).unwrap_or_default(), 0)? {
@@ -258,10 +355,10 @@ fn last_records(source: &mut Source, framing: Framing, count: usize) -> io::Resu
     Ok((starts.len().min(count), first as u64))
 }
 
-/// Looks for the last `count` whole lines of `file`, from its end.
-fn last_lines(file: &File, count: usize) -> io::Result<(usize, u64)> {
+/// Looks for the last `count` whole lines in the first `length` bytes of `file`, from their end.
+fn last_lines(file: &File, count: usize, length: u64) -> io::Result<(usize, u64)> {
     use std::os::unix::fs::FileExt;
-    let mut end = file.metadata()?.len();
+    let mut end = file.metadata()?.len().min(length);
     let mut newlines = 0;
     let mut buffer = vec![0; READ_BYTES];
     while end > 0 {

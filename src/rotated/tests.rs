@@ -121,3 +121,33 @@ fn lines_longer_than_a_read_are_whole() {
     assert_eq!(reader.next_record().unwrap().map(<[u8]>::len), Some(long.len()));
     assert_eq!(reader.next_record().unwrap(), Some(&b"end\n"[..]));
 }
+
+#[test]
+fn a_reader_that_ends_here_reads_nothing_that_comes_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("log");
+    let oldest = || Reader::oldest(&base, FILES, Framing::Lines).unwrap().end_here();
+    let mut none = oldest();
+    append(&base, b"1\n");
+    assert_eq!(lines(&mut none), "");
+    rotate(&base, FILES).unwrap();
+    append(&base, b"2\nbe");
+    let (mut all, mut last) = (oldest(), Reader::last(&base, FILES, Framing::Lines, 1).unwrap().end_here());
+    append(&base, b"gun\n3\n");
+    assert_eq!((lines(&mut all), lines(&mut last)), ("1 2 ".to_owned(), "2 ".to_owned()));
+    // The file that it ends in is rotated and compressed.
+    let mut all = oldest();
+    append(&base, b"4\n");
+    rotate(&base, FILES).unwrap();
+    append(&base, b"5\n");
+    compress(&base, 1);
+    assert_eq!(lines(&mut all), "1 2 begun 3 ");
+    // It is gone before it was read.
+    let mut all = oldest();
+    assert_eq!(all.next_record().unwrap(), Some(&b"1\n"[..]));
+    for text in ["6\n", "7\n", "8\n"] {
+        rotate(&base, FILES).unwrap();
+        append(&base, text.as_bytes());
+    }
+    assert_eq!(lines(&mut all), "");
+}

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::oci::wait_until;
 use crate::support::binary::{Kiln, names};
 use crate::support::needs_root;
 
@@ -94,6 +95,29 @@ fn a_follower_reads_over_rotations_to_the_end() {
     let output = follower.wait_with_output().unwrap();
     let expected: String = (0..2000).map(|number| format!("line {number}\n")).collect();
     assert!(String::from_utf8_lossy(&output.stdout) == expected, "{} bytes", output.stdout.len());
+}
+
+/// A writer who never rests keeps nobody who doesn't follow.
+#[test]
+fn what_is_written_meanwhile_is_not_waited_for() {
+    if !needs_root("what_is_written_meanwhile_is_not_waited_for") {
+        return;
+    }
+    for driver in ["json-file", "local"] {
+        let kiln = Kiln::busybox();
+        let flags =
+            ["--network", "none", "--log-driver", driver, "--log-opt", "max-size=1m", "--name", "web"];
+        kiln.ok(&[&["run", "-d"], &flags[..], &["busybox", "sh", "-c", "while :; do echo y; done"]].concat());
+        wait_until("a rotation", || files(&kiln).len() > 1);
+        for _ in 0..3 {
+            assert_eq!(kiln.ok(&["logs", "--tail", "3", "web"]), "y\ny\ny\n", "{driver}");
+        }
+        assert!(kiln.ok(&["logs", "web"]).starts_with("y\n"));
+        assert!(!kiln.ok(&["logs", "--until", "1ms", "--tail", "2", "web"]).is_empty());
+        let soon = kiln.ok(&["logs", "-f", "--tail", "1", "--until", "-1s", "web"]);
+        assert!(soon.starts_with("y\n"));
+        kiln.ok(&["rm", "-f", "web"]);
+    }
 }
 
 #[test]

@@ -58,12 +58,20 @@ pub(super) fn read(
         Some(count) if wanted.until.is_none() => Reader::last(place.base, place.files, framing, count)?,
         _ => Reader::oldest(place.base, place.files, framing)?,
     };
-    let mut shown = Shown { wanted, out, err, open: [false; 2] };
+    if !wanted.follow {
+        reader = reader.end_here();
+    }
+    let mut shown = Shown { wanted, out, err, open: [false; 2], past: false };
     match wanted.tail.filter(|_| wanted.until.is_some()) {
         Some(count) => {
             let mut last: VecDeque<Vec<u8>> = VecDeque::new();
             while let Some(record) = reader.next_record()? {
-                if place.form.decode(record).is_some_and(|entry| wanted.has(&entry)) {
+                let Some(entry) = place.form.decode(record) else { continue };
+                if wanted.is_past(&entry) {
+                    shown.past = true;
+                    break;
+                }
+                if wanted.has(&entry) {
                     last.push_back(record.to_vec());
                     if last.len() > count {
                         last.pop_front();
@@ -85,7 +93,7 @@ pub(super) fn read(
             shown.flush()?;
         }
         let past = wanted.until.is_some_and(|until| crate::container::now() > until);
-        if !running || past {
+        if !running || past || shown.past {
             return Ok(());
         }
         watch.wait(WAIT)?;
@@ -94,8 +102,12 @@ pub(super) fn read(
 
 impl Wanted {
     fn has(&self, entry: &Entry<'_>) -> bool {
-        self.since.is_none_or(|since| entry.time >= since)
-            && self.until.is_none_or(|until| entry.time <= until)
+        self.since.is_none_or(|since| entry.time >= since) && !self.is_past(entry)
+    }
+
+    /// The entry and all after it are too new.
+    fn is_past(&self, entry: &Entry<'_>) -> bool {
+        self.until.is_some_and(|until| entry.time > until)
     }
 }
 
@@ -105,13 +117,17 @@ struct Shown<'a> {
     err: &'a mut dyn Write,
     /// The last entry of the stream had no newline: the next one goes on with its line.
     open: [bool; 2],
+    /// One came that is too new.
+    past: bool,
 }
 
 impl Shown<'_> {
     /// Shows all that is there; tells whether that was anything.
     fn rest(&mut self, form: Form, reader: &mut Reader) -> io::Result<bool> {
         let mut any = false;
-        while let Some(record) = reader.next_record()? {
+        while !self.past
+            && let Some(record) = reader.next_record()?
+        {
             any |= self.show(form, record)?;
         }
         Ok(any)
@@ -119,9 +135,11 @@ impl Shown<'_> {
 
     /// Shows an entry, if it is wanted. One that can't be read is skipped, as docker does.
     fn show(&mut self, form: Form, record: &[u8]) -> io::Result<bool> {
-        let Some(entry) = form.decode(record).filter(|entry| self.wanted.has(entry)) else {
+        let Some(entry) = form.decode(record) else { return Ok(false) };
+        self.past = self.wanted.is_past(&entry);
+        if !self.wanted.has(&entry) {
             return Ok(false);
-        };
+        }
         // Writers may be buffered, and both may be the same terminal.
         let (writer, open) = match entry.stream {
             Stream::Stdout => {
