@@ -363,7 +363,28 @@ impl Resources {
         let fail = || "cannot read the resources";
         let mut bytes = Vec::new();
         from.take(MOST_BYTES).read_to_end(&mut bytes).doing(fail)?;
-        serde_json::from_slice(&bytes).map_err(|error| Error::Refused(format!("{}: {error}", fail())))
+        parse(&bytes).map_err(|error| Error::Refused(format!("{}: {error}", fail())))
+    }
+}
+
+/// Reads JSON as Go does, for which what is null isn't there.
+fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(bytes).or_else(|error| {
+        let mut value = serde_json::from_slice(bytes)?;
+        drop_nulls(&mut value);
+        // The first error is the one that knows its line.
+        serde_json::from_value(value).map_err(|_| error)
+    })
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 
@@ -375,7 +396,7 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
         return Err(Error::Refused(format!("{}: it is too large", fail())));
     }
     let bytes = std::fs::read(file).doing(fail)?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::Refused(format!("{}: {error}", fail())))
+    parse(&bytes).map_err(|error| Error::Refused(format!("{}: {error}", fail())))
 }
 
 /// What `runtime spec` writes: a shell with few rights in `rootfs`.
@@ -438,5 +459,19 @@ mod tests {
         )
         .unwrap();
         assert!(config.process.unwrap().env.is_empty());
+    }
+
+    #[test]
+    fn what_is_null_is_not_there() {
+        let text = br#"{"annotations":null,"hostname":null,"mounts":[{"source":null,"destination":"/x"}],
+            "process":{"args":null,"user":null,"cwd":"/"},"linux":null}"#;
+        let config: Config = parse(text).unwrap();
+        assert_eq!(
+            (config.mounts[0].destination.as_str(), config.process.unwrap().cwd.as_str()),
+            ("/x", "/")
+        );
+        assert!(config.annotations.is_empty() && config.linux.is_none());
+        let error = parse::<Config>(br#"{"hostname":1,"annotations":null}"#).unwrap_err();
+        assert!(error.to_string().contains("line 1 column 13"), "{error}");
     }
 }

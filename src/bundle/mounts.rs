@@ -189,8 +189,13 @@ impl Mounter<'_> {
         options: &Options,
     ) -> std::result::Result<OwnedFd, Errno> {
         let fs = fsopen(mount.kind.as_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
-        if !mount.source.as_os_str().is_empty() && !options::IN_MEMORY.contains(&mount.kind.as_str()) {
-            fsconfig_set_string(&fs, "source", self.bundle.join(&mount.source).as_os_str())?;
+        let source = &mount.source;
+        if options::IN_MEMORY.contains(&mount.kind.as_str()) {
+            // A name, which `df` shows.
+            let name = if source.as_os_str().is_empty() { Path::new(&mount.kind) } else { source };
+            fsconfig_set_string(&fs, "source", name.as_os_str())?;
+        } else if !source.as_os_str().is_empty() {
+            fsconfig_set_string(&fs, "source", self.bundle.join(source).as_os_str())?;
         }
         for (key, value) in &options.data {
             match value {

@@ -452,7 +452,7 @@ fn the_config_decides_what_the_process_has() {
     }
     let script = "id -u; id -g; id -G; umask; pwd; ulimit -n; grep -E 'Cap(Prm|Amb)|NoNew|Seccomp:' /proc/self/status;\
         cat /proc/sys/kernel/shmmax; ls /sys/firmware | wc -l; echo x > /proc/sys/kernel/shmmax; touch /x; mkdir /tmp/x;\
-        ls /proc/self/fd | wc -l; echo end";
+        ls /proc/self/fd | wc -l; grep -c '^scratch /tmp tmpfs' /proc/mounts";
     let bundle = Bundle::new(script, |config| {
         let keep = json!(["CAP_KILL"]);
         config["process"]["user"] = json!({"uid": 7, "gid": 8, "additionalGids": [9], "umask": 63});
@@ -460,12 +460,13 @@ fn the_config_decides_what_the_process_has() {
         config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
         config["process"]["capabilities"] = json!({"bounding": keep, "permitted": keep, "effective": keep, "inheritable": keep, "ambient": keep});
         config["linux"]["sysctl"] = json!({"kernel.shmmax": "12345678"});
+        config["annotations"] = Value::Null;
         config["linux"]["seccomp"] = json!({
             "defaultAction": "SCMP_ACT_ALLOW",
             "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}],
         });
         config["mounts"].as_array_mut().unwrap().push(json!({
-            "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777", "nosuid"],
+            "destination": "/tmp", "type": "tmpfs", "source": "scratch", "options": ["mode=1777", "nosuid"],
         }));
     });
     let ran = bundle.run(&["run", "c"]).ok();
@@ -476,7 +477,7 @@ fn the_config_decides_what_the_process_has() {
         ["CapPrm:\t0000000000000020", "CapAmb:\t0000000000000020", "NoNewPrivs:\t1", "Seccomp:\t2",]
     );
     // Masked, protected, read-only, filtered; and four descriptors: stdio and the listing's own.
-    assert_eq!(lines[10..], ["12345678", "0", "4", "end"], "{ran}");
+    assert_eq!(lines[10..], ["12345678", "0", "4", "1"], "{ran}");
     for word in ["shmmax", "Read-only file system", "Operation not supported"] {
         assert!(ran.error.contains(word), "{ran}");
     }
