@@ -128,6 +128,11 @@ impl Store {
         Ok(View { store: self.meta().begin_view()?.then_some(self), _of_one_thread: PhantomData })
     }
 
+    /// Closes the database until it is needed again: the last one to close it may have to wait for the disk.
+    pub fn rest(&self) {
+        self.meta().rest();
+    }
+
     pub(crate) fn meta(&self) -> &Meta {
         &self.inner.meta
     }

@@ -50,7 +50,7 @@ impl Ahead {
 
     /// Starts the helper of an exec.
     pub fn exec() -> io::Result<Ahead> {
-        let helper = Helper::fork(false, exec::work).or_else(|_| Helper::start(&[EXEC]))?;
+        let helper = Helper::fork(true, exec::work).or_else(|_| Helper::start(&[EXEC]))?;
         Ok(Ahead { door: EXEC, helper: Some(helper), id: None })
     }
 

@@ -186,6 +186,8 @@ impl Containers {
         let socket = hand_over(ahead, MONITOR, &task, &fds)
             .at("start the monitor in", self.folder(&task.record.id))?;
         drop(fds);
+        // It takes a moment, and the monitor works now.
+        store.rest();
         let attachment = started(socket, &task.record)?;
         self.retell_links(&task.record);
         Ok(attachment)

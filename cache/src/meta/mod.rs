@@ -170,6 +170,11 @@ impl Meta {
         self.transaction(TransactionBehavior::Immediate, change)
     }
 
+    /// Closes the connections that nobody uses.
+    pub(crate) fn rest(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Tells whether the WAL is longer than a process should have to read at its start.
     pub(crate) fn has_long_log(&self) -> bool {
         let mut path = self.path.clone().into_os_string();

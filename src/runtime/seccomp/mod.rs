@@ -126,6 +126,11 @@ pub(super) fn program(rights: &Rights) -> Cow<'_, [Instruction]> {
     }
 }
 
+/// Compiles the filter that most programs get: for a process that waits for what to do with it.
+pub fn compile_default_filter() {
+    default_program();
+}
+
 /// Returns the filter of this machine's architecture for the default capabilities, compiled once.
 pub(super) fn default_program() -> &'static [Instruction] {
     static PROGRAM: OnceLock<Vec<Instruction>> = OnceLock::new();
