@@ -204,8 +204,6 @@ pub fn exec_main() -> i32 {
 
 /// What a helper does, in which way it was started.
 pub(super) fn work(socket: OwnedFd) -> i32 {
-    // While its caller reads the command line.
-    crate::runtime::compile_default_filter();
     let served = helper::receive_task::<ExecTask>(&socket).and_then(|given| match given {
         Some(given) => serve(socket, &given.task),
         None => Ok(()),

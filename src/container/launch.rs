@@ -140,14 +140,18 @@ impl Containers {
         streams: &Streams,
     ) -> Result<Attachment> {
         let running = || Error::Running { verb: "start", name: record.name.clone() };
+        let is_new = lock.is_some();
         let lock = match lock {
             Some(lock) => lock,
             None => self.take(record)?.ok_or_else(running)?,
         };
         self.refuse_mounted("start", record)?;
-        // Read again under the lock: its last run may have ended just now.
         let gone = |error| missing(error, Error::NotFound { text: record.name.clone() });
-        let record = Record::read(&self.folder(&record.id)).map_err(gone)?;
+        let record = match is_new {
+            true => record.clone(),
+            // Read again under the lock: its last run may have ended just now.
+            false => Record::read(&self.folder(&record.id)).map_err(gone)?,
+        };
         let rights = spec::rights(&record.config, false)?;
         // A first process of kiln's own stays in the container, and needs a file that nobody can write.
         let fits = |ahead: &Ahead| ahead.may_run(&rights) && !record.config.isolation.init;

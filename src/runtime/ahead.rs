@@ -58,7 +58,8 @@ impl Waiting {
             Ok(())
         };
         match run() {
-            Ok(()) => Ok(Some(self.starting.process)),
+            // Taking the layer away takes the kernel a moment, in which the program may have ended.
+            Ok(()) => Ok(Some(self.starting.process.keeping(self.stubs))),
             Err(StartError { stage, .. }) if stage == AHEAD => Ok(None),
             Err(error) => Err(error),
         }

@@ -10,7 +10,7 @@
 //! The parent has one thread, so this copy of it may allocate. Nothing here reads the machine's environment.
 
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -30,7 +30,7 @@ use super::spec::{IdRange, Net, Ns, Spec};
 use super::stage::Stage;
 use super::stub::{self, Stub};
 use super::user;
-use super::{init, pty, rlimits, seccomp, userns, wire};
+use super::{init, pty, rlimits, userns, wire};
 use crate::sys;
 
 /// What the child tells its parent.
@@ -177,8 +177,6 @@ fn prepare_ahead(
         Stage::set_up(spec, cgroup, None)
     };
     let stage = set_up().map_err(|error| StartError { stage: AHEAD.to_owned(), ..error })?;
-    // There is time for it now.
-    seccomp::default_program();
     let fail = || "cannot hear what is to be started";
     let Some((Go, fds)) = wire::receive(channel).at("start", fail)? else {
         // It was never needed.
@@ -216,7 +214,9 @@ pub(super) fn read_spec(file: &OwnedFd) -> Result<Spec, StartError> {
     let fail = || "cannot read the step";
     let mut file = File::from(file.try_clone().at("start", fail)?);
     file.rewind().at("start", fail)?;
-    serde_json::from_reader(io::BufReader::new(file))
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).at("start", fail)?;
+    serde_json::from_slice(&text)
         .map_err(|error| StartError::new("start", format!("cannot read the step: {error}")))
 }
 

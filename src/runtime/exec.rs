@@ -21,7 +21,7 @@ use super::process::{Process, Starting, Stdio, boot_id, start_time};
 use super::program::Program;
 use super::spec::{ExecSpec, IdRange, Target};
 use super::tools::Tools;
-use super::{pty, rlimits, seccomp, user, userns, wire};
+use super::{pty, rlimits, user, userns, wire};
 use crate::sys;
 use crate::sys::clone::{Cloned, clone_process};
 
@@ -63,7 +63,6 @@ pub fn exec(target: &Target, spec: &ExecSpec, stdio: Stdio) -> Result<Process, S
     let tools = spec.tools.as_ref().map(|layers| Tools::open(layers, spec.ids, target)).transpose()?;
     let (report, report_far) = wire::pair().at("exec", fail)?;
     let (channel, channel_far) = wire::pair().at("exec", fail)?;
-    seccomp::default_program();
     let helper = match clone_process(0, None).at("clone", fail)? {
         Cloned::Parent { pidfd, .. } => pidfd,
         Cloned::Child => join(&Join {

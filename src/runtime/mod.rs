@@ -56,7 +56,7 @@ pub use program::{DEFAULT_PATH, Program};
 pub use pty::{open as open_pty, resize};
 pub use rootfs::view;
 pub use sealed::sealed_program;
-pub use seccomp::{BadProfile, compile_default_filter, compile_profile, default_document, profile_document};
+pub use seccomp::{BadProfile, compile_profile, default_document, profile_document};
 pub use spec::{
     Below, Capabilities, CgroupPlace, DeviceLimit, DeviceRule, ExecSpec, Filter, How, IdRange, Limits, Mount,
     Namespaces, Net, Ns, Propagation, Rights, Rlimit, Spec, Target,

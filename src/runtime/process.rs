@@ -17,7 +17,7 @@ use super::error::{At, Exit, StartError};
 use super::inroot::Made;
 use super::rootfs::Stubs;
 use super::spec::{Limits, Net, Ns, Spec, Target};
-use super::{outside, rootfs, seccomp, userns, wire};
+use super::{outside, rootfs, userns, wire};
 use crate::sys;
 use crate::sys::clone::{Cloned, clone_process};
 
@@ -54,6 +54,8 @@ pub struct Process {
     sources: Vec<OwnedFd>,
     /// The mount namespace of a child that was started ahead, so that it isn't taken down on that child's way out.
     namespace: Option<OwnedFd>,
+    /// The layer of its mount points, when it had one of its own.
+    stubs: Stubs,
     mounts: Mounts,
     made: Vec<Made>,
     remove_stubs: bool,
@@ -102,8 +104,6 @@ impl Starting {
         };
         let mut cgroup = Cgroup::create(&spec.id, &spec.cgroup, &spec.limits)?;
         let (channel, far) = wire::pair().at("start", || "cannot make a socket pair")?;
-        // Compiled before the clone, it is compiled once.
-        seccomp::default_program();
         let cloned = match clone_in(spec, netns.is_some(), &cgroup) {
             Ok(cloned) => cloned,
             Err(error) => {
@@ -137,6 +137,7 @@ impl Starting {
             mount: Some(mount),
             sources,
             namespace: None,
+            stubs: Stubs::default(),
             mounts: spec.rootfs.clone(),
             made: Vec::new(),
             remove_stubs: spec.remove_stubs,
@@ -205,6 +206,7 @@ impl Starting {
             mount: None,
             sources: Vec::new(),
             namespace: None,
+            stubs: Stubs::default(),
             mounts: Mounts { lowers: Vec::new(), upper: None, work: None },
             made: Vec::new(),
             remove_stubs: false,
@@ -301,6 +303,12 @@ fn namespaces(spec: &Spec, has_netns: bool) -> u64 {
 }
 
 impl Process {
+    /// Keeps the layer of its mount points until the end.
+    pub(super) fn keeping(mut self, stubs: Stubs) -> Self {
+        self.stubs = stubs;
+        self
+    }
+
     /// Returns the pid of the first process as this process sees it.
     pub fn pid(&self) -> i32 {
         self.pid

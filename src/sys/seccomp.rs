@@ -18,6 +18,13 @@ pub struct Instruction {
     pub k: u32,
 }
 
+impl Instruction {
+    /// Reads one that a little-endian machine has written.
+    pub fn of([code, code2, jump_true, jump_false, k @ ..]: [u8; 8]) -> Self {
+        Self { code: u16::from_le_bytes([code, code2]), jump_true, jump_false, k: u32::from_le_bytes(k) }
+    }
+}
+
 #[repr(C)]
 struct Program {
     length: u16,

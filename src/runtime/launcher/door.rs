@@ -13,7 +13,6 @@ use crate::runtime::child::{AHEAD, read_spec};
 use crate::runtime::error::{At, StartError};
 use crate::runtime::process::{Process, Starting, Stdio, kill};
 use crate::runtime::rootfs::Stubs;
-use crate::runtime::seccomp;
 use crate::runtime::wire;
 use crate::sys;
 
@@ -78,7 +77,6 @@ fn prepare() -> io::Result<OwnedFd> {
     // A Ctrl-C at the terminal is for the engine alone.
     rustix::process::setsid()?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    seccomp::default_program();
     Ok(control)
 }
 

@@ -73,6 +73,24 @@ fn an_unknown_architecture_is_killed() {
 }
 
 #[test]
+fn the_recorded_filter_is_what_the_table_says() {
+    let compiled = compile(&[X86_64, I386], Capabilities::default());
+    let bytes: Vec<u8> = compiled
+        .iter()
+        .flat_map(|step| {
+            let [code, code2] = step.code.to_le_bytes();
+            let [k, k2, k3, k4] = step.k.to_le_bytes();
+            [code, code2, step.jump_true, step.jump_false, k, k2, k3, k4]
+        })
+        .collect();
+    if std::env::var_os("KILN_RECORD").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/runtime/seccomp/default.x86_64.bpf");
+        return std::fs::write(path, bytes).unwrap();
+    }
+    assert!(bytes == COMPILED, "the table has changed: see COMPILED");
+}
+
+#[test]
 fn the_table_is_whole_and_the_program_small() {
     assert!(
         rules_of(X86_64, Capabilities::default()).len() > 360
