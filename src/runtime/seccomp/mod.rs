@@ -20,7 +20,7 @@ use crate::sys::seccomp::Instruction;
 const TABLE: &str = include_str!("syscalls.txt");
 
 /// What [`compile`] makes of it for x86_64 and the default capabilities, as the kernel takes it: reading the table takes as
-/// long as a tenth of a container's start. Written by `KILN_RECORD=1 cargo test --lib the_recorded_filter`.
+/// long as a tenth of a container's start. Written by `cargo test --lib record_the_filter -- --ignored`.
 const COMPILED: &[u8] = include_bytes!("default.x86_64.bpf");
 
 /// What happens to one system call.
