@@ -3,7 +3,8 @@
 //! After elements were removed the kernel frees them when a grace period is over, some milliseconds later. Who closes a
 //! socket of netfilter until then waits for that, and keeps the tables locked meanwhile (`nft_rcv_nl_event`): every start
 //! of a container would wait for the end of the one before. So a process has one socket for all that it does, a command
-//! leaves it to the monitor that it starts, and the monitor closes it when the kernel has done its work.
+//! leaves it to the monitor that it starts, and the monitor closes it when the kernel has done its work: where many containers
+//! start one after another, when nobody has changed a table for a while.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -12,11 +13,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::netlink::Socket;
+use super::nft;
 
 /// The one that isn't in use.
 static KEPT: Mutex<Option<Socket>> = Mutex::new(None);
 /// Longer than a grace period on an idle machine.
 const FREED: Duration = Duration::from_millis(30);
+/// After so many of those it is closed all the same.
+const MOST_WAITS: usize = 10;
 
 /// A socket for the tables of the machine's namespace.
 #[derive(Debug)]
@@ -72,9 +76,15 @@ pub fn keep_filter(lent: OwnedFd) {
 
 /// Closes the socket without having anybody wait. For a process that has nothing else to do.
 pub fn close_filter() {
-    if let Some(socket) = take() {
+    let Some(mut socket) = take() else { return };
+    let mut last = nft::generation(&mut socket).ok();
+    for _ in 0..MOST_WAITS {
         std::thread::sleep(FREED);
-        drop(socket);
+        let now = nft::generation(&mut socket).ok();
+        if now.is_none() || now == last {
+            break;
+        }
+        last = now;
     }
 }
 
@@ -118,6 +128,10 @@ mod tests {
         let fresh = Filter::open().unwrap();
         assert_ne!(number(&*fresh), known);
         drop(fresh);
+        let mut asked = Filter::open().unwrap();
+        let before = nft::generation(&mut asked).unwrap();
+        assert!(nft::generation(&mut asked).unwrap() >= before);
+        drop(asked);
         close_filter();
         assert!(take().is_none());
     }

@@ -29,6 +29,10 @@ const LINK_STATISTICS: u16 = 23;
 const SENT_PACKETS: usize = 8;
 const LINK_FAMILIES: u16 = 26;
 const LINK_NETNS_FD: u16 = 28;
+const LINK_SEND_QUEUES: u16 = 31;
+const LINK_RECEIVE_QUEUES: u16 = 32;
+/// What a veth link has without a wish, too; but then it is made with more, and waits for all processors to take them away.
+const ONE_QUEUE: [u8; 4] = 1u32.to_ne_bytes();
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
 const BRIDGE_FORWARD_DELAY: u16 = 1;
@@ -124,6 +128,8 @@ pub(super) fn add_pair(socket: &mut Socket, pair: &Pair<'_>) -> io::Result<()> {
         .text(LINK_NAME, pair.outer)
         .put(LINK_MTU, pair.mtu.to_ne_bytes())
         .put(LINK_MASTER, pair.bridge.to_ne_bytes())
+        .put(LINK_SEND_QUEUES, ONE_QUEUE)
+        .put(LINK_RECEIVE_QUEUES, ONE_QUEUE)
         .nest(LINK_INFO, |info| {
             info.text(INFO_KIND, "veth").nest(INFO_DATA, |data| {
                 data.nest(VETH_PEER, |peer| {
@@ -132,6 +138,8 @@ pub(super) fn add_pair(socket: &mut Socket, pair: &Pair<'_>) -> io::Result<()> {
                         .put(LINK_ADDRESS, pair.mac)
                         .put(LINK_MTU, pair.mtu.to_ne_bytes())
                         .put(LINK_NETNS_FD, namespace.to_ne_bytes())
+                        .put(LINK_SEND_QUEUES, ONE_QUEUE)
+                        .put(LINK_RECEIVE_QUEUES, ONE_QUEUE)
                 })
             })
         });

@@ -21,6 +21,7 @@ pub(super) const GET_SET: u16 = 10;
 pub(super) const NEW_ELEMENT: u16 = 12;
 pub(super) const GET_ELEMENT: u16 = 13;
 pub(super) const DELETE_ELEMENT: u16 = 14;
+pub(super) const GET_GENERATION: u16 = 16;
 
 pub(super) const FAMILY_ANY: u8 = 0;
 pub(super) const FAMILY_INET: u8 = 1;

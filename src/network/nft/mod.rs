@@ -63,14 +63,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use self::encode::{
-    DELETE_TABLE, FAMILY_BRIDGE, FAMILY_INET, GET_TABLE, NEW_TABLE, TABLE_NAME, TABLE_NOTES, message, table,
-    transaction,
+    DELETE_TABLE, FAMILY_ANY, FAMILY_BRIDGE, FAMILY_INET, GET_GENERATION, GET_TABLE, NEW_TABLE, TABLE_NAME,
+    TABLE_NOTES, message, table, transaction,
 };
 pub(super) use self::foreign::{foreign_drops, forget_foreign_drops, pass_foreign_drops};
 pub(super) use self::names::write_names;
 pub(super) use self::sets::{Element, Part, add_elements, exist, found, remove_elements};
 use super::netlink::{CREATE, DUMP, Message, Socket, attribute};
 
+const GENERATION_NUMBER: u16 = 1;
 /// The note of a table that `nft` shows as its comment.
 const COMMENT: u8 = 0;
 
@@ -108,6 +109,13 @@ pub(super) fn owned(socket: &mut Socket) -> io::Result<BTreeSet<(String, PathBuf
         }
     }
     Ok(found)
+}
+
+/// Returns the number of the last change of any table.
+pub(super) fn generation(socket: &mut Socket) -> io::Result<u32> {
+    let replies = socket.request(message(GET_GENERATION, 0, FAMILY_ANY))?;
+    let number = replies.first().and_then(|all| attribute(all.get(4..)?, GENERATION_NUMBER)?.try_into().ok());
+    number.map(u32::from_be_bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Removes both tables; a missing one is no error.
