@@ -9,20 +9,21 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::netlink::Socket;
 use super::nft;
 
-/// The one that isn't in use.
-static KEPT: Mutex<Option<Socket>> = Mutex::new(None);
+/// The one that isn't in use, with the number of the network namespace whose tables it changes.
+static KEPT: Mutex<Option<(u64, Socket)>> = Mutex::new(None);
 /// Longer than a grace period on an idle machine.
 const FREED: Duration = Duration::from_millis(30);
 /// After so many of those it is closed all the same.
 const MOST_WAITS: usize = 10;
 
-/// A socket for the tables of the machine's namespace.
+/// A socket for the tables of this thread's namespace.
 #[derive(Debug)]
 pub(super) struct Filter(Option<Socket>);
 
@@ -57,11 +58,18 @@ impl Drop for Filter {
 }
 
 fn take() -> Option<Socket> {
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner).take()
+    let here = namespace();
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.take_if(|(namespace, _)| *namespace == here).map(|(_, socket)| socket)
 }
 
 fn keep(socket: Socket) {
-    *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+    *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some((namespace(), socket));
+}
+
+/// A thread may be in another namespace than the rest of its process; without `/proc` none is told from another.
+fn namespace() -> u64 {
+    std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |file| file.ino())
 }
 
 /// Takes the socket out, for another process to keep.

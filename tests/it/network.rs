@@ -119,8 +119,9 @@ fn what_leaves_is_masqueraded_and_nothing_comes_in_uninvited() {
     let server = TcpListener::bind((host.gateway, 0)).unwrap();
     let target = (host.gateway, server.local_addr().unwrap().port());
     let client = inside(&container.namespace, move || TcpStream::connect(target).unwrap());
-    let (_stream, from) = server.accept().unwrap();
+    // It is connected before it is accepted: who waited for it first would wait for ever when it fails.
     client.join().unwrap();
+    let (_stream, from) = server.accept().unwrap();
     assert_eq!(from.ip(), host.address.addr(), "the world sees the host's address");
 
     let listen = inside(&container.namespace, || TcpListener::bind("0.0.0.0:0").map(greeter).unwrap());
