@@ -69,7 +69,20 @@ impl Containers {
         if let Ok(record) = Record::read(folder) {
             self.remove_volumes(&record, record.config.remove);
         }
+        self.forget_name(id)?;
         remove_folder(folder).at("remove", folder)
+    }
+
+    /// Frees the name of a container whose maker or remover was killed before its own next step.
+    fn forget_name(&self, id: &str) -> Result<()> {
+        let _names = self.lock_names()?;
+        let Ok(entries) = std::fs::read_dir(self.folder.join("names")) else { return Ok(()) };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if std::fs::read_link(&path).is_ok_and(|target| target == Path::new(id)) {
+                std::fs::remove_file(&path).at("remove", &path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Containers are made under the lock of the names, so that one without a record is nobody's by then.
