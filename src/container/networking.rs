@@ -12,7 +12,7 @@ use super::wire::Packet;
 use super::{Containers, names};
 use crate::api::{NetworkCreateRequest, NetworkMode, NetworkWish};
 use crate::network::{self, Joined, Member, NameSockets, Namespace, Network, Networks, Wanted};
-use crate::runtime::Target;
+use crate::runtime::{Target, sysctl_path};
 
 /// For who wants something that the default network doesn't give.
 const MAKE_ONE: &str = "make one with `kiln network create`";
@@ -416,8 +416,7 @@ fn endpoint(network: &Network, interface: &str, wish: &NetworkWish, joined: &Joi
 /// Reads `02:42:ac:26:00:0b`.
 /// Tells whether its user chose one, which is then meant for its neighbours too.
 fn has_congestion_control(config: &Config) -> bool {
-    let is_it = |name: &str| name.replace('/', ".") == "net.ipv4.tcp_congestion_control";
-    config.isolation.sysctls.iter().any(|(name, _)| is_it(name))
+    config.isolation.sysctls.iter().any(|(name, _)| sysctl_path(name) == "net/ipv4/tcp_congestion_control")
 }
 
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
