@@ -48,6 +48,10 @@ fn top_shows_the_processes_as_ps_of_the_host() {
         kiln.ok(&["top", "box", "aux"]).lines().next().unwrap().split_whitespace().last(),
         Some("COMMAND")
     );
+    let threads = kiln.ok(&["top", "box", "-eLf"]);
+    let threads: Vec<Vec<&str>> = threads.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(threads[0][3..6], ["LWP", "C", "NLWP"]);
+    assert!(threads.iter().any(|line| line[1] == pid.trim() && line[3] == pid.trim() && line[5] == "1"));
     let own = kiln.ok(&["top", "box", "-o", "pid,ppid=PARENT,comm"]);
     assert_eq!(
         own.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(),
@@ -55,6 +59,7 @@ fn top_shows_the_processes_as_ps_of_the_host() {
     );
     let ran = kiln.run(&["top", "box", "-o", "colour"]);
     assert!(ran.code == 1 && ran.error.contains("`colour`"), "{}", ran.error);
+    kiln.run(&["top", "box", "-p", pid.trim()]).fails_with(&["`-p` chooses processes", "-ef"]);
     kiln.ok(&["pause", "box"]);
     assert!(is_complete(&kiln.ok(&["container", "top", "box"])));
     kiln.ok(&["kill", "box"]);

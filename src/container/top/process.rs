@@ -9,6 +9,8 @@ pub(super) const TICKS: u64 = 100;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Process {
     pub(super) pid: i32,
+    /// The thread whose line this is; the first one has the process's number.
+    pub(super) thread: i32,
     pub(super) name: String,
     /// The program and its arguments; a process without has its name in brackets.
     pub(super) command: String,
@@ -25,6 +27,8 @@ pub(super) struct Process {
     pub(super) nice: i64,
     pub(super) priority: i64,
     pub(super) threads: u64,
+    /// The processor it ran on last.
+    pub(super) processor: u64,
     /// Ticks from the machine's start to its own.
     pub(super) started: u64,
     /// Bytes of address space.
@@ -51,6 +55,22 @@ impl Process {
         process.command = command(&file("cmdline")?, &process);
         Some(process)
     }
+
+    /// A line for each of its threads; what is theirs alone differs.
+    pub(super) fn threads(self) -> Vec<Self> {
+        let folder = format!("/proc/{}/task", self.pid);
+        let thread = |number: i32| {
+            let stat = fs::read(format!("{folder}/{number}/stat")).ok()?;
+            let own = parse_stat(&String::from_utf8_lossy(&stat))?;
+            let (uid, gid, command) = (self.uid, self.gid, self.command.clone());
+            Some(Self { pid: self.pid, thread: number, uid, gid, command, ..own })
+        };
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let mut numbers: Vec<i32> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        numbers.sort_unstable();
+        numbers.into_iter().filter_map(thread).collect()
+    }
 }
 
 fn command(line: &[u8], process: &Process) -> String {
@@ -72,8 +92,10 @@ fn parse_stat(stat: &str) -> Option<Process> {
     let number = |at: usize| fields.get(at - 3)?.parse::<i64>().ok();
     let small = |at: usize| i32::try_from(number(at)?).ok();
     let count = |at: usize| fields.get(at - 3)?.parse::<u64>().ok();
+    let pid = pid.parse().ok()?;
     Some(Process {
-        pid: pid.parse().ok()?,
+        pid,
+        thread: pid,
         name: name.replace(|c: char| c.is_control(), "?"),
         state: fields.first()?.chars().next()?,
         parent: small(4)?,
@@ -86,6 +108,8 @@ fn parse_stat(stat: &str) -> Option<Process> {
         nice: number(19)?,
         threads: count(20)?,
         started: count(22)?,
+        // An old kernel's line is shorter.
+        processor: count(39).unwrap_or(0),
         size: count(23)?,
         resident: count(24)?.saturating_mul(rustix::param::page_size() as u64),
         ..Process::default()
@@ -110,6 +134,10 @@ mod tests {
         assert_eq!(own.uid, rustix::process::geteuid().as_raw());
         assert!(!own.command.is_empty() && own.resident > 0);
         assert_eq!(Process::read(i32::MAX), None);
+        let (pid, ours) = (own.pid, own.threads());
+        // The test runner has a thread of its own for this test.
+        assert!(ours.len() > 1 && ours[0].thread == pid, "{ours:?}");
+        assert!(ours.iter().all(|thread| thread.pid == pid && !thread.command.is_empty()));
     }
 
     #[test]
