@@ -21,6 +21,19 @@ pub(crate) fn print_rows(columns: Columns, rows: Vec<Row>, format: Option<&str>)
     print(&rows_text(columns, rows, format)?)
 }
 
+/// What `--format` asks for, where `raw` stands for `template`: docker's lines of one field each.
+pub(crate) fn or_raw<'a>(format: Option<&'a str>, template: &'a str) -> Option<&'a str> {
+    match format.map(str::trim) {
+        Some("raw") => Some(template),
+        _ => format,
+    }
+}
+
+/// Tells whether `--quiet` is to show ids alone: a template goes before it.
+pub(crate) fn is_quiet(quiet: bool, format: Option<&str>) -> bool {
+    quiet && matches!(format.map(str::trim), None | Some("" | "table"))
+}
+
 /// The text of `rows`.
 pub(crate) fn rows_text(columns: Columns, rows: Vec<Row>, format: Option<&str>) -> Result<String, Error> {
     let rows = rows.into_iter().map(Shown::of);

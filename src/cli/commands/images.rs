@@ -58,6 +58,22 @@ const WITH_DIGESTS: Columns = &[
     ("Size", "SIZE", true),
 ];
 
+/// `--format raw`
+const RAW: &str = "\
+repository: {{.Repository}}
+tag: {{.Tag}}
+image_id: {{.ID}}
+created_at: {{.CreatedAt}}
+virtual_size: {{.Size}}{{println}}";
+/// `--digests --format raw`
+const RAW_WITH_DIGESTS: &str = "\
+repository: {{.Repository}}
+tag: {{.Tag}}
+digest: {{.Digest}}
+image_id: {{.ID}}
+created_at: {{.CreatedAt}}
+virtual_size: {{.Size}}{{println}}";
+
 /// Lists images.
 pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Images = flags::parse(invocation)?;
@@ -74,13 +90,18 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
             }
         }
     }
-    if flags.quiet && flags.format.is_none() {
+    if format::is_quiet(flags.quiet, flags.format.as_deref()) {
         return print_ids(&rows, flags.no_trunc);
     }
     let now = time::now();
     let columns = if flags.digests { WITH_DIGESTS } else { COLUMNS };
     let rows = rows.into_iter().map(|(name, image)| row(&name, image, flags.no_trunc, now)).collect();
-    format::print_rows(columns, rows, flags.format.as_deref())?;
+    let raw = match (flags.quiet, flags.digests) {
+        (true, _) => "image_id: {{.ID}}",
+        (false, true) => RAW_WITH_DIGESTS,
+        (false, false) => RAW,
+    };
+    format::print_rows(columns, rows, format::or_raw(flags.format.as_deref(), raw))?;
     Ok(exit::SUCCESS)
 }
 

@@ -72,10 +72,22 @@ const WITH_SIZE: Columns = &{
     columns
 };
 
+/// `--format raw`
+const RAW: &str = "\
+container_id: {{.ID}}
+image: {{.Image}}
+command: {{.Command}}
+created_at: {{.CreatedAt}}
+state: {{.State}}
+status: {{.Status}}
+names: {{.Names}}
+labels:{{- if .Labels}} {{.Labels}}{{end}}
+ports:{{- if .Ports}} {{.Ports}}{{end}}{{println}}";
+
 /// Lists containers, newest first.
 pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Ps = flags::parse(invocation)?;
-    let last = if flags.latest { Some(1) } else { flags.last.and_then(|last| usize::try_from(last).ok()) };
+    let last = last(flags.last, flags.latest);
     let by_state =
         flags.filter.iter().any(|filter| filter.starts_with("status=") || filter.starts_with("exited="));
     let (mut containers, damaged) = invocation.session.engine()?.survey()?;
@@ -90,13 +102,13 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     }
     containers.retain(|container| filter.keeps(container));
     containers.truncate(last.unwrap_or(usize::MAX));
-    if flags.quiet && flags.format.is_none() {
-        print(
-            &containers
-                .iter()
-                .map(|container| id(container, flags.no_trunc).to_owned() + "\n")
-                .collect::<String>(),
-        )?;
+    if flags.quiet {
+        if flags.format.is_some() {
+            tell("warning: `--format` is ignored beside `--quiet`\n");
+        }
+        let key = if is_raw(&flags) { "container_id: " } else { "" };
+        let line = |container: &ContainerInfo| format!("{key}{}\n", id(container, flags.no_trunc));
+        print(&containers.iter().map(line).collect::<String>())?;
         return Ok(code);
     }
     // Measured only when it is shown.
@@ -113,8 +125,23 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         rows.push(row);
     }
     let columns = if flags.size { WITH_SIZE } else { COLUMNS };
-    format::print_rows(columns, rows, flags.format.as_deref())?;
+    let raw = if flags.size { [RAW, "size: {{.Size}}{{println}}"].concat() } else { RAW.to_owned() };
+    format::print_rows(columns, rows, format::or_raw(flags.format.as_deref(), &raw))?;
     Ok(code)
+}
+
+/// How many are shown, whatever their state; `None` for all that run. Docker's rule: a number goes before
+/// `--latest`, and one below 1 is none.
+fn last(number: Option<i64>, latest: bool) -> Option<usize> {
+    match number {
+        None | Some(-1) if latest => Some(1),
+        Some(number @ 1..) => usize::try_from(number).ok(),
+        _ => None,
+    }
+}
+
+fn is_raw(flags: &Ps) -> bool {
+    flags.format.as_deref().map(str::trim) == Some("raw")
 }
 
 fn id(container: &ContainerInfo, whole: bool) -> &str {
@@ -244,6 +271,46 @@ pub(super) mod tests {
         assert_eq!(texts[1].0, "Exited (3) 3 seconds ago");
         assert_eq!(texts[2].0, "Created");
         assert_eq!(texts[0].1, "\"sh -c 'echo \\\"a very…\"");
+    }
+
+    #[test]
+    fn a_number_goes_before_the_latest_and_none_is_all_that_run() {
+        for (number, latest, expected) in [
+            (None, false, None),
+            (None, true, Some(1)),
+            (Some(3), true, Some(3)),
+            (Some(-1), true, Some(1)),
+            (Some(0), true, None),
+            (Some(0), false, None),
+            (Some(-5), false, None),
+            (Some(2), false, Some(2)),
+        ] {
+            assert_eq!(last(number, latest), expected, "{number:?} {latest}");
+        }
+    }
+
+    // Docker's, recorded.
+    #[test]
+    fn raw_lines_have_dockers_keys() {
+        let [labelled, other, _] = all();
+        let other = ContainerInfo { labels: std::collections::BTreeMap::new(), ..other };
+        let rows = [labelled, other].map(|container| row(&container, false, NOW)).to_vec();
+        let text = format::rows_text(COLUMNS, rows, format::or_raw(Some("raw"), RAW)).unwrap();
+        let expected = "\
+container_id: web000000000
+image: busybox
+command: \"sh -c 'echo \\\"a very…\"
+created_at: 2023-11-14 22:08:20 +0000 UTC
+state: running
+status: Up 5 minutes
+names: web
+labels: a=1
+ports: 80/tcp
+
+container_id: web-old00000
+";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(text.contains("\nlabels:\nports:"), "{text}");
     }
 
     #[test]

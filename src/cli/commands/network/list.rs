@@ -63,19 +63,27 @@ const COLUMNS: Columns = &[
     ("CreatedAt", "CREATED AT", false),
 ];
 
+/// `--format raw`
+const RAW: &str = "\
+network_id: {{.ID}}
+name: {{.Name}}
+driver: {{.Driver}}
+scope: {{.Scope}}{{println}}";
+
 fn list(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: List = flags::parse(invocation)?;
     let filter = Filter::parse(&flags.filter)?;
     let mut networks = invocation.session.engine()?.networks()?;
     networks.retain(|network| filter.keeps(network));
     networks.sort_by(|one, other| one.name.cmp(&other.name));
-    if flags.quiet && flags.format.is_none() {
+    if format::is_quiet(flags.quiet, flags.format.as_deref()) {
         let ids = networks.iter().map(|network| format!("{}\n", id(network, flags.no_trunc)));
         print(&ids.collect::<String>())?;
         return Ok(exit::SUCCESS);
     }
     let rows = networks.iter().map(|network| row(network, flags.no_trunc)).collect();
-    format::print_rows(COLUMNS, rows, flags.format.as_deref())?;
+    let raw = if flags.quiet { "network_id: {{.ID}}" } else { RAW };
+    format::print_rows(COLUMNS, rows, format::or_raw(flags.format.as_deref(), raw))?;
     Ok(exit::SUCCESS)
 }
 

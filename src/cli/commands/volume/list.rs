@@ -39,17 +39,24 @@ const COLUMNS: Columns = &[
     ("Group", "GROUP", false),
 ];
 
+/// `--format raw`
+const RAW: &str = "\
+name: {{.Name}}
+driver: {{.Driver}}{{println}}";
+
 /// Lists volumes.
 fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: List = flags::parse(invocation)?;
     let filter = Filter::parse(&flags.filter)?;
     let mut volumes = invocation.session.engine()?.volumes()?;
     volumes.retain(|volume| filter.keeps(volume));
-    if flags.quiet && flags.format.is_none() {
+    if format::is_quiet(flags.quiet, flags.format.as_deref()) {
         print(&volumes.iter().map(|volume| format!("{}\n", volume.name)).collect::<String>())?;
         return Ok(exit::SUCCESS);
     }
-    format::print_rows(COLUMNS, volumes.iter().map(row).collect(), flags.format.as_deref())?;
+    let raw = if flags.quiet { "name: {{.Name}}" } else { RAW };
+    let rows = volumes.iter().map(row).collect();
+    format::print_rows(COLUMNS, rows, format::or_raw(flags.format.as_deref(), raw))?;
     Ok(exit::SUCCESS)
 }
 
