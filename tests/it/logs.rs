@@ -113,6 +113,7 @@ fn what_is_written_meanwhile_is_not_waited_for() {
             assert_eq!(kiln.ok(&["logs", "--tail", "3", "web"]), "y\ny\ny\n", "{driver}");
         }
         assert!(kiln.ok(&["logs", "web"]).starts_with("y\n"));
+        assert!(!kiln.ok(&["logs", "--until", "0", "--tail", "2", "web"]).is_empty());
         assert!(!kiln.ok(&["logs", "--until", "1ms", "--tail", "2", "web"]).is_empty());
         let soon = kiln.ok(&["logs", "-f", "--tail", "1", "--until", "-1s", "web"]);
         assert!(soon.starts_with("y\n"));

@@ -39,10 +39,7 @@ pub(crate) struct Events {
 pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Events = flags::parse(invocation)?;
     let now = time::now();
-    let request = EventsRequest {
-        since: moment("--since", flags.since.as_deref(), now)?,
-        until: moment("--until", flags.until.as_deref(), now)?,
-    };
+    let request = span(&flags, now)?;
     let filter = Filter::parse(&flags.filter)?;
     let template = match flags.format.as_deref().map(str::trim).filter(|format| !format.is_empty()) {
         None => None,
@@ -71,6 +68,19 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         Ok(true)
     })?;
     failed.map_or(Ok(exit::SUCCESS), |error| Err(error.into()))
+}
+
+/// Reads when to begin and to end. Docker's `--until 0` has all that there was, and waits for nothing.
+fn span(flags: &Events, now: i64) -> Result<EventsRequest, Error> {
+    let since = moment("--since", flags.since.as_deref(), now)?;
+    let until =
+        moment("--until", flags.until.as_deref().map(|text| if text == "0" { "0s" } else { text }), now)?;
+    match (since, until) {
+        (Some(since), Some(until)) if since > until => {
+            Err(Error::usage("`--since` can't be after `--until`").hint("exchange the two times"))
+        }
+        _ => Ok(EventsRequest { since, until }),
+    }
 }
 
 /// Docker's line: `2026-11-21T10:00:00.000000000Z container start 0123… (image=busybox, name=web)`.
@@ -199,6 +209,19 @@ mod tests {
             line(&event()),
             "2023-11-14T22:13:20.000000001Z container exec_start: sh abc (image=busybox:1, name=web, tier=front)"
         );
+    }
+
+    #[test]
+    fn an_end_at_0_is_now_and_one_before_the_beginning_is_refused() {
+        let asked = |since: &str, until: &str| {
+            let (since, until) = (Some(since.to_owned()), Some(until.to_owned()));
+            let request = span(&Events { since, until, ..Events::default() }, 5_000_000_000).ok()?;
+            Some((request.since, request.until))
+        };
+        assert_eq!(asked("", "0"), Some((None, Some(5_000_000_000))));
+        assert_eq!(asked("1", "0"), Some((Some(1_000_000_000), Some(5_000_000_000))));
+        assert_eq!(asked("3", "2"), None);
+        assert_eq!(asked("2", "2"), Some((Some(2_000_000_000), Some(2_000_000_000))));
     }
 
     #[test]

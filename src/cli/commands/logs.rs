@@ -44,7 +44,8 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         details: flags.details,
         tail: tail(&flags.tail)?,
         since: moment("--since", flags.since.as_deref(), now)?,
-        until: moment("--until", flags.until.as_deref(), now)?,
+        // Docker's word for no end.
+        until: moment("--until", flags.until.as_deref().filter(|text| *text != "0"), now)?,
     };
     let engine = invocation.session.engine()?;
     // Not a call to the kernel per line; the reader flushes before it waits.
