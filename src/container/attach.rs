@@ -206,8 +206,9 @@ impl Session {
     fn take_signals(&mut self) -> io::Result<Option<i32>> {
         for signal in self.signals.pending() {
             let packet = match signal {
-                libc::SIGWINCH if !self.tty => continue,
-                libc::SIGWINCH => match rustix::termios::tcgetwinsize(rustix::stdio::stdin()) {
+                // Without a terminal it is a signal as others are.
+                libc::SIGWINCH if !self.tty && !self.forwards => continue,
+                libc::SIGWINCH if self.tty => match rustix::termios::tcgetwinsize(rustix::stdio::stdin()) {
                     Ok(size) => Packet::Resize(size.ws_row, size.ws_col),
                     Err(_) => continue,
                 },

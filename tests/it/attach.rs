@@ -185,6 +185,29 @@ fn a_signal_goes_to_the_program_or_ends_the_attachment_alone() {
 }
 
 #[test]
+fn a_changed_window_is_a_signal_to_a_program_without_a_terminal() {
+    let Some(kiln) = kiln("a_changed_window_is_a_signal_to_a_program_without_a_terminal") else { return };
+    let script = "trap 'echo winch; exit 8' WINCH; while :; do echo up; sleep 0.05; done";
+    for (proxied, code) in [("true", Some(8)), ("false", None)] {
+        let proxy = format!("--sig-proxy={proxied}");
+        let run =
+            ["run", "--rm", "--network", "none", "--name", "box", &proxy, "busybox", "sh", "-c", script];
+        let mut child = piped(&kiln, &run);
+        let mut up = [0; 3];
+        child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+        kill_process(Pid::from_child(&child), Signal::WINCH).unwrap();
+        if code.is_none() {
+            // It was nobody's: the program goes on until it is killed.
+            child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+            kiln.ok(&["kill", "box"]);
+        }
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), code.or(Some(137)));
+        assert_eq!(ended.stdout.ends_with(b"winch\n"), code.is_some());
+    }
+}
+
+#[test]
 fn the_id_file_is_there_while_the_program_runs() {
     let Some(kiln) = kiln("the_id_file_is_there_while_the_program_runs") else { return };
     let file = kiln.scratch().join("id");
