@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{At, Error, Result};
 use crate::api::{
-    BoundPort, ContainerState, Health, HealthCheck, Isolation, LogConfig, MountRequest, NetworkMode,
-    NetworkWish, PortRequest, Propagation, Recursion, Resources, RestartPolicy,
+    BoundPort, ContainerState, Health, HealthCheck, HealthStatus, Isolation, LogConfig, MountRequest,
+    NetworkMode, NetworkWish, PortRequest, Propagation, Recursion, Resources, RestartPolicy,
 };
 
 /// The format of both files.
@@ -253,6 +253,15 @@ pub struct State {
     /// What its probes say, when it has any.
     #[serde(default)]
     pub health: Option<Health>,
+}
+
+impl State {
+    /// Notes that nobody looks at the health any more. Docker's word for that.
+    pub fn unwatched(&mut self) {
+        if let Some(health) = &mut self.health {
+            health.status = HealthStatus::Unhealthy;
+        }
+    }
 }
 
 impl Default for State {

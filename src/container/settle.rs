@@ -64,6 +64,7 @@ impl Containers {
         if had_program {
             state.exit_code = Some(UNKNOWN_CODE);
             state.finished = Some(now());
+            state.unwatched();
             "its monitor was lost, and the program was killed with it; how that ended is not known"
                 .clone_into(&mut state.error);
         }

@@ -23,12 +23,15 @@ fn the_whole_life_of_containers_is_told() {
     kiln.ok(&["run", "--rm", "--network", "none", "--name", "once", "-l", "tier=back", "busybox", "true"]);
     assert_eq!(actions(&kiln, &["container=once"]), "create start die destroy");
     kiln.ok(&["run", "-d", "--network", "none", "--name", "web", "busybox", "sleep", "1000"]);
+    kiln.ok(&["restart", "-s", "KILL", "web"]);
+    assert_eq!(actions(&kiln, &["container=web"]), "create start kill die stop start restart");
     kiln.ok(&["stop", "-t", "0", "web"]);
     kiln.ok(&["rm", "web"]);
     let web = actions(&kiln, &["container=web"]);
-    assert!(web.starts_with("create start kill") && web.ends_with("die stop destroy"), "{web}");
+    assert!(web.contains(" restart kill") && web.ends_with("die stop destroy"), "{web}");
     assert_eq!(actions(&kiln, &["label=tier=back", "event=die"]), "die");
-    assert_eq!(actions(&kiln, &["event=die", "event=start", "image=busybox"]), "start die start die");
+    let runs = actions(&kiln, &["event=die", "event=start", "image=busybox"]);
+    assert_eq!(runs, "start die start die start die");
     kiln.ok(&["tag", "busybox", "other:1"]);
     kiln.ok(&["rmi", "other:1"]);
     assert_eq!(actions(&kiln, &["type=image", "image=other:1"]), "tag untag");

@@ -107,6 +107,23 @@ fn a_policy_starts_a_container_again_whose_monitor_was_killed() {
 }
 
 #[test]
+fn the_health_of_a_container_whose_monitor_was_killed_is_dockers_of_a_stopped_one() {
+    let Some(kiln) = kiln("the_health_of_a_container_whose_monitor_was_killed_is_dockers_of_a_stopped_one")
+    else {
+        return;
+    };
+    let run = ["run", "-d", "--network", "none", "--name", "box", "--health-cmd", "true"];
+    kiln.ok(&[&run[..], &["busybox", "sleep", "1000"]].concat());
+    let health = || inspect(&kiln, "box", "{{.State.Status}} {{.State.Health.Status}}");
+    assert_eq!(health(), "running starting");
+    monitors(&kiln).into_iter().for_each(kill);
+    assert_eq!(health(), "exited unhealthy");
+    kiln.ok(&["start", "box"]);
+    assert_eq!(health(), "running starting");
+    kiln.ok(&["rm", "-f", "box"]);
+}
+
+#[test]
 fn an_end_that_was_recorded_is_not_forgotten_with_the_monitor() {
     let Some(kiln) = kiln("an_end_that_was_recorded_is_not_forgotten_with_the_monitor") else { return };
     let script = "exit 3";

@@ -78,8 +78,10 @@ impl Keeper {
         state.error.clear();
         state.oom_killed = false;
         state.restart_at = None;
-        let fresh = || Health { status: HealthStatus::Starting, failing_streak: 0, log: Vec::new() };
-        state.health = self.record.config.health.as_ref().map(|_| fresh());
+        // The last run's probes are seen until there are new ones.
+        let log = state.health.take().map(|health| health.log).unwrap_or_default();
+        let fresh = Health { status: HealthStatus::Starting, failing_streak: 0, log };
+        state.health = self.record.config.health.as_ref().map(|_| fresh);
         self.write()?;
         self.tell("start", &[]);
         Ok(())
@@ -99,15 +101,16 @@ impl Keeper {
         state.oom_killed = oom_killed;
         state.finished = Some(now());
         state.process = None;
-        // As docker: nobody looks any more.
-        if let Some(health) = &mut state.health {
-            health.status = HealthStatus::Unhealthy;
-        }
+        state.unwatched();
         let seconds = (state.finished.unwrap_or(0) - state.started.unwrap_or(0)) / 1_000_000_000;
         if is_news {
             self.tell("oom", &[]);
         }
         self.tell("die", &[("execDuration", seconds.to_string()), ("exitCode", code.to_string())]);
+        // A stop of its own is told by who asked for it.
+        if self.again {
+            self.tell("stop", &[]);
+        }
     }
 
     /// Decides whether the program is started again, and after which time.
