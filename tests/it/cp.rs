@@ -136,6 +136,30 @@ fn mounts(kiln: &Kiln) -> String {
 }
 
 #[test]
+fn what_the_kernel_makes_as_it_is_read_is_copied_whole_or_refused() {
+    let Some(kiln) = kiln("what_the_kernel_makes_as_it_is_read_is_copied_whole_or_refused") else { return };
+    let here = a_box(&kiln, true, &["--tmpfs", "/mem"]);
+    kiln.ok(&["exec", "box", "sh", "-c", "echo one > /mem/file; echo two > /dev/shm/file"]);
+    for (path, content) in
+        [("/sys/class/net/lo/mtu", "65536\n"), ("/mem/file", "one\n"), ("/dev/shm/file", "two\n")]
+    {
+        cp(&kiln, &here, &[&format!("box:{path}"), "copy"]).unwrap();
+        assert_eq!(read(here.join("copy")), content, "{path}");
+        std::fs::remove_file(here.join("copy")).unwrap();
+    }
+    for path in ["/proc/version", "/proc/sys/kernel/hostname", "/proc/1/exe", "/proc/1", "/proc"] {
+        let refused = cp(&kiln, &here, &[&format!("box:{path}"), "copy"]).unwrap_err();
+        assert!(refused.contains(path) && refused.contains("kiln exec box"), "{refused}");
+        assert!(!here.join("copy").exists(), "{path}");
+    }
+    // What this machine says to who copies is a file as any other.
+    cp(&kiln, &here, &["/proc/sys/kernel/ostype", "box:/mem/x"]).unwrap();
+    let ours = std::fs::read_to_string("/proc/sys/kernel/ostype").unwrap();
+    assert_eq!(kiln.ok(&["exec", "box", "cat", "/mem/x"]), ours.trim_end());
+    kiln.ok(&["rm", "-f", "box"]);
+}
+
+#[test]
 fn copies_are_named_by_dockers_rules_running_or_not() {
     let Some(kiln) = kiln("copies_are_named_by_dockers_rules_running_or_not") else { return };
     for running in [true, false] {

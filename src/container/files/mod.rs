@@ -118,12 +118,15 @@ impl Containers {
         let typed = Typed::parse(source);
         let follow = if options.follow || typed.is_folder { OFlags::empty() } else { OFlags::NOFOLLOW };
         let flags = OFlags::PATH | OFlags::CLOEXEC | follow;
-        let source = rustix::fs::openat(CWD, source, flags, Mode::empty())
+        let file = rustix::fs::openat(CWD, source, flags, Mode::empty())
             .and_then(|fd| Source::of(fd, false, None))
             .at("open", source)?;
+        if file.is_of_proc() && file.is_folder() {
+            return Err(refused("the folders of /proc cannot be copied"));
+        }
         let view = self.view(store, record, Access::Write)?;
         let (target, found) = follow_target(&view.tree, record, Typed::in_container(target))?;
-        let name = named(source.is_folder(), &typed, &target, found).map_err(refused)?;
+        let name = named(file.is_folder(), &typed, &target, found).map_err(refused)?;
         let base = if name == Named::Target { target.parent() } else { &target.path };
         let name = match name {
             Named::Contents => Vec::new(),
@@ -134,7 +137,7 @@ impl Containers {
         let rules =
             Rules { owner: (!options.archive).then_some((0, 0)), rights: true, ids: view.ids, top: false };
         let root = Root { fd: view.tree.as_fd(), base: base.to_owned(), follows: true };
-        through_a_pipe(source, &name, root, rules)
+        through_a_pipe(file, &name, root, rules)
     }
 
     /// Writes the file or folder at `source` in a container as a tar.
@@ -240,9 +243,21 @@ fn find(view: &View, record: &Record, typed: &Typed, follow: bool) -> Result<Sou
     let folder = if typed.is_folder { OFlags::DIRECTORY } else { OFlags::empty() };
     let is_root = typed.path == Path::new("/");
     let opened = view.tree.open(&typed.path, OFlags::PATH | follow | folder);
-    opened
+    let source = opened
         .and_then(|fd| Ok(Source::of(fd, is_root, view.ids)?))
-        .map_err(|error| not_there(error, record, &typed.path))
+        .map_err(|error| not_there(error, record, &typed.path))?;
+    if source.is_of_proc() {
+        // Here it would tell of this process and of the machine, or nothing at all.
+        let (name, path) = (&record.name, typed.path.display());
+        let verb = if source.is_folder() { "ls" } else { "cat" };
+        return Err(Error::Advised {
+            message: format!(
+                "cannot copy {path} out of container {name}: the kernel makes it for who reads it"
+            ),
+            hint: format!("read it in the container: `kiln exec {name} {verb} {path}`"),
+        });
+    }
+    Ok(source)
 }
 
 /// Finds the target of a copy in a container; a link at its end is followed, even to what isn't there yet.

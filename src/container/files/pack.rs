@@ -23,6 +23,10 @@ use crate::runtime::IdRange;
 
 /// Bytes read at once from a file.
 const BUFFER: usize = 256 << 10;
+/// Most bytes of a file that has no blocks; such ones are read before it is said how long they are.
+const UNSIZED_BYTES: u64 = 16 << 20;
+/// The filesystem whose files the kernel makes for who reads them.
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 /// Folders of the root that the runtime fills, and docker never shows.
 const FILLED: [&[u8]; 3] = [b"dev", b"proc", b"sys"];
 
@@ -46,6 +50,11 @@ impl Source {
 
     pub(super) fn is_folder(&self) -> bool {
         FileType::from_raw_mode(self.stat.st_mode) == FileType::Directory
+    }
+
+    /// Tells whether it is of a `/proc`, whose files say other things to other readers.
+    pub(super) fn is_of_proc(&self) -> bool {
+        is_of_proc(self.fd.as_fd())
     }
 }
 
@@ -150,6 +159,10 @@ impl Packer<'_> {
         let mut names = list().at("read", at)?;
         names.retain(|name| !matches!(name.as_bytes(), b"." | b".."));
         names.sort_unstable();
+        // One that is mounted below the root: empty, as it is in the root itself.
+        if is_of_proc(fd.as_fd()) {
+            names.clear();
+        }
         Ok(Folder { path: path.to_vec(), fd, names: names.into_iter() })
     }
 
@@ -171,9 +184,13 @@ impl Packer<'_> {
         let place = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let file = rustix::fs::open(place, flags, Mode::empty()).at("read", at)?;
         let xattrs = xattrs_of(file.as_fd(), at)?;
-        let size = u64::try_from(stat.st_size).unwrap_or_default();
-        self.out.header(&Header { size, xattrs: &xattrs, ..header(path, stat) }).map_err(failed)?;
-        let (mut file, mut left) = (File::from(file), size);
+        let (mut file, size) = (File::from(file), u64::try_from(stat.st_size).unwrap_or_default());
+        let head = Header { xattrs: &xattrs, ..header(path, stat) };
+        if stat.st_blocks == 0 && size <= UNSIZED_BYTES {
+            return self.unsized_file(&head, &mut file);
+        }
+        self.out.header(&Header { size, ..head }).map_err(failed)?;
+        let mut left = size;
         while left > 0 {
             let want = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let got = match file.read(&mut self.buffer[..want]) {
@@ -191,6 +208,28 @@ impl Packer<'_> {
         }
         self.out.pad(size).map_err(failed)
     }
+
+    /// Appends a file that is as long as what can be read of it: one that the kernel makes as it is read, in `/sys`,
+    /// says 0 or a page.
+    fn unsized_file(&mut self, head: &Header<'_>, file: &mut File) -> Result<()> {
+        let at = Path::new(OsStr::from_bytes(head.path));
+        let mut content = Vec::new();
+        file.take(UNSIZED_BYTES + 1).read_to_end(&mut content).at("read", at)?;
+        let size = content.len() as u64;
+        if size > UNSIZED_BYTES {
+            let path = at.display();
+            let message =
+                format!("cannot copy `{path}`: it has no size, and more than {} MiB", UNSIZED_BYTES >> 20);
+            return Err(Error::Invalid { message });
+        }
+        self.out.header(&Header { size, ..*head }).map_err(failed)?;
+        self.out.content(&content).map_err(failed)?;
+        self.out.pad(size).map_err(failed)
+    }
+}
+
+fn is_of_proc(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC)
 }
 
 fn xattrs_of(file: BorrowedFd<'_>, at: &Path) -> Result<Xattrs> {
