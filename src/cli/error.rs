@@ -12,6 +12,8 @@ pub(crate) enum Error {
     Help(String),
     /// The verb failed or was used wrongly.
     Failure(Box<Failure>),
+    /// The same with an exit code that isn't the verb's.
+    Coded(Box<Failure>, i32),
     /// Standard output can't be written.
     Output(io::Error),
 }
@@ -24,10 +26,18 @@ impl Error {
 
     /// Adds a thing to do.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        if let Self::Failure(failure) = &mut self {
+        if let Self::Failure(failure) | Self::Coded(failure, _) = &mut self {
             failure.hints.push(hint.into());
         }
         self
+    }
+
+    /// Sets the exit code.
+    pub(crate) fn code(self, code: i32) -> Self {
+        match self {
+            Self::Failure(failure) => Self::Coded(failure, code),
+            other => other,
+        }
     }
 }
 

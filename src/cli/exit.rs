@@ -3,8 +3,8 @@
 //! | code | when |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | a verb failed, or was used wrongly; a RUN step failed, whatever its own code was |
-//! | 125 | `run`, `create` or `exec` failed by itself: bad flag, no such image, no such container |
+//! | 1 | a verb failed, or was used wrongly; `run`, `create` and `exec` have too few words; a RUN step failed, whatever its own code was |
+//! | 125 | `run` or `create` failed by itself: bad flag, no such image; a bad flag of `exec` |
 //! | 126 | the container's program can't be executed |
 //! | 127 | the container's program wasn't found |
 //! | 128 + n | the container's program was killed by signal n; 130 also when the user stopped kiln |
@@ -16,7 +16,7 @@ use crate::api::FailureKind;
 pub(crate) const SUCCESS: i32 = 0;
 /// A verb failed.
 pub(crate) const FAILURE: i32 = 1;
-/// `run`, `create` or `exec` failed by itself.
+/// `run` or `create` failed by itself, or the flags of `exec` are wrong.
 pub(crate) const OWN_FAILURE: i32 = 125;
 /// The program can't be executed.
 const NOT_EXECUTABLE: i32 = 126;

@@ -74,12 +74,12 @@ fn report(error: &Error, style: Style, own_code: i32) -> i32 {
             Err(_) => exit::FAILURE,
         },
         Error::Failure(failure) => {
-            tell(&failure::render(failure, style));
-            let denied = |cause: &String| cause.starts_with("Permission denied");
-            if failure.causes.iter().any(denied) && !rustix::process::geteuid().is_root() {
-                tell(&format!("{} run it with `sudo`\n", style.cyan("hint:")));
-            }
+            tell_failure(failure, style);
             exit::of_failure(failure.kind, own_code)
+        }
+        Error::Coded(failure, code) => {
+            tell_failure(failure, style);
+            *code
         }
         // The reader of a pipe went away, as `head` does; it has what it wanted.
         Error::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::SUCCESS,
@@ -88,6 +88,14 @@ fn report(error: &Error, style: Style, own_code: i32) -> i32 {
             tell(&failure::render(&failure, style));
             own_code
         }
+    }
+}
+
+fn tell_failure(failure: &Failure, style: Style) {
+    tell(&failure::render(failure, style));
+    let denied = |cause: &String| cause.starts_with("Permission denied");
+    if failure.causes.iter().any(denied) && !rustix::process::geteuid().is_root() {
+        tell(&format!("{} run it with `sudo`\n", style.cyan("hint:")));
     }
 }
 

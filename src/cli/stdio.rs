@@ -3,6 +3,7 @@
 use std::io;
 
 use super::error::Error;
+use super::exit;
 use super::terminal::{self, RawMode};
 use crate::api::Stdio;
 
@@ -20,7 +21,8 @@ pub(crate) fn attach(tty: bool, interactive: bool, attach: bool) -> Result<Attac
     let terminal = terminal::is_terminal(io::stdin());
     if tty && stdin && !terminal {
         return Err(Error::usage("the input is not a terminal")
-            .hint("leave `-t` away where standard input is a file or a pipe"));
+            .hint("leave `-t` away where standard input is a file or a pipe")
+            .code(exit::FAILURE));
     }
     let size = if tty && attach {
         terminal::size(io::stdout()).or_else(|| terminal::size(io::stdin()))

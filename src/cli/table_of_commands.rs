@@ -87,7 +87,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     command!(Common, "run", "Create and run a new container from an image", "[OPTIONS] IMAGE [COMMAND] [ARG...]",
         c::run::Run, c::run::run, not_yet_in: c::create::NOT_YET, code: exit::OWN_FAILURE),
     command!(Common, "exec", "Execute a command in a running container", "[OPTIONS] CONTAINER COMMAND [ARG...]",
-        c::exec::Exec, c::exec::run, not_yet: c::exec::NOT_YET, code: exit::OWN_FAILURE),
+        c::exec::Exec, c::exec::run, not_yet: c::exec::NOT_YET),
     command!(Common, "ps", "List containers", "[OPTIONS]",
         c::ps::Ps, c::ps::run, not_yet: c::ps::NOT_YET),
     command!(Common, "build", "Build an image from a Dockerfile", "[OPTIONS] PATH | -",

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use super::{create, pairs};
 use crate::api::ExecRequest;
 use crate::cli::error::Error;
-use crate::cli::flags;
 use crate::cli::session::Invocation;
-use crate::cli::stdio;
+use crate::cli::{exit, flags, stdio};
 
 /// Flags of docker that are still to come.
 pub(crate) const NOT_YET: &[&str] = &[];
@@ -48,7 +47,7 @@ pub(crate) struct Exec {
 
 /// Runs a program in a container and returns its exit code.
 pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
-    let flags: Exec = flags::parse(invocation)?;
+    let flags: Exec = flags::parse(invocation).map_err(|error| error.code(exit::OWN_FAILURE))?;
     let session = invocation.session;
     let [container, command @ ..] = flags.rest.as_slice() else { return Err(missing("<CONTAINER>")) };
     if command.is_empty() {

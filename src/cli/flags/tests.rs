@@ -17,7 +17,9 @@ fn parsed<T: clap::FromArgMatches>(name: &str, words: &[&str]) -> Result<T, Stri
     let arguments = words.iter().map(OsString::from).collect();
     let invocation = Invocation { session: &session, entry, name: name.into(), arguments };
     parse(&invocation).map_err(|error| match error {
-        Error::Failure(failure) => format!("{} | {}", failure.message, failure.hints.join(" | ")),
+        Error::Failure(failure) | Error::Coded(failure, _) => {
+            format!("{} | {}", failure.message, failure.hints.join(" | "))
+        }
         Error::Help(_) => "help".into(),
         Error::Output(error) => error.to_string(),
     })

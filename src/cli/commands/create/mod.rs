@@ -106,7 +106,8 @@ pub(crate) fn request(
     let [image, command @ ..] = rest else {
         return Err(Error::usage("missing <IMAGE>")
             .hint(format!("usage: kiln {name} [OPTIONS] IMAGE [COMMAND] [ARG...]"))
-            .hint(format!("see `kiln {name} --help`")));
+            .hint(format!("see `kiln {name} --help`"))
+            .code(exit::FAILURE));
     };
     pairs::reference_or_id(image)?;
     let mut request =
