@@ -239,7 +239,8 @@ fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Ready, StartError> {
     drop(stage);
     enter_root(root)?;
     let host = |id| IdRange::host(spec.ids, id);
-    enter_cwd(&spec.cwd, Some((host(user.uid), host(user.gid))))?;
+    let (uid, gid) = if spec.cwd_of_root { (0, 0) } else { (user.uid, user.gid) };
+    enter_cwd(&spec.cwd, Some((host(uid), host(gid))))?;
     if !spec.hostname.is_empty() {
         rustix::system::sethostname(spec.hostname.as_bytes())
             .at("hostname", || format!("cannot set the host name `{}`", spec.hostname))?;

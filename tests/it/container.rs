@@ -110,6 +110,10 @@ fn environment_user_and_working_directory_are_as_asked() {
         script,
     ]);
     assert_eq!(shown, "yes 1\n1000\n/data\nbox\nbox");
+    // A folder that has to be made for it is root's, as docker's.
+    let run = ["run", "--rm", "--network", "none", "-u", "user", "-w", "/new/deep", "busybox"];
+    let made = kiln.ok(&[&run[..], &["stat", "-c", "%u:%g %a", "/new", "/new/deep"]].concat());
+    assert_eq!(made, "0:0 755\n0:0 755");
     assert_eq!(kiln.ok(&["run", "--rm", "--entrypoint", "echo", "busybox", "a"]), "a");
 }
 

@@ -40,6 +40,8 @@ pub(super) fn spec(
         args: config.args.clone(),
         env: links::env(record, folder, &connection.endpoints),
         cwd: config.cwd.clone(),
+        // As docker, other than BuildKit in its steps.
+        cwd_of_root: true,
         user: config.user.clone(),
         hostname: config.hostname.clone(),
         domainname: config.isolation.domainname.clone().unwrap_or_default(),

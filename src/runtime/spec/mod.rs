@@ -33,8 +33,10 @@ pub struct Spec {
     pub env: Vec<String>,
     /// Variables whose values nobody may see but the program; they hide those of `env`.
     pub secret_env: Vec<(String, Redacted)>,
-    /// The working directory; created (owned by the user) when missing; empty means `/`.
+    /// The working directory; created when missing; empty means `/`.
     pub cwd: String,
+    /// A working directory that was missing is root's, not the user's.
+    pub cwd_of_root: bool,
     /// `""`, or `name|uid[:group|gid]`, looked up in the root filesystem's own `/etc/passwd` and `/etc/group`.
     pub user: String,
     /// Further groups, by name or number.
