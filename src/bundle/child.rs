@@ -115,7 +115,7 @@ impl Waiting<'_> {
     }
 
     fn start(self, starter: &OwnedFd) -> Result<(Program, Vec<String>)> {
-        hooks::run("startContainer", &self.hooks, &self.state)
+        hooks::run("startContainer", &self.hooks, &self.state, None)
             .map_err(|error| StartError::new("hooks", error.to_string()))?;
         let first = 3 + self.preserved;
         sys::fds::close_all_except(first, &[starter.as_raw_fd()])
@@ -144,7 +144,8 @@ fn until_start(plan: Plan<'_>) -> Result<Waiting<'_>> {
     let root = plan.mounter.mount_all()?;
     tell(&plan, &Message::Prepared, &[])?;
     order(plan.channel)?;
-    hooks::run("createContainer", &plan.config.hooks().create_container, &plan.state)
+    let hooks = plan.config.hooks().create_container;
+    hooks::run("createContainer", &hooks, &plan.state, Some(&plan.state.rootfs))
         .map_err(|error| StartError::new("hooks", error.to_string()))?;
     // The machine's, for what is written below its folders before they are out of reach.
     let profile = apparmor(plan.process)?;

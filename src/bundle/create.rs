@@ -61,7 +61,7 @@ pub(super) fn create(
     if result.is_err() {
         // As the spec's lifecycle has it: what a hook has begun, those after the end may have to undo.
         if let Ok(Some(kept)) = folder.kept() {
-            hooks::run_all("poststop", &config.hooks().poststop, &kept.state(Status::Stopped), warn);
+            hooks::run_all("poststop", &config.hooks().poststop, &kept.state(Status::Stopped), None, warn);
         }
         // Whatever is left of it is of no use to anybody.
         let _ = std::fs::remove_dir_all(&folder.0);
@@ -180,8 +180,8 @@ impl Creation<'_> {
         kept.process = Some(process);
         let hooks = self.config.hooks();
         let state = kept.state(Status::Creating);
-        hooks::run("prestart", &hooks.prestart, &state)?;
-        hooks::run("createRuntime", &hooks.create_runtime, &state)?;
+        hooks::run("prestart", &hooks.prestart, &state, Some(&state.bundle))?;
+        hooks::run("createRuntime", &hooks.create_runtime, &state, Some(&state.bundle))?;
         child.order(&Order::Go)?;
         let mut master = child.expect(|message| matches!(message, Message::Ready))?.into_iter().next();
         if let Some(socket) = &self.options.console_socket
@@ -328,7 +328,8 @@ pub(super) fn start(root: &Path, id: &str, warn: &mut dyn FnMut(String)) -> Resu
     }
     let hooks = folder.config()?.hooks();
     if let Some(kept) = &kept {
-        hooks::run_all("poststart", &hooks.poststart, &kept.state(Status::Running), warn);
+        let state = kept.state(Status::Running);
+        hooks::run_all("poststart", &hooks.poststart, &state, Some(&state.bundle), warn);
     }
     Ok(())
 }

@@ -135,7 +135,7 @@ impl Bundles {
             let _ = kept.cgroup().kill();
             create::remove_cgroup(&kept.cgroup);
             let hooks = folder.config().map(|config| config.hooks().poststop).unwrap_or_default();
-            hooks::run_all("poststop", &hooks, &kept.state(Status::Stopped), warn);
+            hooks::run_all("poststop", &hooks, &kept.state(Status::Stopped), None, warn);
         }
         let removed = fs::remove_dir_all(&folder.0);
         drop(lock);

@@ -207,9 +207,10 @@ fn what_is_not_supported_is_refused_by_name_and_leaves_nothing() {
     assert!(!bundle.file("states/c").exists());
 }
 
-/// A hook that notes its name and the state that it reads.
+/// A hook that notes its name, the state that it reads and where it runs.
 pub(crate) fn hook(folder: &Path, name: &str) -> Value {
-    let script = format!("cat > {0}/{name}.json; echo {name} >> {0}/order", folder.display());
+    let script =
+        format!("cat > {0}/{name}.json; pwd > {0}/{name}.pwd; echo {name} >> {0}/order", folder.display());
     json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"], "timeout": 60}])
 }
 
@@ -250,6 +251,11 @@ fn hooks_run_in_the_specs_order_with_the_state() {
     assert!(lines[4..].contains(&"program") && lines[4..].contains(&"poststart"), "{all}");
     assert_eq!(state("startContainer")["status"], "created");
     assert_eq!(state("poststart")["status"], "running");
+    // As runc's, recorded.
+    let read = |name: &str| fs::read_to_string(path.join(format!("{name}.pwd"))).unwrap();
+    let places = ["prestart", "poststart", "createContainer", "startContainer"].map(read).concat();
+    let (bundle_at, rootfs) = (bundle.path().display(), bundle.file("rootfs"));
+    assert_eq!(places, format!("{bundle_at}\n{bundle_at}\n{}\n/\n", rootfs.display()));
     bundle.ok(&["delete", "--force", "c"]);
     assert!(order().ends_with("poststop\n"));
     assert_eq!(state("poststop")["status"], "stopped");
