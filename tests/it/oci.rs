@@ -251,11 +251,10 @@ fn hooks_run_in_the_specs_order_with_the_state() {
     assert!(lines[4..].contains(&"program") && lines[4..].contains(&"poststart"), "{all}");
     assert_eq!(state("startContainer")["status"], "created");
     assert_eq!(state("poststart")["status"], "running");
-    // As runc's, recorded.
     let read = |name: &str| fs::read_to_string(path.join(format!("{name}.pwd"))).unwrap();
     let places = ["prestart", "poststart", "createContainer", "startContainer"].map(read).concat();
-    let (bundle_at, rootfs) = (bundle.path().display(), bundle.file("rootfs"));
-    assert_eq!(places, format!("{bundle_at}\n{bundle_at}\n{}\n/\n", rootfs.display()));
+    let (at, rootfs) = (bundle.path().display(), bundle.file("rootfs"));
+    assert_eq!(places, format!("{at}\n{at}\n{}\n/\n", rootfs.display()), "as runc's");
     bundle.ok(&["delete", "--force", "c"]);
     assert!(order().ends_with("poststop\n"));
     assert_eq!(state("poststop")["status"], "stopped");
