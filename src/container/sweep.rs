@@ -102,3 +102,39 @@ impl Containers {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_killed_half_way_leaves_no_name_behind() {
+        let root = tempfile::tempdir().unwrap();
+        let (store, containers) = (Store::open(root.path()).unwrap(), Containers::new(root.path()));
+        let (folder, names) = (root.path().join("containers"), root.path().join("containers/names"));
+        std::fs::create_dir_all(&names).unwrap();
+        let add = |id: &str, name: &str, place: &Path| {
+            std::fs::create_dir_all(place).unwrap();
+            std::os::unix::fs::symlink(id, names.join(name)).unwrap();
+        };
+        let [unmade, removed, kept] = ["a", "b", "c"].map(|digit| digit.repeat(64));
+        // Its maker was killed between the name's link and the record.
+        add(&unmade, "unmade", &folder.join(&unmade));
+        // Its remover was killed before it took the name away.
+        add(&removed, "removed", &folder.join("removed").join(&removed));
+        add(&kept, "kept", &folder.join(&kept));
+        let mut record = super::super::record::tests::record();
+        record["id"] = kept.clone().into();
+        record["name"] = "kept".into();
+        let record: Record = serde_json::from_value(record).unwrap();
+        record.write_config(&folder.join(&kept)).unwrap();
+
+        containers.sweep(&store).unwrap();
+        let mut left: Vec<_> =
+            std::fs::read_dir(&names).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["kept"]);
+        assert_eq!(containers.ids().unwrap(), [kept]);
+        assert_eq!(std::fs::read_dir(folder.join("removed")).unwrap().count(), 0);
+    }
+}
