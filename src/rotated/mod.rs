@@ -6,6 +6,7 @@
 //!
 //! Not known here: what the records say, and when a file is full.
 
+pub mod begin;
 mod reader;
 mod watch;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-use super::{compressed, file};
+use super::{begin, compressed, file};
 
 /// Bytes of a read.
 const READ_BYTES: usize = 64 * 1024;
@@ -72,8 +72,12 @@ pub struct Reader {
     start: usize,
     /// How far after it no end was found.
     searched: usize,
+    /// Where the source begins in all that was written.
+    begin: u64,
     /// How many bytes of the source were read.
     taken: u64,
+    /// Bytes that were dropped before they could be read.
+    lost: u64,
     /// The end of the newest file when it was made.
     end: Option<End>,
     /// It doesn't go on with what is written later.
@@ -133,6 +137,10 @@ impl Source {
         Ok(None)
     }
 
+    fn begin(&self) -> Option<u64> {
+        begin::of(&self.file)
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.inflated {
             Some(inflated) => inflated.read(buffer),
@@ -158,6 +166,7 @@ impl Reader {
         let mut reader = Self::new(base, files, framing);
         reader.end = End::of(base, files)?;
         reader.source = reader.oldest_source()?;
+        reader.begin = reader.source.as_ref().and_then(Source::begin).unwrap_or(0);
         Ok(reader)
     }
 
@@ -197,7 +206,7 @@ impl Reader {
 
     fn new(base: &Path, files: usize, framing: Framing) -> Self {
         let (source, buffer) = (None, Vec::new());
-        let (start, searched, taken, end, is_bounded) = (0, 0, 0, None, false);
+        let (start, searched, end, is_bounded) = (0, 0, None, false);
         Self {
             base: base.to_owned(),
             files,
@@ -206,7 +215,9 @@ impl Reader {
             buffer,
             start,
             searched,
-            taken,
+            begin: 0,
+            taken: 0,
+            lost: 0,
             end,
             is_bounded,
         }
@@ -222,12 +233,19 @@ impl Reader {
                 source.inflated = Some(Box::new(inflated));
             }
         }
+        self.begin = source.begin().unwrap_or(0);
         self.source = Some(source);
         self.taken = at;
         Ok(())
     }
 
-    /// Gives the next record, a line with its newline; `None` when no further one is there yet.
+    /// Gives how many bytes were dropped before they could be read, since the last call.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// Gives the next record, a line with its newline; `None` when no further one is there yet, or when records before
+    /// it were lost, which [`Self::take_lost`] tells.
     pub fn next_record(&mut self) -> io::Result<Option<&[u8]>> {
         loop {
             let open = self.buffer.get(self.start..).unwrap_or_default();
@@ -284,27 +302,14 @@ impl Reader {
     /// Goes on with the next file when this one is at its end for ever; tells whether there is more to try.
     fn go_on(&mut self) -> io::Result<bool> {
         if self.is_over()? {
+            // What was to come was dropped with its file.
+            if let Some(end) = self.end.take() {
+                let end = end.source.begin().unwrap_or(0).saturating_add(end.length);
+                self.lost += if end == u64::MAX { 0 } else { end.saturating_sub(self.begin + self.taken) };
+            }
             return Ok(false);
         }
-        let next = match &self.source {
-            None => self.oldest_source()?,
-            Some(source) if source.is(&self.base, 0)? => None,
-            Some(source) => {
-                let mut next = None;
-                for age in 1..self.files {
-                    if source.is(&self.base, age)? {
-                        next = Some(Source::open(&self.base, age - 1)?);
-                        break;
-                    }
-                }
-                match next {
-                    Some(next) => next,
-                    // It was dropped meanwhile.
-                    None => self.oldest_source()?,
-                }
-            }
-        };
-        let Some(next) = next else { return Ok(false) };
+        let Some(next) = self.next_source()? else { return Ok(false) };
         // What was written between the last read and the renaming.
         if self.fill()? {
             return Ok(true);
@@ -312,9 +317,54 @@ impl Reader {
         // A record that a killed writer has begun has no end.
         self.buffer.clear();
         (self.start, self.searched) = (0, 0);
+        let begin = next.begin();
+        let lost = begin.map_or(0, |begin| begin.saturating_sub(self.begin + self.taken));
         self.source = Some(next);
-        self.taken = 0;
-        Ok(true)
+        (self.begin, self.taken) = (begin.unwrap_or(0), 0);
+        self.lost += lost;
+        Ok(lost == 0)
+    }
+
+    /// Opens the file after this one, once this one isn't the newest.
+    fn next_source(&self) -> io::Result<Option<Source>> {
+        let Some(source) = &self.source else { return self.oldest_source() };
+        if source.is(&self.base, 0)? {
+            return Ok(None);
+        }
+        // The first of all has no mark, nor has one of an older kiln.
+        if self.begin > 0
+            && let Some(next) = self.next_begun()?
+        {
+            return Ok(Some(next));
+        }
+        let mut age = 1;
+        while age < self.files {
+            if !source.is(&self.base, age)? {
+                age += 1;
+                continue;
+            }
+            let next = Source::open(&self.base, age - 1)?;
+            // Unless both were renamed in between.
+            if source.is(&self.base, age)? {
+                return Ok(next);
+            }
+        }
+        // It was dropped meanwhile.
+        self.oldest_source()
+    }
+
+    /// The file that begins next, where that is noted. Files only become older: looked for from the newest on, none is
+    /// missed that is renamed meanwhile.
+    fn next_begun(&self) -> io::Result<Option<Source>> {
+        let mut next: Option<(u64, Source)> = None;
+        for age in 0..self.files {
+            let Some(source) = Source::open(&self.base, age)? else { continue };
+            let Some(begin) = source.begin().filter(|begin| *begin > self.begin) else { continue };
+            if next.as_ref().is_none_or(|(earlier, _)| begin < *earlier) {
+                next = Some((begin, source));
+            }
+        }
+        Ok(next.map(|(_, source)| source))
     }
 
     fn oldest_source(&self) -> io::Result<Option<Source>> {

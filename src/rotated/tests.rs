@@ -24,6 +24,9 @@ fn compress(base: &Path, age: usize) {
     let plain = file(base, age);
     let modified = std::fs::metadata(&plain).unwrap().modified().unwrap();
     let packed = File::create(compressed(base, age)).unwrap();
+    if let Some(bytes) = begin::of(&File::open(&plain).unwrap()) {
+        begin::set(&packed, bytes);
+    }
     let mut encoder = flate2::write::GzEncoder::new(packed, flate2::Compression::fast());
     encoder.write_all(&std::fs::read(&plain).unwrap()).unwrap();
     encoder.finish().unwrap().set_modified(modified).unwrap();
@@ -150,4 +153,40 @@ fn a_reader_that_ends_here_reads_nothing_that_comes_later() {
         append(&base, text.as_bytes());
     }
     assert_eq!(lines(&mut all), "");
+}
+
+#[test]
+fn what_was_dropped_is_counted_by_the_marks_of_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("log");
+    let mut begin = 0;
+    let mut write = |number: u64, marks: bool| {
+        rotate(&base, FILES).unwrap();
+        let text = format!("{number}\n");
+        append(&base, text.as_bytes());
+        if marks {
+            begin::set(&File::open(&base).unwrap(), begin);
+        }
+        // Who goes on with a file of an older kiln begins to count with it.
+        begin = if marks { begin + text.len() as u64 } else { text.len() as u64 };
+    };
+    // Those of an older kiln have none.
+    write(10, false);
+    write(11, false);
+    let mut reader = Reader::oldest(&base, FILES, Framing::Lines).unwrap();
+    assert_eq!(reader.next_record().unwrap(), Some(&b"10\n"[..]));
+    write(12, true);
+    assert_eq!((lines(&mut reader), reader.take_lost()), ("11 12 ".into(), 0));
+    (13..20).for_each(|number| write(number, true));
+    // 13 to 16 are no more.
+    assert_eq!((lines(&mut reader), reader.take_lost()), (String::new(), 12));
+    assert_eq!((lines(&mut reader), reader.take_lost()), ("17 18 19 ".into(), 0));
+    compress(&base, 1);
+    write(20, true);
+    assert_eq!((lines(&mut reader), reader.take_lost()), ("20 ".into(), 0));
+    let mut bounded = Reader::oldest(&base, FILES, Framing::Lines).unwrap().end_here();
+    assert_eq!(bounded.next_record().unwrap(), Some(&b"18\n"[..]));
+    (21..30).for_each(|number| write(number, true));
+    assert_eq!((lines(&mut bounded), bounded.take_lost()), (String::new(), 6), "its end was dropped");
+    assert_eq!((lines(&mut bounded), bounded.take_lost()), (String::new(), 0));
 }

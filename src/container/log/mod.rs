@@ -104,7 +104,8 @@ pub(super) fn read(
 ) -> io::Result<bool> {
     let settings = Settings::parse(&record.config.log).map_err(io::Error::other)?;
     let Some((base, form)) = place(folder, &record.id, settings.driver) else { return Ok(false) };
-    reader::read(&Place { base: &base, files: settings.files, form }, wanted, is_running, out, err)?;
+    let place = Place { name: &record.name, base: &base, files: settings.files, form };
+    reader::read(&place, wanted, is_running, out, err)?;
     Ok(true)
 }
 

@@ -32,6 +32,8 @@ const WAIT: Duration = Duration::from_millis(200);
 /// Where a log is, and in which form.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
+    /// The container's.
+    pub(super) name: &'a str,
     pub(super) base: &'a Path,
     pub(super) files: usize,
     pub(super) form: Form,
@@ -63,33 +65,15 @@ pub(super) fn read(
     }
     let mut shown = Shown { wanted, out, err, open: [false; 2], past: false };
     match wanted.tail.filter(|_| wanted.until.is_some()) {
-        Some(count) => {
-            let mut last: VecDeque<Vec<u8>> = VecDeque::new();
-            while let Some(record) = reader.next_record()? {
-                let Some(entry) = place.form.decode(record) else { continue };
-                if wanted.is_past(&entry) {
-                    shown.past = true;
-                    break;
-                }
-                if wanted.has(&entry) {
-                    last.push_back(record.to_vec());
-                    if last.len() > count {
-                        last.pop_front();
-                    }
-                }
-            }
-            for record in &last {
-                shown.show(place.form, record)?;
-            }
-        }
-        None => drop(shown.rest(place.form, &mut reader)?),
+        Some(count) => shown.last(place, &mut reader, count)?,
+        None => drop(shown.rest(place, &mut reader)?),
     }
     shown.flush()?;
     let Some(watch) = watch else { return Ok(()) };
     loop {
         // Asked before reading: what is written until the end is then surely read.
         let running = is_running();
-        if shown.rest(place.form, &mut reader)? {
+        if shown.rest(place, &mut reader)? {
             shown.flush()?;
         }
         let past = wanted.until.is_some_and(|until| crate::container::now() > until);
@@ -123,14 +107,63 @@ struct Shown<'a> {
 
 impl Shown<'_> {
     /// Shows all that is there; tells whether that was anything.
-    fn rest(&mut self, form: Form, reader: &mut Reader) -> io::Result<bool> {
+    fn rest(&mut self, place: &Place<'_>, reader: &mut Reader) -> io::Result<bool> {
         let mut any = false;
-        while !self.past
-            && let Some(record) = reader.next_record()?
-        {
-            any |= self.show(form, record)?;
+        while !self.past {
+            if let Some(record) = reader.next_record()? {
+                any |= self.show(place.form, record)?;
+            } else if self.lost(place, reader)? {
+                any = true;
+            } else {
+                break;
+            }
         }
         Ok(any)
+    }
+
+    /// Shows the last `count` of those that are old enough.
+    fn last(&mut self, place: &Place<'_>, reader: &mut Reader, count: usize) -> io::Result<()> {
+        let mut last: VecDeque<Vec<u8>> = VecDeque::new();
+        loop {
+            let Some(record) = reader.next_record()? else {
+                if self.lost(place, reader)? {
+                    continue;
+                }
+                break;
+            };
+            let Some(entry) = place.form.decode(record) else { continue };
+            if self.wanted.is_past(&entry) {
+                self.past = true;
+                break;
+            }
+            if self.wanted.has(&entry) {
+                last.push_back(record.to_vec());
+                if last.len() > count {
+                    last.pop_front();
+                }
+            }
+        }
+        for record in &last {
+            self.show(place.form, record)?;
+        }
+        Ok(())
+    }
+
+    /// Tells of entries that were rotated away meanwhile, if there were any.
+    fn lost(&mut self, place: &Place<'_>, reader: &mut Reader) -> io::Result<bool> {
+        let bytes = reader.take_lost();
+        if bytes == 0 {
+            return Ok(false);
+        }
+        // Both may be the same terminal, and a line may be open there.
+        self.out.flush()?;
+        let line_end = if std::mem::take(&mut self.open).contains(&true) { "\n" } else { "" };
+        writeln!(
+            self.err,
+            "{line_end}kiln: logs of {}: {bytes} bytes were rotated away before they could be read",
+            place.name
+        )?;
+        Ok(true)
     }
 
     /// Shows an entry, if it is wanted. One that can't be read is skipped, as docker does.
@@ -189,7 +222,8 @@ mod tests {
 
     fn shown(base: &Path, form: Form, wanted: &Wanted) -> (String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        read(&Place { base, files: 3, form }, wanted, &mut || false, &mut out, &mut err).unwrap();
+        read(&Place { name: "box", base, files: 3, form }, wanted, &mut || false, &mut out, &mut err)
+            .unwrap();
         (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
@@ -255,9 +289,64 @@ mod tests {
                 asked < 3
             };
             let (mut out, wanted) = (Vec::new(), Wanted { follow: true, ..Wanted::default() });
-            let place = Place { base: &base, files: 3, form };
+            let place = Place { name: "box", base: &base, files: 3, form };
             read(&place, &wanted, &mut is_running, &mut out, &mut Vec::new()).unwrap();
             assert_eq!(String::from_utf8(out).unwrap(), "one\ntwo\nthree\nfour\n");
+        }
+    }
+
+    #[test]
+    fn what_was_rotated_away_before_it_was_read_is_told_with_its_size() {
+        for form in [Form::Json, Form::Sized] {
+            let folder = tempfile::tempdir().unwrap();
+            let base = folder.path().join("x.log");
+            let options = [("max-size".to_owned(), "400".to_owned())].into();
+            let settings = Settings::parse(&LogConfig { options, ..LogConfig::default() }).unwrap();
+            let mut writer = Writer::new(&base, form, &settings, BTreeMap::new());
+            let mut written = 0;
+            let mut put = |numbers: std::ops::Range<u32>| {
+                for number in numbers {
+                    let text = format!("{number:03}\n");
+                    let entry = Entry {
+                        stream: Stream::Stdout,
+                        time: 0,
+                        attributes: Default::default(),
+                        text: text.as_bytes().into(),
+                    };
+                    written += form.encode(&entry).len();
+                    writer.put(Stream::Stdout, text.as_bytes()).unwrap();
+                }
+            };
+            put(0..2);
+            let mut asked = 0;
+            let mut is_running = || {
+                asked += 1;
+                match asked {
+                    // As fast as it is read, and then too fast.
+                    1..5 => put(asked * 2..asked * 2 + 2),
+                    5 => put(10..100),
+                    _ => {}
+                }
+                asked < 6
+            };
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let wanted = Wanted { follow: true, ..Wanted::default() };
+            let place = Place { name: "box", base: &base, files: 3, form };
+            read(&place, &wanted, &mut is_running, &mut out, &mut err).unwrap();
+            let (out, err) = (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap());
+            let shown: Vec<u32> = out.lines().map(|line| line.parse().unwrap()).collect();
+            let missing: Vec<u32> = (0..100).filter(|number| !shown.contains(number)).collect();
+            assert_eq!((shown.len() + missing.len(), shown.is_sorted()), (100, true), "{shown:?}");
+            assert!(missing[0] >= 10 && missing.windows(2).all(|two| two[1] == two[0] + 1), "{missing:?}");
+            let told = err.strip_prefix("kiln: logs of box: ").unwrap_or_else(|| panic!("{err}"));
+            let bytes: usize = told
+                .strip_suffix(" bytes were rotated away before they could be read\n")
+                .unwrap()
+                .parse()
+                .unwrap();
+            // Measured with a time of fewer digits.
+            let expected = missing.len() * (written / 100);
+            assert!(bytes >= expected && bytes <= expected * 2, "{bytes} of {expected}");
         }
     }
 }

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use super::entry::{Entry, Form};
 use super::settings::Settings;
 use super::{COMPRESS_DOOR, Stream};
-use crate::rotated;
+use crate::rotated::{self, begin};
 
 /// Takes entries.
 pub(super) trait Output: std::fmt::Debug {
@@ -32,6 +32,8 @@ pub(super) struct Writer {
     files: usize,
     compress: bool,
     file: Option<File>,
+    /// Where the file begins in all that was written.
+    begin: u64,
     written: u64,
     /// What compresses the file before the newest one.
     compressor: Option<Child>,
@@ -53,6 +55,7 @@ impl Writer {
             files: settings.files,
             compress: settings.compress && settings.files > 1,
             file: None,
+            begin: 0,
             written: 0,
             compressor: None,
         }
@@ -64,6 +67,10 @@ impl Writer {
             None => {
                 let file = OpenOptions::new().append(true).create(true).open(&self.base)?;
                 self.written = file.metadata()?.len();
+                match self.begin {
+                    0 => self.begin = begin::of(&file).unwrap_or(0),
+                    begin => begin::set(&file, begin),
+                }
                 file
             }
         };
@@ -75,7 +82,7 @@ impl Writer {
         self.await_compressor();
         self.file = None;
         rotated::rotate(&self.base, self.files)?;
-        self.written = 0;
+        self.begin += std::mem::take(&mut self.written);
         if self.compress {
             // In a process of its own: the program's output doesn't wait for it. Without one the file stays as it is.
             let mut command = Command::new("/proc/self/exe");
@@ -129,8 +136,12 @@ pub(super) fn compress(base: &Path) -> io::Result<()> {
         let target = File::create(&unfinished)?;
         let mut encoder = flate2::write::GzEncoder::new(target, flate2::Compression::fast());
         io::copy(&mut source, &mut encoder)?;
+        let target = encoder.finish()?;
+        if let Some(begin) = begin::of(&source) {
+            begin::set(&target, begin);
+        }
         // By this a reader that had the plain file open knows it again.
-        encoder.finish()?.set_modified(source.metadata()?.modified()?)?;
+        target.set_modified(source.metadata()?.modified()?)?;
         // A monitor that took over from a killed one didn't wait: the name may be another file's by now.
         if std::fs::metadata(&plain)?.ino() != source.metadata()?.ino() {
             return Err(io::ErrorKind::NotFound.into());
