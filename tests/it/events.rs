@@ -48,6 +48,10 @@ fn the_whole_life_of_containers_is_told() {
         (&"container".into(), &"destroy".into(), &"busybox".into())
     );
     assert_eq!(json["Actor"]["Attributes"]["name"], "once");
+    // What some events have and others haven't is no mistake.
+    let words = ["events", "--since", "1h", "--until", "0s", "-f", "container=once", "--format"];
+    let codes = kiln.ok(&[&words[..], &["{{.Action}} {{.Actor.Attributes.exitCode}}"]].concat());
+    assert_eq!(codes, "create <no value>\nstart <no value>\ndie 0\ndestroy <no value>\n");
     kiln.run(&["events", "--filter", "colour=red"]).fails_with(&["unknown filter `colour`"]);
     kiln.run(&["events", "--since", "yesterday"]).fails_with(&["--since", "yesterday"]);
 }

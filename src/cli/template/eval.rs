@@ -7,7 +7,7 @@ use super::{Labels, Node, Pipe, Start, TemplateError, Term};
 use crate::cli::suggest;
 
 /// Objects that have the keys of a user: any other one is no mistake and has no value.
-const OPEN: &[&str] = &["Annotations", "DriverOpts", "Labels", "Options", "Sysctls", "Tmpfs"];
+const OPEN: &[&str] = &["Annotations", "Attributes", "DriverOpts", "Labels", "Options", "Sysctls", "Tmpfs"];
 /// Lists that Go prints as such when there are none; JSON has null for them.
 const LISTS: &[&str] = &[
     "Aliases",

@@ -91,9 +91,17 @@ pub(super) fn show(value: &Value) -> String {
         Value::Array(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(" ")),
         Value::Object(fields) => {
             let fields: Vec<String> =
-                fields.iter().map(|(key, value)| format!("{key}:{}", show(value))).collect();
+                fields.iter().map(|(key, value)| format!("{key}:{}", show_element(value))).collect();
             format!("map[{}]", fields.join(" "))
         }
+    }
+}
+
+/// What has no fields is a `struct {}` in docker's maps, such as the exposed ports.
+fn show_element(value: &Value) -> String {
+    match value {
+        Value::Object(fields) if fields.is_empty() => "{}".to_owned(),
+        value => show(value),
     }
 }
 

@@ -11,7 +11,8 @@ fn render(template: &str) -> String {
         "Size": 1234,
         "Empty": "",
         "Tags": ["a:1", "b:2"],
-        "Config": { "Labels": { "x": "1", "dotted.key": "2" }, "Env": ["PATH=/bin", "A=b"], "Tty": false },
+        "Config": { "Labels": { "x": "1", "dotted.key": "2" }, "Env": ["PATH=/bin", "A=b"], "Tty": false,
+            "ExposedPorts": { "53/udp": {}, "80/tcp": {} } },
         "State": { "Running": true, "ExitCode": 0 },
         "Nothing": null,
         "Entrypoint": null,
@@ -76,6 +77,7 @@ fn templates_give_what_go_gives() {
             "4d2 4D2 2f776562 10 101 a|    ff|",
         ),
         ("{{print 1 2 \"a\" \"b\" 3}} {{0x10}}", "1 2ab3 16"),
+        ("{{.Config.ExposedPorts}}", "map[53/udp:{} 80/tcp:{}]"),
         ("{{html \"<a&b>\"}} {{urlquery \"a b/c\"}}", "&lt;a&amp;b&gt; a+b%2Fc"),
     ] {
         assert_eq!(render(template), expected, "{template}");
