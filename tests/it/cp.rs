@@ -139,6 +139,9 @@ fn mounts(kiln: &Kiln) -> String {
 fn what_the_kernel_makes_as_it_is_read_is_copied_whole_or_refused() {
     let Some(kiln) = kiln("what_the_kernel_makes_as_it_is_read_is_copied_whole_or_refused") else { return };
     let here = a_box(&kiln, true, &["--tmpfs", "/mem"]);
+    for words in [["box:", "copy"], ["file", "box:"]] {
+        assert!(cp(&kiln, &here, &words).unwrap_err().contains("the path in `box:` is empty"));
+    }
     kiln.ok(&["exec", "box", "sh", "-c", "echo one > /mem/file; echo two > /dev/shm/file"]);
     for (path, content) in
         [("/sys/class/net/lo/mtu", "65536\n"), ("/mem/file", "one\n"), ("/dev/shm/file", "two\n")]

@@ -45,6 +45,12 @@ fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
     let flags: Cp = flags::parse(invocation)?;
     let options = CopyOptions { archive: flags.archive, follow: flags.follow_link };
     let engine = || invocation.session.root_engine();
+    for text in [&flags.source, &flags.target] {
+        if place(text).is_some_and(|(_, path)| path.is_empty()) {
+            return Err(Error::usage(format!("the path in `{text}` is empty"))
+                .hint(format!("write `{text}/` for the container's whole root")));
+        }
+    }
     let copied = match (place(&flags.source), place(&flags.target)) {
         (Some(_), Some(_)) => return Err(Error::usage("copying between containers is not supported")),
         (None, None) => {
