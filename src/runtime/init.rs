@@ -41,6 +41,8 @@ fn take_terminal(terminal: BorrowedFd<'_>) -> Result<(), StartError> {
 }
 
 fn serve(program: i32, seal: &Seal) -> ! {
+    // That of the clone is a descriptor's number.
+    let _ = rustix::thread::set_name(c"kiln-init");
     // The channel too: its end tells the parent that the program runs.
     let closed = sys::fds::close_all_except(3, &[]);
     if closed.is_err() || credentials::seal(seal).is_err() {

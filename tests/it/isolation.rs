@@ -289,6 +289,7 @@ fn an_init_passes_signals_on_and_reaps() {
     assert_eq!(kiln.ok(&["wait", "cc"]), "5\n");
     assert_eq!(kiln.ok(&["logs", "cc"]), "got\n");
     sleeper(&kiln, "dd", &["--init"]);
+    assert_eq!(kiln.ok(&["exec", "dd", "cat", "/proc/1/comm"]), "kiln-init\n");
     kiln.ok(&["stop", "-t", "50", "dd"]);
     assert_eq!(kiln.ok(&["inspect", "-f", "{{.State.ExitCode}}", "dd"]).trim(), "143");
     // Why a program can't be run is told all the same.
