@@ -61,7 +61,7 @@ pub(crate) fn rfc3339(seconds: i64) -> String {
 /// fraction, or a Go duration before `now`, a negative one after it.
 pub(crate) fn parse_moment(text: &str, now: i64) -> Option<i64> {
     if let Ok(time) = text.parse::<Timestamp>() {
-        return i64::try_from(time.as_nanosecond()).ok();
+        return Some(nearest(time));
     }
     let (later, span) = text.strip_prefix('-').map_or((false, text), |span| (true, span));
     if let Some(span) = parse_span(span) {
@@ -72,11 +72,16 @@ pub(crate) fn parse_moment(text: &str, now: i64) -> Option<i64> {
     {
         let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
         let nanoseconds: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
-        return seconds.parse::<i64>().ok()?.checked_mul(1_000_000_000)?.checked_add(nanoseconds);
+        return Some(seconds.parse::<i64>().ok()?.saturating_mul(1_000_000_000).saturating_add(nanoseconds));
     }
     // Without a zone: UTC.
     let date = if text.contains('T') { format!("{text}Z") } else { format!("{text}T00:00:00Z") };
-    i64::try_from(date.parse::<Timestamp>().ok()?.as_nanosecond()).ok()
+    date.parse::<Timestamp>().ok().map(nearest)
+}
+
+/// What is too early or too late for nanoseconds in 64 bits is before or after everything.
+fn nearest(time: Timestamp) -> i64 {
+    i64::try_from(time.as_nanosecond()).unwrap_or(if time.as_second() < 0 { i64::MIN } else { i64::MAX })
 }
 
 /// Reads how old something may be: a Go duration, or days or weeks (`60d`, `2w`) as people count them.
@@ -159,6 +164,9 @@ mod tests {
             ("2023-11-14T23:13:20+01:00", Some(now)),
             ("2023-11-14T22:13:20", Some(now)),
             ("2023-11-14", Some(1_699_920_000_000_000_000)),
+            ("2999-01-01", Some(i64::MAX)),
+            ("1000-01-01T00:00:00Z", Some(i64::MIN)),
+            ("99999999999999", Some(i64::MAX)),
             ("1700000000", Some(now)),
             ("1700000000.5", Some(now + 500_000_000)),
             ("1h30m", Some(now - 5_400_000_000_000)),

@@ -46,7 +46,8 @@ impl Engine {
             store.tag(&name, &made.id).map_err(image::Error::from)?;
         }
         let name = reference.map(Reference::familiar).unwrap_or_default();
-        let details = [("imageID", made.id.to_string()), ("imageRef", name)];
+        let comment = request.message.clone().unwrap_or_default();
+        let details = [("comment", comment), ("imageID", made.id.to_string()), ("imageRef", name)];
         containers.tell(&record, "commit", &details);
         self.flush_later(true);
         Ok(made.id.to_string())

@@ -112,7 +112,10 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Result<i32, Error> {
         return Ok(code);
     }
     // Measured only when it is shown.
-    let sized = flags.size || flags.format.as_deref().is_some_and(|format| format.contains(".Size"));
+    let shows_size = |format: &str| {
+        format.trim() == "json" || [".Size", "json ."].iter().any(|part| format.contains(part))
+    };
+    let sized = flags.size || flags.format.as_deref().is_some_and(shows_size);
     let now = time::now();
     let mut rows = Vec::new();
     for container in &containers {

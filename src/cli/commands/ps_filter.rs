@@ -49,8 +49,7 @@ impl Filter {
             let (key, value) = filter::pair(text)?;
             match key {
                 "id" => filter.ids.push(regex(key, value)?),
-                // The name has a slash in docker's own lists, and so in what people write.
-                "name" => filter.names.push(regex(key, &value.replacen("^/", "^", 1))?),
+                "name" => filter.names.push(regex(key, value)?),
                 "status" => filter.states.push(known(key, value, &STATES)?),
                 "health" => filter.health.push(known(key, value, &HEALTH)?),
                 "ancestor" => filter.images.push(value.to_owned()),
@@ -80,7 +79,10 @@ impl Filter {
         let health = container.health.map_or("none", crate::api::HealthStatus::name);
         !self.nothing
             && any(&self.ids, |wanted| wanted.is_match(&container.id))
-            && any(&self.names, |wanted| wanted.is_match(&container.name))
+            // The name has a slash in docker's own lists, and so in what people write.
+            && any(&self.names, |wanted| {
+                wanted.is_match(&container.name) || wanted.is_match(&format!("/{}", container.name))
+            })
             && any(&self.networks, |wanted| container.networks.contains(wanted))
             && any(&self.states, |wanted| container.state.name() == wanted)
             && any(&self.health, |wanted| health == wanted)
@@ -166,6 +168,8 @@ mod tests {
             (&["name=web"][..], &["web", "web-old"][..]),
             (&["name=^web$"], &["web"]),
             (&["name=^/web$"], &["web"]),
+            (&["name=/new"], &["new"]),
+            (&["name=^(/web|new)$"], &["web", "new"]),
             (&["status=exited", "status=created"], &["web-old", "new"]),
             (&["exited=3"], &["web-old"]),
             (&["exited=0"], &[]),

@@ -189,7 +189,8 @@ impl Shown<'_> {
                 let time = jiff::Timestamp::from_nanosecond(entry.time.into()).unwrap_or_default();
                 write!(writer, "{time:.9} ")?;
             }
-            if self.wanted.details && !entry.attributes.is_empty() {
+            // Docker's blank stands also behind none.
+            if self.wanted.details {
                 let pairs: Vec<String> =
                     entry.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 write!(writer, "{} ", pairs.join(","))?;
@@ -246,6 +247,10 @@ mod tests {
             }
             let details = Wanted { tail: Some(1), details: true, ..Wanted::default() };
             assert_eq!(shown(&base, form, &details).1, "tag=web three\n");
+            let mut plain =
+                Writer::new(&base, form, &Settings::parse(&LogConfig::default()).unwrap(), BTreeMap::new());
+            plain.put(Stream::Stderr, b"four\n").unwrap();
+            assert_eq!(shown(&base, form, &details).1, " four\n");
         }
     }
 
