@@ -1,6 +1,6 @@
 //! The check: does the store hold what its rows say?
 //!
-//! 1. [`Store::check_rows`] compares the rows with one another, in one state of the database.
+//! 1. [`Store::check_rows`] compares the rows with one another, in one state of the database, and the pins with them.
 //! 2. [`Store::check_blob`] reads a blob; what a snapshot's files should be, only the caller can tell.
 //! 3. [`Store::check_merged`] merges groups of layers again and compares.
 //! 4. [`Store::check_leftovers`] looks for what nobody needs: the collector's work, no damage.
@@ -94,7 +94,7 @@ impl Fault {
 }
 
 impl Store {
-    /// Compares the rows with one another; `quick` doesn't look through the database's own indexes.
+    /// Compares the rows with one another and with the pins; `quick` doesn't look through the database's own indexes.
     pub fn check_rows(&self, quick: bool) -> Result<(Inventory, Vec<Fault>)> {
         let look = |tx: &Tx<'_>| {
             let mut rows = Rows::default();
@@ -104,15 +104,18 @@ impl Store {
             rows.blobs(tx)?;
             rows.images(tx)?;
             rows.records(tx)?;
-            rows.pins(tx)?;
-            Ok((rows.inventory, rows.faults))
+            Ok(rows)
         };
-        match self.meta().read(look) {
+        let looked = self.meta().read(look).and_then(|rows| Ok((rows, self.check_pins()?)));
+        match looked {
             Err(Error::Database { source, .. }) => {
                 let fault = Fault::damage(Subject::Database, format!("it can't be read: {source}"));
                 Ok((Inventory::default(), vec![fault]))
             }
-            other => other,
+            other => other.map(|(mut rows, pins)| {
+                rows.pins(pins);
+                (rows.inventory, rows.faults)
+            }),
         }
     }
 
@@ -263,16 +266,12 @@ impl Rows {
         self.chain_problem(&record.chain)
     }
 
-    fn pins(&mut self, tx: &Tx<'_>) -> Result<()> {
-        for (owner, snapshot) in tx.pins()? {
-            if let Some(problem) = self.chain_problem(&snapshot) {
-                self.faults.push(Fault::damage(Subject::Pin(owner.clone()), problem));
-            }
-            if self.inventory.pins.last() != Some(&owner) {
-                self.inventory.pins.push(owner);
-            }
+    fn pins(&mut self, pins: Vec<(String, Option<String>)>) {
+        for (owner, problem) in pins {
+            let fault = |problem| Fault::damage(Subject::Pin(owner.clone()), problem);
+            self.faults.extend(problem.map(fault));
+            self.inventory.pins.push(owner);
         }
-        Ok(())
     }
 
     /// Tells what a chain (as the database spells it) lacks.

@@ -93,6 +93,14 @@ pub enum Error {
         /// The largest size in bytes.
         limit: u64,
     },
+    /// The file of a pin can't be read any more.
+    #[error("the pin of `{owner}` is damaged: `{}` doesn't say what it keeps", path.display())]
+    DamagedPin {
+        /// Whose pin.
+        owner: String,
+        /// Its file.
+        path: PathBuf,
+    },
     /// There is no such blob.
     #[error("the store has no blob `{digest}`")]
     NoBlob {

@@ -26,14 +26,12 @@ pub(crate) fn patiently<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 impl Store {
-    /// Returns whether [`Store::flush`] has something to bring to the disk, or to throw away.
+    /// Returns whether [`Store::flush`] has something to bring to the disk, or to throw away, or makes the next start of
+    /// a kiln faster.
     pub fn needs_flush(&self) -> Result<bool> {
-        Ok(self.has_trash() || !self.meta().read(|tx| tx.unflushed(self.boot()))?.is_empty())
-    }
-
-    /// Makes the next start of a kiln faster, if it has become slow. This flushes the disk: call it where nobody waits.
-    pub fn shorten_log(&self) -> Result<()> {
-        if self.meta().has_long_log() { self.meta().checkpoint() } else { Ok(()) }
+        Ok(self.has_trash()
+            || self.meta().has_long_log()
+            || !self.meta().read(|tx| tx.unflushed(self.boot()))?.is_empty())
     }
 
     /// Brings all snapshots that were committed before the call to the disk, and tidies up.
@@ -83,11 +81,8 @@ impl Store {
             for image in tx.images_with(|id| lost.contains(id))? {
                 tx.drop_image(&image)?;
             }
-            for id in lost {
-                tx.drop_pins_on(id)?;
-                tx.condemn_snapshot(id)?;
-            }
-            Ok(())
+            self.drop_pins_on(&lost)?;
+            lost.into_iter().try_for_each(|id| tx.condemn_snapshot(id))
         })
     }
 }
@@ -137,6 +132,8 @@ mod tests {
         assert_eq!(is_found(&store, "base"), (true, true));
         assert_eq!(is_found(&store, "top"), (false, false));
         assert!(!store.lease().hold(&[top]).unwrap() && store.lease().hold(&[base]).unwrap());
+        let pins: Vec<String> = store.check_pins().unwrap().into_iter().map(|(owner, _)| owner).collect();
+        assert_eq!(pins, ["base"]);
         let swept = store.gc(&Sweep::default()).unwrap();
         assert_eq!((swept.snapshots, swept.blobs), (1, 1));
         assert!(!store.snapshot_dir(&top).exists() && store.snapshot_dir(&base).exists());
@@ -153,6 +150,18 @@ mod tests {
         drop(store);
         let store = open(&folder, "tuesday");
         assert_eq!((is_found(&store, "base"), is_found(&store, "top")), ((false, false), (false, false)));
+    }
+
+    #[test]
+    fn a_log_that_grew_long_is_cut_by_a_flush() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder, "monday");
+        let enter =
+            |number: u32| store.meta().write(|tx| tx.lease_blob("lease", &Digest::of(number.to_string())));
+        (0..100).try_for_each(enter).unwrap();
+        assert!(store.needs_flush().unwrap());
+        store.flush().unwrap();
+        assert!(!store.needs_flush().unwrap());
     }
 
     #[test]

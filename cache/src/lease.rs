@@ -39,24 +39,6 @@ impl Store {
     pub fn lease(&self) -> Lease {
         Lease { inner: Arc::new(Inner { store: self.clone(), held: Mutex::default() }) }
     }
-
-    /// Keeps the snapshots of `chain` for `owner` until [`Store::unpin`], also across processes.
-    ///
-    /// False when one of them is gone; nothing is pinned then.
-    pub fn pin(&self, owner: &str, chain: &[SnapshotId]) -> Result<bool> {
-        self.meta().write(|tx| {
-            if tx.missing_snapshot(chain)?.is_some() {
-                return Ok(false);
-            }
-            chain.iter().try_for_each(|id| tx.pin(owner, *id))?;
-            Ok(true)
-        })
-    }
-
-    /// Ends what [`Store::pin`] began.
-    pub fn unpin(&self, owner: &str) -> Result<()> {
-        self.meta().write(|tx| tx.unpin(owner))
-    }
 }
 
 impl Lease {

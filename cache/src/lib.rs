@@ -12,6 +12,7 @@
 //! snapshots/<id>/fs    the files of one layer in overlay form, never changed after their commit
 //! snapshots/<id>/files what a copied layer was made of, see `file_list`
 //! empty/               the lower of an empty chain
+//! pins/<owner>         the snapshots that a container or a mount stands on, see `pin`
 //! leases/<id>          held by flock while a process needs what it names in meta.db
 //! inflight/<3 hex>     locks of keys in work, never unlinked
 //! merged/<hex>         groups of layers as one folder each, for deep chains, see `stack`
@@ -24,8 +25,8 @@
 //! ```
 //!
 //! - **Birth**: `tmp/` is filled → rename, row and lease in one transaction; a blob has a row in state `staging` first.
-//! - **Death**: a transaction rechecks the leases and marks rows `dying` → another renames what still
-//!   is `dying` into `trash/` and takes the rows out → `trash/` is emptied. The second step holds the
+//! - **Death**: a transaction rechecks the leases and pins and marks rows `dying` → another renames what still
+//!   is `dying`, and wasn't pinned in time, into `trash/` and takes the rows out → `trash/` is emptied. The second step holds the
 //!   write lock while it renames: a blob can be born again under its old name between both.
 //! - **Crash**: a killed process leaves its locks free, and only garbage, for the next [`Store::gc`]
 //!   and for a bounded sweep at the first write of a later process.
@@ -35,7 +36,7 @@
 //!   boot of their commit until [`Store::flush`]; after another boot they are dropped together with
 //!   the records and images that name them.
 //! - **Locks**, in this order: `gc.lock`, a key's lock, those of cache mounts (sorted), a lease's own mutex, a
-//!   transaction.
+//!   transaction that writes, the folder `pins`.
 
 mod blob;
 mod build_notes;
@@ -52,6 +53,7 @@ pub mod key;
 mod lease;
 mod lock;
 mod meta;
+mod pin;
 mod record;
 mod snapshot;
 mod stack;

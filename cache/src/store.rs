@@ -12,20 +12,21 @@ use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
 use crate::lock::Claim;
 use crate::meta::Meta;
-use crate::{Digest, Error, Result, trash};
+use crate::{Digest, Error, Result, pin, trash};
 
 /// The only format that this program works with.
-const VERSION: &str = "kiln store 2";
+const VERSION: &str = "kiln store 3";
 
-/// The format that it makes that of.
-const OLDER_VERSION: &str = "kiln store 1";
+/// The formats that it makes that of.
+const OLDER_VERSIONS: [&str; 2] = ["kiln store 1", "kiln store 2"];
 
 /// The folders that `create` makes.
-const FOLDERS: [&str; 11] = [
+const FOLDERS: [&str; 12] = [
     "blobs",
     "blobs/sha256",
     "snapshots",
     "empty",
+    pin::FOLDER,
     "leases",
     "inflight",
     "stat",
@@ -206,7 +207,7 @@ fn state(root: &Path) -> Result<State> {
     let path = root.join("version");
     match fs::read_to_string(&path) {
         Ok(found) if found.trim_end() == VERSION => Ok(State::Made),
-        Ok(found) if found.trim_end() == OLDER_VERSION => Ok(State::Older),
+        Ok(found) if OLDER_VERSIONS.contains(&found.trim_end()) => Ok(State::Older),
         Ok(found) => Err(Error::UnknownVersion {
             root: root.to_owned(),
             found: found.chars().take(60).collect::<String>().trim_end().to_owned(),
@@ -229,6 +230,16 @@ fn create(root: &Path) -> Result<()> {
     if state(root)? != State::Unmade {
         return Ok(());
     }
+    make_folders(root)?;
+    for name in ["snapshots", "tmp"] {
+        spread(&root.join(name));
+    }
+    Meta::create(&root.join("meta.db"), |pins| pin::take_over(root, pins))?;
+    make_reserve(root)?;
+    write_version(root)
+}
+
+fn make_folders(root: &Path) -> Result<()> {
     for name in FOLDERS {
         let path = root.join(name);
         match DirBuilder::new().mode(0o700).create(&path) {
@@ -236,12 +247,7 @@ fn create(root: &Path) -> Result<()> {
             other => other.map_err(Error::io("create", &path))?,
         }
     }
-    for name in ["snapshots", "tmp"] {
-        spread(&root.join(name));
-    }
-    Meta::create(&root.join("meta.db"))?;
-    make_reserve(root)?;
-    write_version(root)
+    Ok(())
 }
 
 /// Brings a store of an older kiln to the present format. Killed in between, it is done again.
@@ -251,9 +257,10 @@ fn migrate(root: &Path) -> Result<()> {
     if state(root)? != State::Older {
         return Ok(());
     }
-    let database = root.join("meta.db");
-    match Meta::migrate(&database) {
-        Err(error) if error.is_disk_full() && give_up_reserve(root)? => Meta::migrate(&database),
+    make_folders(root)?;
+    let migrate = || Meta::migrate(&root.join("meta.db"), |pins| pin::take_over(root, pins));
+    match migrate() {
+        Err(error) if error.is_disk_full() && give_up_reserve(root)? => migrate(),
         other => other,
     }?;
     write_version(root)

@@ -53,9 +53,7 @@ impl Containers {
             let removed = self.take_away(&record)?;
             self.remove_volumes(&record, true);
             // What stays after an error is found by the next sweep.
-            if let Ok(store) = Store::open(&self.root) {
-                let _ = store.unpin(&record.owner());
-            }
+            let _ = Store::unpin_at(&self.root, &record.owner());
             let _ = remove_folder(&removed);
             return Err(Error::NotFound { text: record.name });
         }

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 pub const DOOR: &str = "_flush";
 
 impl Engine {
-    /// Starts the flush and doesn't wait for it. If all went well, the cache is kept within its bounds, too: what a
+    /// Starts the flush, if there is something to do, and doesn't wait for it. If all went well, the cache is kept within its bounds, too: what a
     /// build made that failed waits for the next one.
     ///
     /// Without it nothing is wrong; a power cut then costs what was stored since the last one.

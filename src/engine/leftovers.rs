@@ -22,9 +22,8 @@ pub(super) fn of_machine(engine: &Engine, store: &Store, pins: &[String]) -> Res
         problems.push(Problem { damage: false, kind, name, problem, remedy: REMEDY.to_owned() });
     };
     for owner in forsaken_pins(engine, pins)? {
-        let (kind, id) = owner.split_once(':').unwrap_or_default();
-        let kind = if kind == "mount" { "mount" } else { "container" };
-        tell(kind, id.chars().take(12).collect(), "is gone, and the store still keeps its layers");
+        let (kind, name) = owner_of_pin(&owner);
+        tell(kind, name, "is gone, and the store still keeps its layers");
     }
     for (id, problem) in engine.containers().damaged().map_err(failure)? {
         let folder = engine.containers().folder(&id);
@@ -65,6 +64,12 @@ pub(super) fn remove(engine: &Engine, store: &Store) -> Result<(), Failure> {
     runtime::remove_stale(store.root());
     networks(store).remove_leftovers().map_err(system)?;
     networks(store).repair().map_err(system)
+}
+
+/// What has a pin, and how people call it.
+pub(super) fn owner_of_pin(owner: &str) -> (&'static str, String) {
+    let (kind, id) = owner.split_once(':').unwrap_or(("", owner));
+    (if kind == "mount" { "mount" } else { "container" }, id.chars().take(12).collect())
 }
 
 /// The owners of pins that are no containers any more. A container is pinned while it is being made: its folder

@@ -177,9 +177,7 @@ fn problem(store: &Store, fault: &Fault) -> Result<Problem, Failure> {
         Subject::Record(row) => ("build record", row.to_string()),
         Subject::Image(id) => ("image", image_name(store, id)?),
         Subject::Name(name) => ("name", familiar(name)),
-        Subject::Pin(owner) => {
-            ("container", owner.trim_start_matches("container:").chars().take(12).collect())
-        }
+        Subject::Pin(owner) => leftovers::owner_of_pin(owner),
         Subject::Merged(name) => ("merged layers", name.clone()),
         Subject::CacheMount(name) => ("cache mount", name.clone()),
         Subject::Place(place) => ("leftover", (*place).to_owned()),
@@ -191,6 +189,9 @@ fn problem(store: &Store, fault: &Fault) -> Result<Problem, Failure> {
         Subject::Database => {
             "`kiln system check --repair` makes its indexes anew; if that doesn't help, move the store away"
                 .to_owned()
+        }
+        Subject::Pin(_) if kind == "mount" => {
+            format!("take it away with `kiln unmount {name}` and mount it again")
         }
         Subject::Pin(_) => format!("remove it with `kiln rm -f {name}` and run it again"),
         _ if damage => REPAIR.to_owned(),

@@ -19,6 +19,7 @@ impl Engine {
         let name = target.with_tag(target.tag.as_deref().unwrap_or("latest")).to_string();
         store.tag(&name, &found.id).map_err(image::Error::from)?;
         self.tell_of_image("tag", &found.id.to_string(), &target.familiar());
+        self.flush_later(false);
         Ok(())
     }
 }

@@ -165,6 +165,9 @@ impl Error {
                 Some("stop and remove that container first: `kiln rm -f CONTAINER`".to_owned())
             }
             Self::Conflict(_) => Some("remove it all the same with `kiln rmi -f`".to_owned()),
+            Self::Store(kiln_cache::Error::DamagedPin { .. }) => {
+                Some("`kiln system check` tells what to do about it".to_owned())
+            }
             Self::Unpackable { .. } => Some("pull or load the image again".to_owned()),
             _ => None,
         }
@@ -187,7 +190,8 @@ impl Error {
 }
 
 fn is_corrupt(error: &kiln_cache::Error) -> bool {
-    matches!(error, kiln_cache::Error::DigestMismatch { .. } | kiln_cache::Error::DamagedBlob { .. })
+    use kiln_cache::Error::{DamagedBlob, DamagedPin, DigestMismatch};
+    matches!(error, DigestMismatch { .. } | DamagedBlob { .. } | DamagedPin { .. })
 }
 
 impl From<Error> for Failure {

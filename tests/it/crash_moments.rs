@@ -81,7 +81,7 @@ impl Site {
         self.kiln.ok(&["prune", "-f", "-a"]);
         let check = self.kiln.run(&["system", "check"]);
         assert!(check.is_clean(), "{check}");
-        for folder in ["snapshots", "blobs/sha256", "tmp", "trash", "leases"] {
+        for folder in ["snapshots", "blobs/sha256", "pins", "tmp", "trash", "leases"] {
             assert_eq!(names(&self.kiln.root().join(folder)), Vec::<String>::new(), "{folder}");
         }
         assert!(self.kiln.root().join("reserve").exists());

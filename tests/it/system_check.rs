@@ -334,17 +334,20 @@ fn what_is_left_over_is_no_damage_and_is_removed() {
         fs::write(file, "x").unwrap();
     }
     fs::remove_file(root.join("reserve")).unwrap();
+    let layer = names(&root.join("snapshots")).pop().unwrap();
+    for name in ["container:aa", ".new"] {
+        fs::write(root.join("pins").join(name), format!("{layer}\n")).unwrap();
+    }
     sql(
         &kiln,
-        "INSERT INTO pins SELECT 'container:' || id, id FROM snapshots LIMIT 1;
-        INSERT INTO keys VALUES ('00', 9999); INSERT INTO lease_blobs VALUES ('00000000000000dd', '00');
+        "INSERT INTO keys VALUES ('00', 9999); INSERT INTO lease_blobs VALUES ('00000000000000dd', '00');
         INSERT INTO snapshots (id, state) VALUES ('00000000000000ee', 'staging')",
     );
     let (ran, report) = check(&kiln, &[]);
     assert_eq!(ran.code, 0, "{ran}");
     let told = report["problems"].as_array().unwrap();
     assert!(told.iter().all(|problem| problem["damage"] == false), "{ran}");
-    for name in ["tmp", "leases", "trash", "snapshots", "blobs", "stat", "reserve", "meta.db"] {
+    for name in ["tmp", "leases", "pins", "trash", "snapshots", "blobs", "stat", "reserve", "meta.db"] {
         assert!(
             told.iter().any(|problem| problem["kind"] == "leftover" && problem["name"] == name),
             "{name}: {ran}"
@@ -355,6 +358,34 @@ fn what_is_left_over_is_no_damage_and_is_removed() {
     assert_eq!((ran.code, &report["problems"]), (0, &Value::Array(vec![])), "{ran}");
     assert_clean(&kiln);
     kiln.ok(&["run", "--rm", "--network", "none", "built", "cat", "/r"]);
+}
+
+#[test]
+fn what_a_cut_pin_kept_is_not_collected() {
+    if !needs_root("what_a_cut_pin_kept_is_not_collected") {
+        return;
+    }
+    let kiln = built();
+    let id = kiln.ok(&["run", "-d", "--network", "none", "built", "sleep", "1000"]).trim().to_owned();
+    let layers = |kiln: &Kiln| names(&kiln.root().join("snapshots"));
+    let (pins, kept) = (kiln.root().join("pins"), layers(&kiln));
+    let asserts_refused = |owner: &str| {
+        fs::write(pins.join(owner), "").unwrap();
+        kiln.run(&["prune", "-f", "-a"]).fails_with(&[owner, "kiln system check"]);
+        assert_eq!(layers(&kiln), kept);
+        let (ran, report) = check(&kiln, &[]);
+        let name = &owner.split(':').nth(1).unwrap()[..12];
+        let is_told = |problem: &Value| problem["damage"] == true && problem["name"] == name;
+        assert!(ran.code == 1 && report["problems"].as_array().unwrap().iter().any(is_told), "{ran}");
+    };
+    // What has no owner any more is repaired; a container that is there is removed, as it is told.
+    asserts_refused(&format!("mount:{}", "b".repeat(64)));
+    kiln.ok(&["system", "check", "--repair"]);
+    asserts_refused(&format!("container:{id}"));
+    kiln.ok(&["rm", "-f", &id]);
+    assert_eq!(names(&pins), Vec::<String>::new());
+    kiln.ok(&["prune", "-f", "-a"]);
+    assert_eq!(layers(&kiln), Vec::<String>::new());
 }
 
 #[test]

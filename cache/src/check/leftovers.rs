@@ -20,6 +20,7 @@ impl Store {
         };
         tell("tmp", self.abandoned_in("tmp")?, "leftovers of processes that were killed");
         tell("leases", self.abandoned_in("leases")?, "leases of processes that were killed");
+        tell("pins", usize::from(self.has_unfinished_pin()?), "leftovers of processes that were killed");
         tell("trash", names(&self.path("trash"))?.len(), "removed things wait to be deleted");
         // Rows of leases stay behind every process and count for nothing: they are no news.
         let (unfinished, dying) = self

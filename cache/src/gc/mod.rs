@@ -3,7 +3,8 @@
 //! Roots are images (chain, config, manifest, their layers' blobs), build records, pins and the leases
 //! of running processes. Builds go on meanwhile: what they find or make is leased in the transaction
 //! that looks it up. The collector reads all first, and then condemns in short transactions, each of which reads
-//! again the leases, the images, and the records that were entered since.
+//! again the leases, the images, the pins, and the records that were entered since. Pins are files, and are looked
+//! at once more before the condemned are taken away: see `pin`.
 //!
 //! 1. `usage`: what is in the cache, thing by thing, with the bytes that each takes (`measure`, `space`).
 //! 2. `policy`: which of it goes, in which order and why.
@@ -225,6 +226,7 @@ impl Store {
         }?;
         while self.bury_some(swept)? {}
         self.sweep_leftovers(usize::MAX)?;
+        self.sweep_pins()?;
         self.discard_unknown(Kind::Snapshot)?;
         self.discard_unknown(Kind::Blob)?;
         self.drop_old_stat_caches()?;
@@ -262,7 +264,7 @@ impl Store {
             self.meta().write(|tx| dead.iter().try_for_each(|lease| tx.drop_lease(lease)))?;
         }
         let (unreached, newest, old) = self.meta().read(|tx| {
-            let needed = needed(tx, 0)?;
+            let needed = self.needed(tx, 0)?;
             let mut unreached = tx.living_snapshots()?;
             unreached.retain(|id| !needed.contains(id));
             let old = tx.old_collected(now() - COLLECTED_SECONDS, COLLECTED_RECORDS)?;
@@ -273,7 +275,7 @@ impl Store {
         }
         for some in unreached.chunks(BATCH as usize) {
             self.meta().write(|tx| {
-                let needed = needed(tx, newest)?;
+                let needed = self.needed(tx, newest)?;
                 let mut some = some.iter().filter(|id| !needed.contains(id));
                 some.try_for_each(|id| tx.condemn_snapshot(*id))
             })?;
@@ -284,11 +286,31 @@ impl Store {
         })
     }
 
-    /// Moves some of the condemned into the trash; false when none was left.
+    /// The snapshots that something needs; of the records, those that were entered after the row number `after`.
+    fn needed(&self, tx: &Tx<'_>, after: i64) -> Result<HashSet<SnapshotId>> {
+        let images = tx.images()?.into_iter().map(|image| image.chain);
+        let records = tx.record_chains_after(after)?.into_iter().map(|(_, chain)| chain.0);
+        let mut needed = self.pinned_snapshots()?;
+        needed.extend(images.chain(records).flatten());
+        needed.extend(tx.held_snapshots()?);
+        Ok(needed)
+    }
+
+    /// Moves some of the condemned into the trash, and spares those that were pinned before they were condemned;
+    /// false when none was left.
     fn bury_some(&self, swept: &mut Swept) -> Result<bool> {
         self.meta().write(|tx| {
             let dying = tx.dying(BATCH)?;
+            if dying.is_empty() {
+                return Ok(false);
+            }
+            let pinned = self.pinned_snapshots()?;
             for dead in &dying {
+                if let Some(id) = dead.snapshot().filter(|id| pinned.contains(id))
+                    && tx.spare_snapshot(id, self.boot())?
+                {
+                    continue;
+                }
                 self.discard_dead(dead)?;
                 swept.bytes += tx.bury(dead)?;
                 match dead.kind {
@@ -296,7 +318,7 @@ impl Store {
                     Kind::Blob => swept.blobs += 1,
                 }
             }
-            Ok(!dying.is_empty())
+            Ok(true)
         })
     }
 
@@ -343,15 +365,6 @@ pub(crate) fn folder(kind: Kind) -> &'static str {
         Kind::Snapshot => "snapshots",
         Kind::Blob => "blobs/sha256",
     }
-}
-
-/// The snapshots that something needs; of the records, those that were entered after the row number `after`.
-fn needed(tx: &Tx<'_>, after: i64) -> Result<HashSet<SnapshotId>> {
-    let images = tx.images()?.into_iter().map(|image| image.chain);
-    let records = tx.record_chains_after(after)?.into_iter().map(|(_, chain)| chain.0);
-    let mut needed: HashSet<SnapshotId> = images.chain(records).flatten().collect();
-    needed.extend(tx.pinned_snapshots()?);
-    Ok(needed)
 }
 
 /// The records whose chain isn't the beginning of an image's chain.
@@ -437,6 +450,56 @@ mod tests {
         store.discard(&store.blob_path(&digest)).unwrap();
         assert_eq!(store.gc(&Sweep::default()).unwrap().blobs, 1);
         assert_eq!(fs::read_dir(store.path("trash")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn who_pins_before_the_condemning_is_committed_is_seen_by_the_burying() {
+        let (_folder, store) = new_store();
+        let lease = store.lease();
+        let [pinned, free] =
+            [(); 2].map(|()| store.stage(&lease).unwrap().commit(Snapshot::default()).unwrap());
+        drop(lease);
+        let condemn = |tx: &Tx<'_>| {
+            assert!(store.pinned_snapshots()?.is_empty(), "the collector has looked");
+            assert!(store.pin("container:a", &[pinned])?, "it is ready as yet");
+            tx.condemn_snapshot(pinned).and(tx.condemn_snapshot(free))
+        };
+        store.meta().write(condemn).unwrap();
+        let mut swept = Swept::default();
+        while store.bury_some(&mut swept).unwrap() {}
+        assert_eq!(swept.snapshots, 1);
+        assert!(store.lease().hold(&[pinned]).unwrap() && !store.lease().hold(&[free]).unwrap());
+        assert!(store.snapshot_dir(&pinned).exists() && !store.snapshot_dir(&free).exists());
+        assert!(store.needs_flush().unwrap(), "it wasn't flushed before either");
+    }
+
+    #[test]
+    fn who_pins_after_the_condemning_is_told_that_it_is_gone() {
+        let (_folder, store) = new_store();
+        let id = store.stage(&store.lease()).unwrap().commit(Snapshot::default()).unwrap();
+        store.condemn().unwrap();
+        assert!(!store.pin("container:a", &[id]).unwrap());
+        assert_eq!(store.gc(&Sweep::default()).unwrap().snapshots, 1);
+        assert!(!store.snapshot_dir(&id).exists() && !store.pin("container:a", &[id]).unwrap());
+    }
+
+    #[test]
+    fn many_are_spared_in_one_collection_but_none_that_a_power_loss_took() {
+        let (_folder, store) = new_store();
+        let lease = store.lease();
+        let commit = || store.stage(&lease).unwrap().commit(Snapshot::default()).unwrap();
+        let pinned: Vec<SnapshotId> = (0..2 * BATCH).map(|_| commit()).collect();
+        let lost = commit();
+        let condemn = |tx: &Tx<'_>| {
+            assert!(store.pin("container:a", &pinned)? && store.pin("container:b", &[lost])?);
+            tx.finish_snapshot(lost, &Snapshot::default(), "another boot")?;
+            pinned.iter().chain([&lost]).try_for_each(|id| tx.condemn_snapshot(*id))
+        };
+        store.meta().write(condemn).unwrap();
+        let mut swept = Swept::default();
+        while store.bury_some(&mut swept).unwrap() {}
+        assert_eq!(swept.snapshots, 1);
+        assert!(store.lease().hold(&pinned).unwrap() && !store.snapshot_dir(&lost).exists());
     }
 
     #[test]

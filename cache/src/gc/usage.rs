@@ -93,6 +93,7 @@ impl Store {
     }
 
     fn rows(&self) -> Result<Rows> {
+        let busy = self.pinned_snapshots()?;
         let (mut rows, leased) = self.meta().read(|tx| {
             let mut imaged = HashMap::new();
             // A layer is called by the image that begins with it.
@@ -105,7 +106,6 @@ impl Store {
                     imaged.entry(id).or_insert_with(|| name.clone());
                 }
             }
-            let busy = tx.container_pins()?.into_iter().collect();
             let rows = Rows { records: tx.record_rows()?, rooms: tx.rooms()?, imaged, busy };
             Ok((rows, tx.leased_snapshots()?))
         })?;

@@ -82,12 +82,6 @@ impl Tx<'_> {
         self.all(sql, (), |row| row.get(0))
     }
 
-    /// Returns who pins which snapshot.
-    pub(crate) fn pins(&self) -> Result<Vec<(String, String)>> {
-        let sql = "SELECT owner, snapshot FROM pins ORDER BY owner, snapshot";
-        self.all(sql, (), |row| Ok((row.get(0)?, row.get(1)?)))
-    }
-
     /// Returns which blobs are said to be packed layers, by the layer's diffID.
     pub(crate) fn packed_layers(&self) -> Result<Vec<(Digest, Digest)>> {
         let sql = "SELECT diff, digest FROM layer_blobs ORDER BY diff, digest";

@@ -21,6 +21,13 @@ pub(crate) struct Dying {
     pub(crate) bytes: u64,
 }
 
+impl Dying {
+    /// Returns which snapshot it is.
+    pub(crate) fn snapshot(&self) -> Option<SnapshotId> {
+        self.name.parse().ok().filter(|_| self.kind == Kind::Snapshot)
+    }
+}
+
 impl Kind {
     fn columns(self) -> (&'static str, &'static str, &'static str) {
         match self {
@@ -31,9 +38,9 @@ impl Kind {
 }
 
 impl Tx<'_> {
-    /// Returns every snapshot that something names outside of records: images, pins and leases.
-    pub(crate) fn pinned_snapshots(&self) -> Result<Vec<SnapshotId>> {
-        self.all("SELECT snapshot FROM pins UNION SELECT snapshot FROM lease_snapshots", (), |row| row.get(0))
+    /// Returns every snapshot that a lease names.
+    pub(crate) fn held_snapshots(&self) -> Result<Vec<SnapshotId>> {
+        self.all("SELECT DISTINCT snapshot FROM lease_snapshots", (), |row| row.get(0))
     }
 
     /// Returns the snapshots that are staging or ready.
@@ -41,9 +48,15 @@ impl Tx<'_> {
         self.all("SELECT id FROM snapshots WHERE state <> 'dying'", (), |row| row.get(0))
     }
 
-    /// Condemns a snapshot.
+    /// Condemns a snapshot. Its boot stays, for the case that it is spared.
     pub(crate) fn condemn_snapshot(&self, id: SnapshotId) -> Result<()> {
-        self.run("UPDATE snapshots SET state = 'dying', boot = NULL WHERE id = ?1", (id,)).map(drop)
+        self.run("UPDATE snapshots SET state = 'dying' WHERE id = ?1", (id,)).map(drop)
+    }
+
+    /// Takes a snapshot's condemnation back; false when it was lost with another boot than `boot`.
+    pub(crate) fn spare_snapshot(&self, id: SnapshotId, boot: &str) -> Result<bool> {
+        let sql = "UPDATE snapshots SET state = 'ready' WHERE id = ?1 AND (boot IS NULL OR boot = ?2)";
+        Ok(self.run(sql, (id, boot))? == 1)
     }
 
     /// Forgets the blobs of layers that no ready snapshot holds.
@@ -106,11 +119,6 @@ impl Tx<'_> {
     pub(crate) fn knows(&self, kind: Kind, name: &str) -> Result<bool> {
         let (table, column, _) = kind.columns();
         Ok(self.one(&format!("SELECT 1 FROM {table} WHERE {column} = ?1"), (name,), |_| Ok(()))?.is_some())
-    }
-
-    /// Forgets the pins on a snapshot.
-    pub(crate) fn drop_pins_on(&self, id: SnapshotId) -> Result<()> {
-        self.run("DELETE FROM pins WHERE snapshot = ?1", (id,)).map(drop)
     }
 
     /// Returns the digests of the images' rows whose chain holds what `lost` says.

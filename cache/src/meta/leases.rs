@@ -1,4 +1,4 @@
-//! Rows of what running processes (leases) and containers (pins) need.
+//! Rows of what running processes need.
 
 use super::{Tx, signed};
 use crate::{Digest, Result, SnapshotId};
@@ -25,15 +25,5 @@ impl Tx<'_> {
     pub(crate) fn drop_lease(&self, lease: &str) -> Result<()> {
         self.run("DELETE FROM lease_snapshots WHERE lease = ?1", (lease,))?;
         self.run("DELETE FROM lease_blobs WHERE lease = ?1", (lease,)).map(drop)
-    }
-
-    /// Notes that `owner` needs a snapshot until it is unpinned.
-    pub(crate) fn pin(&self, owner: &str, id: SnapshotId) -> Result<()> {
-        self.run("INSERT OR IGNORE INTO pins (owner, snapshot) VALUES (?1, ?2)", (owner, id)).map(drop)
-    }
-
-    /// Forgets what `owner` needed.
-    pub(crate) fn unpin(&self, owner: &str) -> Result<()> {
-        self.run("DELETE FROM pins WHERE owner = ?1", (owner,)).map(drop)
     }
 }

@@ -85,7 +85,10 @@ pub(crate) struct Tx<'a> {
 
 impl Meta {
     /// Makes the database, unless an interrupted creation made it already. The caller holds the store's lock.
-    pub(crate) fn create(path: &Path) -> Result<()> {
+    pub(crate) fn create(
+        path: &Path,
+        take_over: impl FnOnce(&[(String, SnapshotId)]) -> Result<()>,
+    ) -> Result<()> {
         let create = || -> rusqlite::Result<()> {
             let connection = connect(path, OpenFlags::SQLITE_OPEN_CREATE)?;
             if connection.pragma_query_value(None, "user_version", |row| row.get(0)) == Ok(0) {
@@ -95,23 +98,31 @@ impl Meta {
             Ok(())
         };
         create().map_err(|error| failure(path, error))?;
-        Self::migrate(path)
+        Self::migrate(path, take_over)
     }
 
     /// Brings the database of an older kiln to this one's form: all of it or nothing. The caller holds the
-    /// store's lock alone.
-    pub(crate) fn migrate(path: &Path) -> Result<()> {
-        let migrate = || -> rusqlite::Result<()> {
-            let mut connection = connect(path, OpenFlags::empty())?;
-            // The file that names the new format must not outlive a power cut that this doesn't.
-            connection.pragma_update(None, "synchronous", "full")?;
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            if transaction.pragma_query_value(None, "user_version", |row| row.get(0)) == Ok(1) {
-                transaction.execute_batch(schema::FROM_1_TO_2)?;
-            }
-            transaction.commit()
-        };
-        migrate().map_err(|error| failure(path, error))
+    /// store's lock alone, and gets the pins, by their owners, which are rows no more.
+    pub(crate) fn migrate(
+        path: &Path,
+        take_over: impl FnOnce(&[(String, SnapshotId)]) -> Result<()>,
+    ) -> Result<()> {
+        let wrap = |error| failure(path, error);
+        let mut connection = connect(path, OpenFlags::empty()).map_err(wrap)?;
+        // The file that names the new format must not outlive a power cut that this doesn't.
+        connection.pragma_update(None, "synchronous", "full").map_err(wrap)?;
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(wrap)?;
+        let tx = Tx { path, connection: &transaction };
+        let version: i64 = tx.one("PRAGMA user_version", (), |row| row.get(0))?.unwrap_or(0);
+        if version == 1 {
+            transaction.execute_batch(schema::FROM_1_TO_2).map_err(wrap)?;
+        }
+        if version < 3 {
+            take_over(&tx.pins_of_version_2()?)?;
+            transaction.execute_batch(schema::FROM_2_TO_3).map_err(wrap)?;
+        }
+        transaction.commit().map_err(wrap)
     }
 
     /// Opens the database, which exists.
@@ -128,12 +139,17 @@ impl Meta {
     /// Asks questions, all answered from one state of the store.
     pub(crate) fn read<T>(&self, ask: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
         let Some(connection) = self.take_view() else {
-            return self.transaction(TransactionBehavior::Deferred, ask);
+            return self.read_anew(ask);
         };
         let value = ask(&Tx { path: &self.path, connection: &connection });
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((thread::current().id(), connection));
         value
+    }
+
+    /// Asks what is so now, also while this thread has a view.
+    pub(crate) fn read_anew<T>(&self, ask: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
+        self.transaction(TransactionBehavior::Deferred, ask)
     }
 
     /// Begins to answer this thread's questions from one state of the store; false when another thread's are.
@@ -229,6 +245,12 @@ impl Meta {
 }
 
 impl Tx<'_> {
+    /// Returns the pins, which were rows up to version 2.
+    fn pins_of_version_2(&self) -> Result<Vec<(String, SnapshotId)>> {
+        let sql = "SELECT owner, snapshot FROM pins ORDER BY owner";
+        self.all(sql, (), |row| Ok((row.get(0)?, row.get(1)?)))
+    }
+
     /// Runs one change; the number of changed rows.
     fn run(&self, sql: &str, params: impl Params) -> Result<usize> {
         let run = || self.connection.prepare_cached(sql)?.execute(params);

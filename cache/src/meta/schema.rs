@@ -35,9 +35,6 @@ CREATE TABLE lease_snapshots (
 CREATE TABLE lease_blobs (
     lease TEXT NOT NULL, blob TEXT NOT NULL, PRIMARY KEY (lease, blob)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE pins (
-    owner TEXT NOT NULL, snapshot TEXT NOT NULL, PRIMARY KEY (owner, snapshot)
-) STRICT, WITHOUT ROWID;
 CREATE TABLE records (
     id INTEGER PRIMARY KEY, result TEXT NOT NULL, chain TEXT NOT NULL, created INTEGER NOT NULL,
     parts TEXT NOT NULL, kind TEXT NOT NULL, description TEXT NOT NULL, used INTEGER NOT NULL,
@@ -58,7 +55,7 @@ CREATE TABLE names (name TEXT PRIMARY KEY, image TEXT NOT NULL) STRICT, WITHOUT 
 CREATE INDEX names_by_image ON names (image);
 CREATE TABLE repo_digests (name TEXT PRIMARY KEY, image TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX repo_digests_by_image ON repo_digests (image);
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 COMMIT;
 ";
 
@@ -96,4 +93,10 @@ UPDATE keys SET record = (
     WHERE own.id = keys.record);
 DELETE FROM records WHERE id NOT IN (SELECT record FROM keys);
 PRAGMA user_version = 2;
+";
+
+/// Makes version 3 of version 2, inside a transaction of the caller's, when the pins are files.
+pub(super) const FROM_2_TO_3: &str = "
+DROP TABLE pins;
+PRAGMA user_version = 3;
 ";

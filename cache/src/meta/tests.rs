@@ -1,5 +1,6 @@
 //! Stores of older kilns.
 
+use std::fs;
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -56,11 +57,13 @@ fn digest(of: &str) -> Digest {
     Digest::of(of)
 }
 
-/// Makes a store as version 1 left it: an image with a name, and a step's record under two keys, entered twice.
+/// Makes a store as version 1 left it: an image with a name, a step's record under two keys, entered twice, and a
+/// container.
 fn old_store(root: &Path) {
     drop(Store::open(root).unwrap());
+    fs::remove_dir(root.join("pins")).unwrap();
     for name in ["meta.db", "meta.db-wal", "meta.db-shm"] {
-        let _ = std::fs::remove_file(root.join(name));
+        let _ = fs::remove_file(root.join(name));
     }
     let connection = Connection::open(root.join("meta.db")).unwrap();
     connection.pragma_update(None, "journal_mode", "wal").unwrap();
@@ -77,11 +80,22 @@ fn old_store(root: &Path) {
          INSERT INTO keys VALUES ('{content}', 1);
          INSERT INTO keys VALUES ('{cheap}', 2);
          INSERT INTO keys VALUES ('{image}', 3);
+         INSERT INTO pins VALUES ('container:c', '{SNAPSHOT}');
+         INSERT INTO pins VALUES ('mount:m', '{SNAPSHOT}');
+         INSERT INTO pins VALUES ('mount:m', '00000000000000cc');
+         INSERT INTO snapshots VALUES ('00000000000000cc', 'ready', NULL, NULL, NULL, 7, 5);
          INSERT INTO notes VALUES ('content-seen', 'k', '1');"
     );
     connection.execute_batch(&rows).unwrap();
-    std::fs::create_dir_all(root.join("snapshots").join(SNAPSHOT).join("fs")).unwrap();
-    std::fs::write(root.join("version"), "kiln store 1\n").unwrap();
+    fs::create_dir_all(root.join("snapshots").join(SNAPSHOT).join("fs")).unwrap();
+    fs::write(root.join("version"), "kiln store 1\n").unwrap();
+}
+
+/// Makes it a store as version 2 left it.
+fn to_version_2(root: &Path) {
+    let connection = Connection::open(root.join("meta.db")).unwrap();
+    connection.execute_batch(super::schema::FROM_1_TO_2).unwrap();
+    fs::write(root.join("version"), "kiln store 2\n").unwrap();
 }
 
 fn check_migrated(store: &Store) {
@@ -99,6 +113,10 @@ fn check_migrated(store: &Store) {
     assert_eq!(store.diff(&id).unwrap().unwrap().tar_bytes, 10240);
     assert_eq!(store.layer_snapshot(&digest("diff")).unwrap(), Some(id));
     assert_eq!(store.note("content-seen", "k").unwrap().as_deref(), Some("1"));
+    let pins = ["container:c", "mount:m"];
+    assert_eq!(store.check_rows(false).unwrap().0.pins, pins);
+    let texts = pins.map(|owner| fs::read_to_string(store.root().join("pins").join(owner)).unwrap());
+    assert_eq!(texts, [format!("{SNAPSHOT}\n"), format!("{SNAPSHOT}\n00000000000000cc\n")]);
 }
 
 #[test]
@@ -112,7 +130,39 @@ fn a_store_of_version_1_keeps_its_images_and_its_cache() {
     let swept = store.gc(&Sweep::default()).unwrap();
     assert_eq!((swept.snapshots, swept.records), (1, 0), "what nothing needed goes, and nothing else");
     check_migrated(&store);
-    assert_eq!(std::fs::read_to_string(root.join("version")).unwrap(), "kiln store 2\n");
+    assert_eq!(fs::read_to_string(root.join("version")).unwrap(), "kiln store 3\n");
+}
+
+#[test]
+fn a_store_of_version_2_keeps_what_containers_pin() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("store");
+    old_store(&root);
+    to_version_2(&root);
+    let store = Store::open(&root).unwrap();
+    check_migrated(&store);
+    assert_eq!(fs::read_to_string(root.join("version")).unwrap(), "kiln store 3\n");
+    let is_left = "SELECT count(*) FROM sqlite_schema WHERE name = 'pins'";
+    let connection = Connection::open(root.join("meta.db")).unwrap();
+    assert_eq!(connection.query_row(is_left, (), |row| row.get::<_, i64>(0)), Ok(0));
+    assert_eq!(store.gc(&Sweep::default()).unwrap().snapshots, 1);
+    check_migrated(&store);
+    store.unpin("mount:m").unwrap();
+    assert_eq!(store.gc(&Sweep::default()).unwrap().snapshots, 1);
+}
+
+#[test]
+fn a_kill_between_the_pins_and_the_database_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("store");
+    old_store(&root);
+    to_version_2(&root);
+    fs::create_dir(root.join("pins")).unwrap();
+    // The older kiln ended one of the pins in between, and another was cut.
+    for (owner, text) in [("container:gone", &*format!("{SNAPSHOT}\n")), ("mount:m", "0000"), (".new", "")] {
+        fs::write(root.join("pins").join(owner), text).unwrap();
+    }
+    check_migrated(&Store::open(&root).unwrap());
 }
 
 #[test]
@@ -133,7 +183,10 @@ fn a_kill_between_the_database_and_the_version_does_no_harm() {
     let root = folder.path().join("store");
     old_store(&root);
     drop(Store::open(&root).unwrap());
-    std::fs::write(root.join("version"), "kiln store 1\n").unwrap();
+    for version in ["kiln store 1\n", "kiln store 2\n"] {
+        fs::write(root.join("version"), version).unwrap();
+        check_migrated(&Store::open(&root).unwrap());
+    }
     check_migrated(&Store::open(&root).unwrap());
 }
 
@@ -142,13 +195,13 @@ fn the_store_waits_for_the_processes_of_an_older_kiln() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("store");
     old_store(&root);
-    let older = std::fs::File::open(root.join("lock")).unwrap();
+    let older = fs::File::open(root.join("lock")).unwrap();
     older.lock_shared().unwrap();
     std::thread::scope(|scope| {
         let newer = scope.spawn(|| check_migrated(&Store::open(&root).unwrap()));
         std::thread::yield_now();
         assert!(!newer.is_finished() && root.join("version").exists());
-        assert_eq!(std::fs::read_to_string(root.join("version")).unwrap(), "kiln store 1\n");
+        assert_eq!(fs::read_to_string(root.join("version")).unwrap(), "kiln store 1\n");
         drop(older);
         newer.join().unwrap();
     });

@@ -103,11 +103,6 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Returns the snapshots that containers pin.
-    pub(crate) fn container_pins(&self) -> Result<Vec<SnapshotId>> {
-        self.all("SELECT DISTINCT snapshot FROM pins", (), |row| row.get(0))
-    }
-
     /// Returns which lease needs which snapshot.
     pub(crate) fn leased_snapshots(&self) -> Result<Vec<(String, SnapshotId)>> {
         self.all("SELECT lease, snapshot FROM lease_snapshots", (), |row| Ok((row.get(0)?, row.get(1)?)))

@@ -23,8 +23,13 @@ fn writer() {
     for round in 0.. {
         let store = Store::open(&root).unwrap();
         build(&store, round);
+        let chain = store.image_by_name(NAME).unwrap().unwrap().chain;
+        assert!(store.pin("container:c", &chain).unwrap());
         if round % 7 == 3 {
             store.flush().unwrap();
+        }
+        if round % 2 == 1 {
+            store.unpin("container:c").unwrap();
         }
         if round % 5 == 4 {
             store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap();
@@ -59,6 +64,7 @@ fn build(store: &Store, round: u64) {
 
 /// Asserts that all that can be found is whole.
 fn assert_whole(store: &Store) {
+    assert_eq!(store.check_rows(true).unwrap().1, [], "what is pinned is there, too");
     let records = (0..3).filter_map(|step| store.record(&Digest::of(format!("key {step}"))).unwrap());
     let images = store.images().unwrap();
     for image in &images {
@@ -96,6 +102,7 @@ fn nothing_half_made_is_visible_after_a_kill() {
         build(&store, moment);
     }
     let store = Store::open(&root).unwrap();
+    store.unpin("container:c").unwrap();
     store.gc(&Sweep { records: true, ..Sweep::default() }).unwrap();
     assert_whole(&store);
     assert_tidy(&store, &root);
@@ -108,7 +115,7 @@ fn nothing_half_made_is_visible_after_a_kill() {
 }
 
 fn assert_tidy(store: &Store, root: &Path) {
-    for folder in ["tmp", "trash", "leases"] {
+    for folder in ["tmp", "trash", "leases", "pins"] {
         assert_eq!(names(store, folder), [""; 0], "{}", root.join(folder).display());
     }
 }

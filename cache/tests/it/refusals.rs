@@ -13,11 +13,11 @@ fn a_store_of_another_format_is_refused_by_name_and_left_alone() {
     let (_folder, store) = new_store();
     let root = store.root().to_owned();
     drop(store);
-    fs::write(root.join("version"), "kiln store 3\n").unwrap();
+    fs::write(root.join("version"), "kiln store 4\n").unwrap();
     let error = Store::open(&root).unwrap_err();
-    assert!(matches!(&error, Error::UnknownVersion { found, .. } if found == "kiln store 3"));
+    assert!(matches!(&error, Error::UnknownVersion { found, .. } if found == "kiln store 4"));
     assert!(error.to_string().contains(root.to_str().unwrap()));
-    assert_eq!(fs::read_to_string(root.join("version")).unwrap(), "kiln store 3\n");
+    assert_eq!(fs::read_to_string(root.join("version")).unwrap(), "kiln store 4\n");
 }
 
 #[test]

@@ -398,10 +398,7 @@ impl Monitor {
         }
         let Some(folder) = removed else { return Ok(()) };
         Volumes::delete(&self.volumes);
-        if let Ok(store) = Store::open(&self.task.root) {
-            let _ = store.unpin(&record.owner());
-            let _ = store.shorten_log();
-        }
+        let _ = Store::unpin_at(&self.task.root, &record.owner());
         remove_folder(&folder)
     }
 }
