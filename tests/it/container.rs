@@ -414,6 +414,13 @@ fn scripts_find_their_fields() {
     assert_eq!(kiln.ok(&["inspect", "-f", format, "web"]), "/web true SIGTERM data");
     let format = "{{.HostConfig.PortBindings}} {{.HostConfig.CapAdd}} {{json .Config.ExposedPorts}}";
     assert_eq!(kiln.ok(&["inspect", "-f", format, "web"]), "map[] [] null");
+    // What docker leaves out of its JSON is nothing to a template, not a mistake.
+    let format = "{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}} {{.Config.Healthcheck}} \
+        {{.Config.StopTimeout}} {{.HostConfig.Tmpfs}} {{.SizeRw}}";
+    assert_eq!(kiln.ok(&["inspect", "-f", format, "web"]), "none <nil> <nil> map[] <nil>");
+    kiln.ok(&["create", "--name", "able", "--cap-add", "net_admin", "--cap-drop", "all", "busybox", "true"]);
+    let format = "{{.HostConfig.CapAdd}} {{.HostConfig.CapDrop}}";
+    assert_eq!(kiln.ok(&["inspect", "-f", format, "able"]), "[CAP_NET_ADMIN] [ALL]");
     let row = kiln.ok(&["ps", "--format", "{{.Command}} {{.Networks}} {{.Mounts}} {{.LocalVolumes}}"]);
     assert_eq!(row, "\"sh -c 'sleep 1000'\" bridge data 1");
     let file = kiln.root.path().join("env");

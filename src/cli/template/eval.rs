@@ -31,6 +31,39 @@ const LISTS: &[&str] = &[
 /// The same of maps.
 const MAPS: &[&str] = &["DriverOpts", "ExposedPorts", "Labels", "Options", "PortBindings", "Volumes"];
 
+/// What docker's objects leave out of their JSON when there is none, and what Go prints then: a key that such an object
+/// always has, and the fields. `{{if .State.Health}}` is no mistake.
+const LEFT_OUT: &[(&str, &[(&str, &str)])] = &[
+    ("OOMKilled", &[("Health", "<nil>")]),
+    (
+        "WorkingDir",
+        &[
+            ("ArgsEscaped", "false"),
+            ("ExposedPorts", "map[]"),
+            ("Healthcheck", "<nil>"),
+            ("MacAddress", ""),
+            ("NetworkDisabled", "false"),
+            ("OnBuild", "[]"),
+            ("Shell", "[]"),
+            ("StopSignal", ""),
+            ("StopTimeout", "<nil>"),
+            ("Volumes", "map[]"),
+        ],
+    ),
+    (
+        "NetworkMode",
+        &[
+            ("Annotations", "map[]"),
+            ("Init", "<nil>"),
+            ("Mounts", "[]"),
+            ("StorageOpt", "map[]"),
+            ("Sysctls", "map[]"),
+            ("Tmpfs", "map[]"),
+        ],
+    ),
+    ("HostConfig", &[("SizeRootFs", "<nil>"), ("SizeRw", "<nil>")]),
+];
+
 /// Renders `nodes` with `value` as the dot.
 pub(super) fn render(nodes: &[Node], value: &Value, labels: Labels<'_>) -> Result<String, TemplateError> {
     let mut scope = Scope { variables: vec![(String::new(), value.clone())], out: String::new(), labels };
@@ -240,6 +273,7 @@ fn below(value: &Value, fields: &[String]) -> Result<Value, TemplateError> {
             Value::Object(known) => match known.get(field) {
                 Some(value) => value,
                 None if depth > 0 && OPEN.contains(&fields[depth - 1].as_str()) => return Ok(Value::Null),
+                None if left_out(field, known).is_some() => return Ok(Value::Null),
                 None => return Err(no_field(field, known)),
             },
             // As Go: a field of nothing is nothing.
@@ -253,12 +287,25 @@ fn below(value: &Value, fields: &[String]) -> Result<Value, TemplateError> {
     Ok(at.clone())
 }
 
+/// What `field` prints where an object with these fields may leave it out.
+fn left_out(field: &str, known: &Map<String, Value>) -> Option<&'static str> {
+    let of = |(key, fields): &&(&str, &'static [(&str, &'static str)])| {
+        known.contains_key(*key).then(|| fields.iter().find(|(name, _)| *name == field))?
+    };
+    LEFT_OUT.iter().find_map(|entry| of(&entry)).map(|(_, text)| *text)
+}
+
 /// What a list or map prints that isn't there.
 fn nothing(pipe: &Pipe, value: &Value) -> Option<&'static str> {
     let [command] = pipe.0.as_slice() else { return None };
     let [Term::Path(_, fields)] = command.as_slice() else { return None };
     let field = fields.last().filter(|_| value.is_null())?.as_str();
-    if LISTS.contains(&field) { Some("[]") } else { MAPS.contains(&field).then_some("map[]") }
+    let missing = LEFT_OUT.iter().flat_map(|(_, fields)| *fields).find(|(name, _)| *name == field);
+    match missing {
+        Some((_, text)) => Some(text),
+        None if LISTS.contains(&field) => Some("[]"),
+        None => MAPS.contains(&field).then_some("map[]"),
+    }
 }
 
 fn no_field(field: &str, known: &Map<String, Value>) -> TemplateError {
