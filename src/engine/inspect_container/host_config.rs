@@ -95,8 +95,8 @@ fn isolation(config: &Config, isolation: &Isolation) -> Value {
     let open = config.privileged || isolation.security_opts.iter().any(|option| option == OPEN_PATHS);
     let paths = |paths: Vec<String>| if open { Value::Null } else { paths.into() };
     let mut shown = json!({
-        "CapAdd": some(&isolation.cap_add),
-        "CapDrop": some(&isolation.cap_drop),
+        "CapAdd": some(&capabilities(&isolation.cap_add)),
+        "CapDrop": some(&capabilities(&isolation.cap_drop)),
         "CgroupnsMode": word(&isolation.cgroupns, "private"),
         "GroupAdd": some(&isolation.group_add),
         "IpcMode": word(&isolation.ipc, "private"),
@@ -130,6 +130,15 @@ fn isolation(config: &Config, isolation: &Isolation) -> Value {
 }
 
 /// Docker shows `null` for an empty list.
+/// As docker writes them: `net_admin` is `CAP_NET_ADMIN`.
+fn capabilities(names: &[String]) -> Vec<String> {
+    let whole = |name: &String| match name.to_ascii_uppercase() {
+        name if name == "ALL" || name.starts_with("CAP_") => name,
+        name => format!("CAP_{name}"),
+    };
+    names.iter().map(whole).collect()
+}
+
 fn some(list: &[String]) -> Value {
     if list.is_empty() { Value::Null } else { list.to_vec().into() }
 }
