@@ -120,7 +120,14 @@ fn a_published_port_answers_on_loopback_on_the_machines_address_and_to_container
     assert_eq!(shown, format!("80/tcp -> 0.0.0.0:{port}\n80/tcp -> [::]:{port}\n"));
     let shown = kiln.ok(&["ps", "--format", "{{.Ports}}"]);
     assert_eq!(shown.trim(), format!("0.0.0.0:{port}->80/tcp, [::]:{port}->80/tcp"));
-    for (filter, expected) in [("publish=80", "web\n"), ("publish=81", ""), ("expose=80/tcp", "web\n")] {
+    let (of_host, udp) = (format!("publish={port}"), format!("publish={port}/udp"));
+    for (filter, expected) in [
+        ("publish=80", "web\n"),
+        (of_host.as_str(), "web\n"),
+        (udp.as_str(), ""),
+        ("publish=81", ""),
+        ("expose=80/tcp", "web\n"),
+    ] {
         assert_eq!(kiln.ok(&["ps", "--filter", filter, "--format", "{{.Names}}"]), expected, "{filter}");
     }
     let format = "{{json .NetworkSettings.Ports}} {{json .HostConfig.PortBindings}}";

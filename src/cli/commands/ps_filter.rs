@@ -3,7 +3,7 @@
 use regex::Regex;
 
 use super::filter;
-use crate::api::{ContainerInfo, ContainerState, LabelFilter};
+use crate::api::{ContainerInfo, ContainerState, LabelFilter, PublishedPort};
 use crate::cli::error::Error;
 
 /// What `--filter` keeps: values of one key are joined by "or", keys by "and", labels by "and".
@@ -90,7 +90,7 @@ impl Filter {
             && any(&self.volumes, |wanted| {
                 container.mounts.contains(wanted) || container.targets.contains(wanted)
             })
-            && any(&self.published, |wanted| container.ports.iter().any(|port| wanted.has(&port.port)))
+            && any(&self.published, |wanted| container.ports.iter().any(|port| wanted.has_published(port)))
             && any(&self.exposed, |wanted| container.exposed.iter().any(|port| wanted.has(port)))
             && any(&self.exited, exited)
             && self.labels.has_all(&container.labels)
@@ -112,6 +112,14 @@ impl Ports {
             true => Ok(Self { first, last, protocol: protocol.to_owned() }),
             false => Err(bad()),
         }
+    }
+
+    /// Tells whether one of them is published, or published as: docker's documentation has the container's port, its
+    /// daemon the machine's.
+    fn has_published(&self, port: &PublishedPort) -> bool {
+        let protocol = port.port.split_once('/').map_or("tcp", |(_, protocol)| protocol);
+        let host = port.address.rsplit_once(':').map_or("", |(_, host)| host);
+        self.has(&port.port) || self.has(&format!("{host}/{protocol}"))
     }
 
     /// Tells whether `80/tcp` is one of them.
