@@ -22,6 +22,7 @@ use super::helper::{self, Helper};
 use super::{Containers, exec, monitor, names};
 use crate::network::Namespace;
 use crate::runtime::{Filter, Rights};
+use crate::sys::awake::Awake;
 
 /// The doors of `main`.
 pub(super) const MONITOR: &str = "_monitor";
@@ -35,6 +36,8 @@ pub struct Ahead {
     helper: Option<Helper>,
     /// The container that a first process is being got ready for.
     id: Option<String>,
+    /// What is to come passes through four processes.
+    awake: Option<Awake>,
 }
 
 impl Ahead {
@@ -45,13 +48,13 @@ impl Ahead {
         let forked = Helper::fork(staged, |socket| monitor::work(socket, id.as_deref()));
         let words: Vec<&str> = std::iter::once(MONITOR).chain(id.as_deref()).collect();
         let helper = forked.or_else(|_| Helper::start(&words))?;
-        Ok(Ahead { door: MONITOR, helper: Some(helper), id })
+        Ok(Ahead { door: MONITOR, helper: Some(helper), id, awake: Awake::ask() })
     }
 
     /// Starts the helper of an exec.
     pub fn exec() -> io::Result<Ahead> {
         let helper = Helper::fork(true, exec::work).or_else(|_| Helper::start(&[EXEC]))?;
-        Ok(Ahead { door: EXEC, helper: Some(helper), id: None })
+        Ok(Ahead { door: EXEC, helper: Some(helper), id: None, awake: Awake::ask() })
     }
 
     /// Tells whether it can run programs with these rights: between kiln and the program a forked one needs system calls
@@ -59,6 +62,11 @@ impl Ahead {
     pub(super) fn may_run(&self, rights: &Rights) -> bool {
         let is_forked = self.helper.as_ref().is_some_and(Helper::is_forked);
         !is_forked || !matches!(rights.filter, Filter::Program(_))
+    }
+
+    /// Gives what keeps the processors awake, which is to last until the program runs.
+    pub(super) fn take_awake(&mut self) -> Option<Awake> {
+        self.awake.take()
     }
 
     /// Waits for the network of the first process that is being got ready.

@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::error::{At, Error, Result};
@@ -12,6 +13,7 @@ use super::launch::Streams;
 use super::record::Record;
 use super::wire::{self, Condition, Packet, STREAM_BYTES, Wants};
 use super::{Containers, UNKNOWN_CODE};
+use crate::sys::awake::Awake;
 use crate::sys::signals::Signals;
 
 /// What is passed on to the program; the rest keeps its meaning for this process.
@@ -32,6 +34,9 @@ const OWN: [i32; 5] = [libc::SIGWINCH, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT
 /// Ctrl-P Ctrl-Q, which leaves a terminal's container running.
 const DETACH: [u8; 2] = [16, 17];
 
+/// Processors are kept awake so long for the end of a program.
+const SHORT: Duration = Duration::from_millis(10);
+
 /// How an attachment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -51,17 +56,24 @@ pub struct Attachment {
     tty: bool,
     /// Whether the program's signals are this process's too.
     forwards: bool,
+    /// For the end of a program that ends by then.
+    awake: Option<(Awake, Instant)>,
 }
 
 impl Attachment {
     /// A client of a container.
     pub(super) fn new(socket: OwnedFd, record: &Record) -> Self {
-        Self { socket, name: record.name.clone(), tty: record.config.tty, forwards: true }
+        Self { socket, name: record.name.clone(), tty: record.config.tty, forwards: true, awake: None }
     }
 
     /// A client of a further process, whose signals stay with the caller.
     pub(super) fn of_exec(socket: OwnedFd, name: String, tty: bool) -> Self {
-        Self { socket, name, tty, forwards: false }
+        Self { socket, name, tty, forwards: false, awake: None }
+    }
+
+    /// Keeps the processors awake for a moment more.
+    pub(super) fn while_awake(self, awake: Option<Awake>) -> Self {
+        Self { awake: awake.map(|awake| (awake, Instant::now() + SHORT)), ..self }
     }
 
     /// Waits for the end of the program, showing nothing. `None`: the monitor was already leaving, or is lost.
@@ -93,6 +105,7 @@ impl Attachment {
             forwards,
             reads_stdin: streams.stdin,
             unsent: None,
+            awake: self.awake,
             keys: Keys::new(streams.detach_keys.unwrap_or_else(|| DETACH.to_vec())),
         };
         match session.run() {
@@ -161,6 +174,8 @@ struct Session {
     /// A packet that the monitor had no room for. While there is one, no input is read, but outputs go on:
     /// the monitor may be waiting for us to take them.
     unsent: Option<Vec<u8>>,
+    /// As in [`Attachment`].
+    awake: Option<(Awake, Instant)>,
     keys: Keys,
 }
 
@@ -185,7 +200,7 @@ impl Session {
         }
     }
 
-    fn wait(&self) -> io::Result<(PollFlags, bool, bool)> {
+    fn wait(&mut self) -> io::Result<(PollFlags, bool, bool)> {
         let stdin = rustix::stdio::stdin();
         let mut wanted = PollFlags::IN;
         wanted.set(PollFlags::OUT, self.unsent.is_some());
@@ -193,7 +208,12 @@ impl Session {
         if self.reads_stdin && self.unsent.is_none() {
             fds.push(PollFd::new(&stdin, PollFlags::IN));
         }
-        match poll(&mut fds, None) {
+        let left = self.awake.as_ref().map(|(_, end)| end.saturating_duration_since(Instant::now()));
+        match poll(&mut fds, left.and_then(|left| Timespec::try_from(left).ok()).as_ref()) {
+            Ok(0) => {
+                self.awake = None;
+                return Ok((PollFlags::empty(), false, false));
+            }
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok((PollFlags::empty(), true, false)),
             Err(error) => return Err(error.into()),

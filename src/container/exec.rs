@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::net::RecvFlags;
 use serde::{Deserialize, Serialize};
 
-use super::ahead::{EXEC, hand_over};
+use super::ahead::{Ahead, EXEC, hand_over};
 use super::attach::Attachment;
 use super::create::set;
 use super::error::{At, Error, Result};
@@ -99,10 +99,13 @@ impl Containers {
         let begun = ["exec_create", "exec_start"].map(|action| format!("{action}: {command}"));
         // Before the helper can tell of the end.
         self.events.tell(&begun.map(|action| event(record, &action, &details)));
-        let ahead = self.take_ahead(EXEC).filter(|ahead| ahead.may_run(&task.spec.rights));
+        let mut ahead = self.take_ahead(EXEC).filter(|ahead| ahead.may_run(&task.spec.rights));
+        let awake = ahead.as_mut().and_then(Ahead::take_awake);
         let socket = hand_over(ahead, EXEC, &task, &[]).at("start a helper for", self.folder(&record.id))?;
         match wire::receive(&socket, RecvFlags::empty()) {
-            Ok(Some(Packet::Started(_))) => Ok(Attachment::of_exec(socket, name, request.tty)),
+            Ok(Some(Packet::Started(_))) => {
+                Ok(Attachment::of_exec(socket, name, request.tty).while_awake(awake))
+            }
             Ok(Some(Packet::Failed(source))) => Err(Error::Exec { name, source }),
             _ => Err(Error::MonitorLost { name }),
         }

@@ -63,9 +63,6 @@ impl Helper {
     /// It becomes the programs of containers by way of [`stub`]. With `at_once` it has something to do before its task
     /// comes, and another processor to do it on.
     pub(super) fn fork(at_once: bool, work: impl FnOnce(OwnedFd) -> i32) -> io::Result<Helper> {
-        if !stub::is_possible() {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
         let (socket, far) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let elsewhere = if at_once { Elsewhere::from_here() } else { None };
@@ -75,7 +72,11 @@ impl Helper {
             elsewhere.send(child.and_then(Pid::from_raw));
         }
         if child.is_some() {
-            return Ok(Helper { socket, spawned: None });
+            // Asked beside it; where it is not, the child ends with the socket.
+            return match stub::is_possible() {
+                true => Ok(Helper { socket, spawned: None }),
+                false => Err(io::ErrorKind::Unsupported.into()),
+            };
         }
         drop(socket);
         stub::use_always();

@@ -155,7 +155,8 @@ impl Containers {
         let rights = spec::rights(&record.config, false)?;
         // A first process of kiln's own stays in the container, and needs a file that nobody can write.
         let fits = |ahead: &Ahead| ahead.may_run(&rights) && !record.config.isolation.init;
-        let ahead = self.take_ahead(MONITOR).filter(fits);
+        let mut ahead = self.take_ahead(MONITOR).filter(fits);
+        let awake = ahead.as_mut().and_then(Ahead::take_awake);
         let connection = self.connect(&record, ahead.as_ref())?;
         let lowers = store.overlay(&record.chain, None).lowers;
         let images = image_mounts(store, &record.config)?;
@@ -192,7 +193,7 @@ impl Containers {
         drop(fds);
         // It takes a moment, and the monitor works now.
         store.rest();
-        let attachment = started(socket, &task.record)?;
+        let attachment = started(socket, &task.record)?.while_awake(awake);
         self.retell_links(&task.record);
         Ok(attachment)
     }

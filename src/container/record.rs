@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kiln_cache::SnapshotId;
 use serde::{Deserialize, Serialize};
 
@@ -315,6 +315,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Its addresses, in their subnets.
+    pub fn addresses(&self) -> Vec<IpNet> {
+        self.address.map(IpNet::from).into_iter().chain(self.address6.map(IpNet::from)).collect()
+    }
+
     /// Tells whether containers have names there: everywhere but on the default bridge.
     pub fn has_names(&self) -> bool {
         self.network_name != DEFAULT_NETWORK

@@ -83,7 +83,7 @@ pub fn keep_filter(lent: OwnedFd) {
 }
 
 /// Closes the socket without having anybody wait. For a process that has nothing else to do.
-pub fn close_filter() {
+pub(super) fn close_filter() {
     let Some(mut socket) = take() else { return };
     let mut last = nft::generation(&mut socket).ok();
     for _ in 0..MOST_WAITS {

@@ -12,6 +12,7 @@ const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
+const DELETE_ADDRESS: u16 = 21;
 const NEW_ROUTE: u16 = 24;
 const DELETE_ROUTE: u16 = 25;
 const GET_ROUTE: u16 = 26;
@@ -169,6 +170,19 @@ pub(super) fn add_address(index: u32, net: IpNet) -> Message {
             header[2] = NO_DUPLICATE_DETECTION;
             Message::new(NEW_ADDRESS, ACK | CREATE | EXCLUSIVE, &header).put(1, net.addr().octets())
         }
+    }
+}
+
+/// Takes one away again.
+pub(super) fn remove_address(index: u32, net: IpNet) -> Message {
+    let mut header = [0; 8];
+    header[0] = family_of(net.addr());
+    header[1] = net.prefix_len();
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    let request = Message::new(DELETE_ADDRESS, ACK, &header);
+    match net.addr() {
+        IpAddr::V4(address) => request.put(2, address.octets()),
+        IpAddr::V6(address) => request.put(1, address.octets()),
     }
 }
 

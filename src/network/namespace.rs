@@ -84,6 +84,13 @@ impl Namespace {
         Ok(())
     }
 
+    /// Takes a link's addresses away: nobody is left to answer there, but the kernel would.
+    pub fn fall_silent(&mut self, interface: &str, addresses: &[IpNet]) -> io::Result<()> {
+        let Some(link) = link::find(&mut self.socket, interface)? else { return Ok(()) };
+        let requests = addresses.iter().map(|address| link::remove_address(link.index, *address).optional());
+        self.socket.batch(requests.collect()).map(drop)
+    }
+
     /// Sends everything unknown to `ways` instead of where it goes now.
     pub fn lead_out(&mut self, ways: &[IpAddr]) -> io::Result<()> {
         for family in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {

@@ -1,6 +1,5 @@
 //! A process tree that is started before it is known what it shall be.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -38,9 +37,10 @@ impl Waiting {
         let _ = serde_json::from_slice::<Spec>(&text);
     }
 
-    /// Opens its network namespace.
+    /// Gives its network namespace.
     pub fn network(&self) -> io::Result<OwnedFd> {
-        File::open(format!("/proc/{}/ns/net", self.starting.process.pid())).map(OwnedFd::from)
+        let network = self.starting.process.network().ok_or(io::ErrorKind::NotFound)?;
+        network.try_clone_to_owned()
     }
 
     /// Tells whether it can become `spec`.

@@ -54,6 +54,8 @@ pub struct Process {
     sources: Vec<OwnedFd>,
     /// The mount namespace of a child that was started ahead, so that it isn't taken down on that child's way out.
     namespace: Option<OwnedFd>,
+    /// The network namespace of such a child.
+    network: Option<OwnedFd>,
     /// The layer of its mount points, when it had one of its own.
     stubs: Stubs,
     mounts: Mounts,
@@ -137,6 +139,7 @@ impl Starting {
             mount: Some(mount),
             sources,
             namespace: None,
+            network: None,
             stubs: Stubs::default(),
             mounts: spec.rootfs.clone(),
             made: Vec::new(),
@@ -158,9 +161,11 @@ impl Starting {
                 cgroup.close_doors();
                 let mut starting = Starting { stage: AHEAD, ..Starting::adopt(pid, pidfd, channel) };
                 starting.process.cgroup = RefCell::new(cgroup);
-                // Without the right to look at it the child takes it down itself.
-                starting.process.namespace =
-                    File::open(format!("/proc/{pid}/ns/mnt")).ok().map(OwnedFd::from);
+                let namespace =
+                    |kind: &str| File::open(format!("/proc/{pid}/ns/{kind}")).ok().map(OwnedFd::from);
+                // Without the right to look at them they go with the child.
+                starting.process.namespace = namespace("mnt");
+                starting.process.network = namespace("net");
                 Ok(starting)
             }
             Ok(Cloned::Child) => {
@@ -206,6 +211,7 @@ impl Starting {
             mount: None,
             sources: Vec::new(),
             namespace: None,
+            network: None,
             stubs: Stubs::default(),
             mounts: Mounts { lowers: Vec::new(), upper: None, work: None },
             made: Vec::new(),
@@ -317,6 +323,16 @@ impl Process {
     /// Returns the first process; readable when it has ended.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// Returns the network namespace of one that was started ahead.
+    pub(super) fn network(&self) -> Option<BorrowedFd<'_>> {
+        self.network.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes it, for who lets it go later than the process.
+    pub fn take_network(&mut self) -> Option<OwnedFd> {
+        self.network.take()
     }
 
     /// Takes the pty's master, once.

@@ -9,6 +9,7 @@
 use std::sync::OnceLock;
 use std::thread;
 
+pub mod awake;
 pub mod clone;
 pub mod datagram;
 pub mod exec;

@@ -78,12 +78,10 @@ pub fn monitor_main(id: Option<&str>) -> i32 {
 
 /// What a monitor does, in which way it was started.
 pub(super) fn work(socket: OwnedFd, id: Option<&str>) -> i32 {
-    let ended = begin(socket, id).and_then(|monitor| monitor.map_or(Ok(()), Monitor::run));
-    network::close_filter();
-    match ended {
-        Ok(()) => 0,
-        Err(_) => FAILED,
-    }
+    let ended = begin(socket, id).and_then(|monitor| monitor.map_or(Ok(None), Monitor::run));
+    let code = if ended.is_ok() { 0 } else { FAILED };
+    network::close_late(ended.unwrap_or_default());
+    code
 }
 
 fn begin(socket: OwnedFd, id: Option<&str>) -> io::Result<Option<Monitor>> {
@@ -161,7 +159,8 @@ fn duties() -> Duties<Keeper> {
 type Run = (Box<dyn Running>, Streams);
 
 impl Monitor {
-    fn run(mut self) -> io::Result<()> {
+    /// Gives the network that nothing is in any more.
+    fn run(mut self) -> io::Result<Option<Namespace>> {
         // Ends of terminals and sessions are nothing to it; only SIGKILL, and the end of its program, end it.
         let _signals = Signals::take(&[libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGQUIT])?;
         let (mut process, mut streams) = match self.hold_ports().and_then(|()| self.start()) {
@@ -328,30 +327,36 @@ impl Monitor {
     }
 
     /// Records that there was nothing to run, and tells the starter.
-    fn failed(mut self, error: StartError) -> io::Result<()> {
+    fn failed(mut self, error: StartError) -> io::Result<Option<Namespace>> {
         let state = &mut self.keeper.record.state;
         state.exit_code = Some(error.exit_code());
         state.error = error.to_string();
         let kept = self.close_record();
         self.clients.broadcast(&Packet::Failed(error));
         self.clients.flush_all();
-        self.clean(kept)
+        self.clean(kept, None)
     }
 
     /// Ends without a program: it isn't started again.
-    fn give_up(mut self) -> io::Result<()> {
+    fn give_up(mut self) -> io::Result<Option<Namespace>> {
         self.keeper.record.state.status = ContainerState::Exited;
         let kept = self.close_record();
         self.tell_the_end();
-        self.clean(kept)
+        self.clean(kept, None)
     }
 
-    fn close(mut self, process: Box<dyn Running>, code: i32, oom_killed: bool) -> io::Result<()> {
+    fn close(
+        mut self,
+        mut process: Box<dyn Running>,
+        code: i32,
+        oom_killed: bool,
+    ) -> io::Result<Option<Namespace>> {
         let kept = self.close_record();
         self.clients.ended(code, oom_killed);
         self.tell_the_end();
+        let network = process.take_network();
         process.finish()?;
-        self.clean(kept)
+        self.clean(kept, network)
     }
 
     /// Gives the last answers.
@@ -389,17 +394,24 @@ impl Monitor {
     }
 
     /// The slow part of the end.
-    fn clean(self, removed: Option<PathBuf>) -> io::Result<()> {
-        let Keeper { containers, record, .. } = self.keeper;
+    fn clean(self, removed: Option<PathBuf>, network: Option<OwnedFd>) -> io::Result<Option<Namespace>> {
+        let Keeper { containers, record, namespace, .. } = self.keeper;
+        let mut network = namespace.or(network).and_then(|network| Namespace::enter(network).ok());
         for endpoint in &self.task.state.endpoints {
+            // Whoever gets the address next is the only one to have it.
+            let is_silent = network
+                .as_mut()
+                .is_none_or(|it| it.fall_silent(&endpoint.interface, &endpoint.addresses()).is_ok());
+            network = network.filter(|_| is_silent);
             if let Some(address) = endpoint.address {
                 containers.networks.give_back(&endpoint.network, address.addr());
             }
         }
-        let Some(folder) = removed else { return Ok(()) };
+        let Some(folder) = removed else { return Ok(network) };
         Volumes::delete(&self.volumes);
         let _ = Store::unpin_at(&self.task.root, &record.owner());
-        remove_folder(&folder)
+        remove_folder(&folder)?;
+        Ok(network)
     }
 }
 

@@ -33,6 +33,10 @@ pub(in crate::container) trait Running {
     fn is_frozen(&self) -> bool;
     /// Changes its limits.
     fn limit(&self, limits: &Limits) -> Result<(), StartError>;
+    /// Takes its network namespace, where that may stay for a moment after it.
+    fn take_network(&mut self) -> Option<OwnedFd> {
+        None
+    }
     /// Takes away what it stood on.
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
@@ -72,6 +76,10 @@ impl Running for Process {
 
     fn limit(&self, limits: &Limits) -> Result<(), StartError> {
         Process::limit(self, limits)
+    }
+
+    fn take_network(&mut self) -> Option<OwnedFd> {
+        Process::take_network(self)
     }
 
     fn finish(self: Box<Self>) -> io::Result<()> {

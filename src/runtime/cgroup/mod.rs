@@ -23,7 +23,7 @@ mod v2;
 mod view;
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,8 @@ use super::spec::{CgroupPlace, Limits};
 const OURS: &str = "kiln";
 /// The period that a CPU quota counts in, microseconds; docker's.
 const CPU_PERIOD_US: u64 = 100_000;
+/// More than most machines' list of mounts has.
+const MOUNTINFO_BYTES: usize = 16 << 10;
 /// The controllers of all limits, by their names in v1.
 const LIMITED: [&str; 6] = ["memory", "cpu", "cpuset", "pids", "blkio", "devices"];
 /// What a container is measured by even without limits, where v2 has it.
@@ -371,8 +373,11 @@ fn name(id: &str, place: &CgroupPlace) -> Result<PathBuf, StartError> {
 }
 
 fn mounted() -> Result<Vec<Hierarchy>, StartError> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo");
-    Ok(hierarchies(&mountinfo.at("cgroup", || "cannot read `/proc/self/mountinfo`")?))
+    // The kernel writes a page of it at once, and tells no length to prepare for.
+    let mut mountinfo = String::with_capacity(MOUNTINFO_BYTES);
+    let read = fs::File::open("/proc/self/mountinfo").and_then(|mut it| it.read_to_string(&mut mountinfo));
+    read.at("cgroup", || "cannot read `/proc/self/mountinfo`")?;
+    Ok(hierarchies(&mountinfo))
 }
 
 fn pids_below(folder: &Path) -> Vec<i32> {
