@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use kiln_cache::Store;
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, Shutdown};
 use serde::{Deserialize, Serialize};
 
 use super::ahead::{Ahead, MONITOR, hand_over};
@@ -12,6 +12,7 @@ use super::attach::Attachment;
 use super::error::{At, Error, Result};
 use super::foreign::Foreign;
 use super::mounting::image_mounts;
+use super::networking::{Connection, Pending};
 use super::record::{Record, State, Wanted};
 use super::wire::{self, Packet, Wants};
 use super::{Containers, missing, spec};
@@ -31,6 +32,8 @@ pub(super) struct MonitorTask {
     pub(super) foreign: Option<Foreign>,
     /// What the starter wants of the streams.
     pub(super) wants: Wants,
+    /// The starter tells when its networks are connected; the program doesn't run before.
+    pub(super) awaits_networks: bool,
     /// The descriptors that come with it.
     pub(super) fds: Vec<FdKind>,
 }
@@ -157,7 +160,8 @@ impl Containers {
         let fits = |ahead: &Ahead| ahead.may_run(&rights) && !record.config.isolation.init;
         let mut ahead = self.take_ahead(MONITOR).filter(fits);
         let awake = ahead.as_mut().and_then(Ahead::take_awake);
-        let connection = self.connect(&record, ahead.as_ref())?;
+        let mut connection = self.connect(&record, ahead.as_ref())?;
+        let pending = self.pending(&record, &mut connection)?;
         let lowers = store.overlay(&record.chain, None).lowers;
         let images = image_mounts(store, &record.config)?;
         let tty = record.config.tty.then(|| streams.size.unwrap_or((24, 80)));
@@ -169,6 +173,7 @@ impl Containers {
             },
             foreign: Foreign::of(&record, &self.folder(&record.id))?,
             wants: streams.wants(&record),
+            awaits_networks: pending.is_some(),
             state: State {
                 wanted: Wanted::Up,
                 restarts: 0,
@@ -184,18 +189,55 @@ impl Containers {
             inside: connection.inside,
             leases: connection.leases,
             names: connection.names,
-            filter: network::lend_filter(),
+            filter: match pending.is_some() {
+                true => Some(network::share_filter().at("open", "the packet filter")?),
+                false => network::lend_filter(),
+            },
         };
         let (kinds, fds) = handed.into_fds();
         task.fds = kinds;
         let socket = hand_over(ahead, MONITOR, &task, &fds)
             .at("start the monitor in", self.folder(&task.record.id))?;
         drop(fds);
+        if let Some(pending) = pending {
+            self.plug_beside(&socket, &task.record, pending)?;
+        }
         // It takes a moment, and the monitor works now.
         store.rest();
         let attachment = started(socket, &task.record)?.while_awake(awake);
         self.retell_links(&task.record);
         Ok(attachment)
+    }
+}
+
+impl Containers {
+    /// Makes the links now, where the monitor has something to do with them before the program runs: what leads to its ports.
+    fn pending(&self, record: &Record, connection: &mut Connection) -> Result<Option<Pending>> {
+        let pending = connection.pending.take();
+        if record.config.ports.is_empty() && !record.config.publish_all {
+            return Ok(pending);
+        }
+        if let Some(pending) = pending {
+            connection.endpoints = self.plug(record, pending)?;
+        }
+        Ok(None)
+    }
+
+    /// Makes the links while the monitor gets the program ready, and tells it.
+    fn plug_beside(&self, socket: &OwnedFd, record: &Record, pending: Pending) -> Result<()> {
+        match self.plug(record, pending) {
+            Ok(endpoints) => {
+                // One that has ended is missed by who waits for its word.
+                let _ = Packet::Connected(endpoints).send(socket);
+                Ok(())
+            }
+            Err(error) => {
+                // Left alone it ends, and gives the addresses back.
+                let _ = rustix::net::shutdown(socket, Shutdown::Write);
+                while let Ok(Some(_)) = wire::receive(socket, RecvFlags::empty()) {}
+                Err(error)
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use super::ahead::Ahead;
 use super::error::{At, Error, Result};
@@ -11,7 +12,7 @@ use super::sharing::shares_network;
 use super::wire::Packet;
 use super::{Containers, names};
 use crate::api::{NetworkCreateRequest, NetworkMode, NetworkWish};
-use crate::network::{self, Joined, Member, NameSockets, Namespace, Network, Networks, Wanted};
+use crate::network::{self, Joined, Member, NameSockets, Namespace, Network, Networks, Reserved, Wanted};
 use crate::runtime::{Target, sysctl_path};
 
 /// For who wants something that the default network doesn't give.
@@ -34,6 +35,25 @@ pub(super) struct Connection {
     pub(super) names: Option<NameSockets>,
     /// A process of the container whose network it shares.
     pub(super) donor: Option<Target>,
+    /// The links that are still to be made.
+    pub(super) pending: Option<Pending>,
+}
+
+/// Places in networks whose addresses are taken: their links are made while a monitor gets the program ready.
+#[derive(Debug)]
+pub(super) struct Pending {
+    namespace: Namespace,
+    places: Vec<Place>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Place {
+    network: Network,
+    wish: NetworkWish,
+    interface: String,
+    is_way_out: bool,
+    reserved: Reserved,
 }
 
 impl Containers {
@@ -46,29 +66,34 @@ impl Containers {
                     Some(namespace) => namespace,
                     None => Namespace::make().at("make", "a network namespace")?,
                 };
-                if networks.is_empty() {
+                let way_out = way_out(&networks);
+                let mut places = Vec::new();
+                for (number, (network, wish)) in networks.into_iter().enumerate() {
+                    let (interface, is_way_out) = (format!("eth{number}"), Some(number) == way_out);
+                    let reserved = self.reserve(record, &network, &wish, &interface, is_way_out)?;
+                    places.push(Place { network, wish, interface, is_way_out, reserved });
+                }
+                let endpoints: Vec<_> = places.iter().map(Place::endpoint).collect();
+                let has_names = endpoints.iter().any(Endpoint::has_names);
+                if has_names || places.is_empty() {
                     namespace.loopback_up().at("bring up the loopback of", "a network namespace")?;
                 }
-                let way_out = way_out(&networks);
-                let mut joined = Vec::new();
-                for (number, (network, wish)) in networks.iter().enumerate() {
-                    let is_way_out = Some(number) == way_out;
-                    joined.push(self.join(record, network, wish, &mut namespace, number, is_way_out)?);
-                }
-                let (endpoints, leases): (Vec<_>, Vec<_>) = joined.into_iter().unzip();
-                let leases = leases.into_iter().filter_map(Joined::hand_over).collect();
-                let (namespace, inside) = namespace.into_parts();
-                let names = match endpoints.iter().any(Endpoint::has_names) {
-                    true => Some(NameSockets::make(namespace.as_fd()).at("make", "the sockets for names")?),
+                let shared = places.iter_mut().map(|place| place.reserved.share());
+                let leases: Vec<_> = shared.collect::<network::Result<_>>()?;
+                let [fd, inside] = namespace.fds().map(|fd| fd.try_clone_to_owned());
+                let (fd, inside) = (fd.at("share", "its network")?, inside.at("share", "its network")?);
+                let names = match has_names {
+                    true => Some(NameSockets::make(fd.as_fd()).at("make", "the sockets for names")?),
                     false => None,
                 };
                 Ok(Connection {
                     endpoints,
-                    namespace: Some(namespace),
+                    namespace: Some(fd),
                     inside: Some(inside),
-                    leases,
+                    leases: leases.into_iter().flatten().collect(),
                     names,
                     donor: None,
+                    pending: (!places.is_empty()).then_some(Pending { namespace, places }),
                 })
             }
             NetworkMode::None | NetworkMode::Host => self.share(&record.config),
@@ -80,6 +105,20 @@ impl Containers {
         Ok(Connection { namespace, donor, ..Connection::default() })
     }
 
+    /// Makes the links of a start; gives the endpoints as they have become.
+    pub(super) fn plug(&self, record: &Record, pending: Pending) -> Result<Vec<Endpoint>> {
+        let Pending { mut namespace, places } = pending;
+        let plug = |place: Place| {
+            let Place { network, wish, interface, is_way_out, reserved } = place;
+            let folder = self.folder(&record.id);
+            let joined =
+                reserved.plug(&mut namespace, &wanted(record, &folder, &wish, &interface, is_way_out))?;
+            announce(record, &network, &wish, &joined)?;
+            Ok(endpoint(&network, &interface, &wish, &joined))
+        };
+        places.into_iter().map(plug).collect()
+    }
+
     /// Joins one network, and tells those in it.
     pub(super) fn join(
         &self,
@@ -88,26 +127,27 @@ impl Containers {
         wish: &NetworkWish,
         namespace: &mut Namespace,
         number: usize,
-        is_way_out: bool,
     ) -> Result<(Endpoint, Joined)> {
         let interface = format!("eth{number}");
+        let reserved = self.reserve(record, network, wish, &interface, false)?;
         let folder = self.folder(&record.id);
-        let wanted = Wanted {
-            owner: &record.id,
-            home: Some(&folder),
-            interface: &interface,
-            ip: wish.ip,
-            ip6: wish.ip6,
-            mac: wish.mac.as_deref().and_then(parse_mac),
-            is_way_out,
-            is_paced: has_congestion_control(&record.config),
-        };
-        let joined = network.join_again(namespace, &wanted).map_err(|error| self.name_owner(error))?;
-        if !network.record.is_default() {
-            let aliases = aliases(&record.config, wish);
-            network.announce(&Member::new(&record.id, &record.name, aliases, &joined.lease))?;
-        }
+        let joined = reserved.plug(namespace, &wanted(record, &folder, wish, &interface, false))?;
+        announce(record, network, wish, &joined)?;
         Ok((endpoint(network, &interface, wish, &joined), joined))
+    }
+
+    /// Takes addresses in a network.
+    fn reserve(
+        &self,
+        record: &Record,
+        network: &Network,
+        wish: &NetworkWish,
+        interface: &str,
+        is_way_out: bool,
+    ) -> Result<Reserved> {
+        let folder = self.folder(&record.id);
+        let reserved = network.reserve_again(&wanted(record, &folder, wish, interface, is_way_out));
+        Ok(reserved.map_err(|error| self.name_owner(error))?)
     }
 
     /// Names the container that has an address, which networks know by its id.
@@ -395,6 +435,40 @@ fn aliases(config: &Config, wish: &NetworkWish) -> Vec<String> {
     aliases
 }
 
+impl Place {
+    fn endpoint(&self) -> Endpoint {
+        endpoint(&self.network, &self.interface, &self.wish, self.reserved.joined())
+    }
+}
+
+fn wanted<'a>(
+    record: &'a Record,
+    folder: &'a Path,
+    wish: &'a NetworkWish,
+    interface: &'a str,
+    is_way_out: bool,
+) -> Wanted<'a> {
+    Wanted {
+        owner: &record.id,
+        home: Some(folder),
+        interface,
+        ip: wish.ip,
+        ip6: wish.ip6,
+        mac: wish.mac.as_deref().and_then(parse_mac),
+        is_way_out,
+        is_paced: has_congestion_control(&record.config),
+    }
+}
+
+/// Tells those in a network of a container.
+fn announce(record: &Record, network: &Network, wish: &NetworkWish, joined: &Joined) -> Result<()> {
+    if !network.record.is_default() {
+        let aliases = aliases(&record.config, wish);
+        network.announce(&Member::new(&record.id, &record.name, aliases, &joined.lease))?;
+    }
+    Ok(())
+}
+
 fn endpoint(network: &Network, interface: &str, wish: &NetworkWish, joined: &Joined) -> Endpoint {
     let mac: Vec<_> = joined.lease.mac.iter().map(|byte| format!("{byte:02x}")).collect();
     Endpoint {
@@ -413,12 +487,12 @@ fn endpoint(network: &Network, interface: &str, wish: &NetworkWish, joined: &Joi
     }
 }
 
-/// Reads `02:42:ac:26:00:0b`.
 /// Tells whether its user chose one, which is then meant for its neighbours too.
 fn has_congestion_control(config: &Config) -> bool {
     config.isolation.sysctls.iter().any(|(name, _)| sysctl_path(name) == "net/ipv4/tcp_congestion_control")
 }
 
+/// Reads `02:42:ac:26:00:0b`.
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let mut parts = text.split([':', '-']);
     let mut mac = [0; 6];

@@ -285,7 +285,7 @@ impl Default for State {
 }
 
 /// A place in a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The network's id.
     pub network: String,

@@ -17,6 +17,7 @@
 //! | `H` | freeze while I am connected | | |
 //! | `U` | `config.json` has changed | | |
 //! | `n` | its networks in `config.json` have changed | | |
+//! | `c` | who starts it: its networks are connected, thus | | |
 //! | `w` | tell me of: not running, the next exit, the removal | | |
 
 use std::io;
@@ -25,6 +26,7 @@ use std::os::fd::AsFd;
 use rustix::buffer::spare_capacity;
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::record::Endpoint;
 use crate::runtime::StartError;
 
 /// The version of these packets.
@@ -97,6 +99,8 @@ pub(super) enum Packet {
     Update,
     /// Client: the networks in `config.json` have changed.
     Networks,
+    /// Client, who starts it: its networks are connected, with these endpoints.
+    Connected(Vec<Endpoint>),
     /// Client: tell me of this.
     Wait(Condition),
     /// Monitor: the program runs; its pid.
@@ -141,6 +145,7 @@ impl Packet {
             Self::Hold => tagged(b'H', &[]),
             Self::Update => tagged(b'U', &[]),
             Self::Networks => tagged(b'n', &[]),
+            Self::Connected(endpoints) => tagged(b'c', &serde_json::to_vec(endpoints).unwrap_or_default()),
             Self::Wait(condition) => tagged(b'w', &[*condition as u8]),
             Self::Started(pid) => tagged(b'S', &pid.to_le_bytes()),
             Self::Failed(error) => tagged(b'F', &serde_json::to_vec(error).unwrap_or_default()),
@@ -175,6 +180,7 @@ impl Packet {
             b'H' => Self::Hold,
             b'U' => Self::Update,
             b'n' => Self::Networks,
+            b'c' => Self::Connected(serde_json::from_slice(rest).ok()?),
             b'w' => Self::Wait(match rest.first()? {
                 0 => Condition::NotRunning,
                 1 => Condition::NextExit,
@@ -287,6 +293,7 @@ mod tests {
             Packet::Hold,
             Packet::Update,
             Packet::Networks,
+            Packet::Connected(vec![Endpoint { interface: "eth0".into(), ..Endpoint::default() }]),
             Packet::Wait(Condition::NotRunning),
             Packet::Wait(Condition::NextExit),
             Packet::Wait(Condition::Removed),
@@ -302,7 +309,7 @@ mod tests {
         for packet in all {
             assert_eq!(Packet::decode(&packet.encode()), Some(packet));
         }
-        for damaged in [&b""[..], b"?", b"r1", b"s", b"X1234", b"F{", b"h", b"T1234", b"w", b"w9"] {
+        for damaged in [&b""[..], b"?", b"r1", b"s", b"X1234", b"F{", b"h", b"T1234", b"w", b"w9", b"c{"] {
             assert_eq!(Packet::decode(damaged), None);
         }
     }

@@ -79,6 +79,56 @@ pub struct Joined {
     taken: Taken,
 }
 
+/// An endpoint that has its addresses, and no link yet; the addresses go when this is dropped.
+#[derive(Debug)]
+pub struct Reserved {
+    network: Network,
+    joined: Joined,
+}
+
+impl Reserved {
+    /// What it will be. Its link may get another name.
+    pub fn joined(&self) -> &Joined {
+        &self.joined
+    }
+
+    /// Gives what holds the address: whoever has it calls [`Networks::give_back`] at the end, and this doesn't.
+    pub fn share(&mut self) -> Result<Option<OwnedFd>> {
+        let taken = &mut self.joined.taken;
+        let shared = taken.file.as_ref().map(|file| file.try_clone().map(OwnedFd::from)).transpose();
+        let shared = shared.map_err(file("share an address in", &self.network.folder))?;
+        taken.is_anothers = true;
+        Ok(shared)
+    }
+
+    /// Makes the link in `namespace`, once more when another kiln removed the unused bridge between our look at it and our
+    /// use of it.
+    pub fn plug(mut self, namespace: &mut Namespace, wanted: &Wanted<'_>) -> Result<Joined> {
+        match self.try_plug(namespace, wanted) {
+            Err(_) if self.network.has_no_bridge() => self.try_plug(namespace, wanted),
+            plugged => plugged,
+        }?;
+        Ok(self.joined)
+    }
+
+    fn try_plug(&mut self, namespace: &mut Namespace, wanted: &Wanted<'_>) -> Result<()> {
+        let Self { network, joined } = self;
+        let mut host = Socket::route().map_err(|source| network.kernel("open a netlink socket", source))?;
+        let bridge = network.ready(&mut host)?;
+        let mtu = network.record.mtu().or_else(|| link::way_out_mtu(&mut host)).unwrap_or(ETHERNET_MTU);
+        network.add_pair(&mut host, namespace, bridge, wanted.interface, mtu, &mut joined.taken)?;
+        joined.lease = joined.taken.lease.clone();
+        let place = Place {
+            address: joined.address,
+            address6: joined.address6,
+            ways: if wanted.is_way_out { network.ways_out() } else { Vec::new() },
+            is_paced: wanted.is_paced,
+        };
+        let configured = namespace.configure(wanted.interface, &place);
+        configured.map_err(|source| network.kernel("configure the link in its namespace", source))
+    }
+}
+
 impl Joined {
     /// Gives what holds the address: whoever has it now calls [`Networks::give_back`] at the end.
     pub fn hand_over(mut self) -> Option<OwnedFd> {
@@ -120,35 +170,32 @@ struct Taken {
     lease: Lease,
     /// None once another process holds the address.
     file: Option<File>,
+    /// Another process holds it too, and gives it back.
+    is_anothers: bool,
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
+        if let Some(file) = self.file.take().filter(|_| !self.is_anothers) {
             self.network.release(&self.lease, file);
         }
     }
 }
 
 impl Network {
-    /// Makes an endpoint in `namespace`.
-    pub fn join(&mut self, namespace: &mut Namespace, wanted: &Wanted<'_>) -> Result<Joined> {
-        let mut host = Socket::route().map_err(|source| self.kernel("open a netlink socket", source))?;
-        let bridge = self.ready(&mut host)?;
-        let mut taken = self.take(wanted)?;
-        let mtu = self.record.mtu().or_else(|| link::way_out_mtu(&mut host)).unwrap_or(ETHERNET_MTU);
-        self.add_pair(&mut host, namespace, bridge, wanted.interface, mtu, &mut taken)?;
-        let joined = self.joined(taken)?;
-        let place = Place {
-            address: joined.address,
-            address6: joined.address6,
-            ways: if wanted.is_way_out { self.ways_out() } else { Vec::new() },
-            is_paced: wanted.is_paced,
-        };
-        namespace
-            .configure(wanted.interface, &place)
-            .map_err(|source| self.kernel("configure the link in its namespace", source))?;
-        Ok(joined)
+    /// Takes addresses for an endpoint.
+    pub(super) fn reserve(&mut self, wanted: &Wanted<'_>) -> Result<Reserved> {
+        if self.record.subnet.is_none()
+            && let Some(record) = Record::read(&self.folder)?
+        {
+            self.record = record;
+        }
+        if self.record.subnet.is_none() || !self.folder.join("addresses").exists() {
+            let host = Socket::route().map_err(|source| self.kernel("open a netlink socket", source));
+            self.ready(&mut host?)?;
+        }
+        let taken = self.take(wanted)?;
+        Ok(Reserved { joined: self.joined(taken)?, network: self.clone() })
     }
 
     /// Tells those in the network of a container, by one rename.
@@ -318,7 +365,7 @@ impl Network {
             fixed: wanted.ip.is_some() || wanted.ip6.is_some(),
         };
         addresses::write(&mut record, &lease).map_err(file("write in", &self.folder))?;
-        Ok(Taken { network: self.clone(), lease, file: Some(record) })
+        Ok(Taken { network: self.clone(), lease, file: Some(record), is_anothers: false })
     }
 
     fn take_any(&self, lock: &mut File) -> Result<(Ipv4Addr, File)> {

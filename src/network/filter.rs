@@ -8,7 +8,7 @@
 
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -75,6 +75,11 @@ fn namespace() -> u64 {
 /// Takes the socket out, for another process to keep.
 pub fn lend_filter() -> Option<OwnedFd> {
     take().map(OwnedFd::from)
+}
+
+/// Gives another process the socket too, which is to use it when this one is done with it.
+pub fn share_filter() -> io::Result<OwnedFd> {
+    Filter::open()?.as_fd().try_clone_to_owned()
 }
 
 /// Keeps a socket that another process has lent.

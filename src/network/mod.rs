@@ -54,10 +54,10 @@ mod survey;
 pub use addresses::Lease;
 pub use dns::NameSockets;
 pub use elements::PortElement;
-pub use endpoint::{Joined, Member, NO_IPV6, Wanted};
+pub use endpoint::{Joined, Member, NO_IPV6, Reserved, Wanted};
 pub use error::{Error, Result};
 pub use files::{RESOLVER, host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
-pub use filter::{keep_filter, lend_filter};
+pub use filter::{keep_filter, lend_filter, share_filter};
 pub use late::close_late;
 pub use namespace::Namespace;
 pub use pool::Pool;
@@ -298,17 +298,22 @@ impl Network {
     }
 
     fn connect_in(&self, mut namespace: Namespace, wanted: &Wanted<'_>) -> Result<Endpoint> {
-        let joined = self.join_again(&mut namespace, wanted)?;
+        let joined = self.join(&mut namespace, wanted)?;
         let (address, gateway, mac) = (joined.address, joined.gateway, joined.lease.mac);
         let Namespace { fd: namespace, socket: inside } = namespace;
         Ok(Endpoint { namespace, address, gateway, mac, joined, inside })
     }
 
-    /// Makes an endpoint, once more when another kiln removed the unused bridge between our look at it and our use of
-    /// it.
-    pub fn join_again(&self, namespace: &mut Namespace, wanted: &Wanted<'_>) -> Result<Joined> {
-        let first = self.clone().join(namespace, wanted);
-        if first.is_err() && self.has_no_bridge() { self.clone().join(namespace, wanted) } else { first }
+    /// Makes an endpoint.
+    pub fn join(&self, namespace: &mut Namespace, wanted: &Wanted<'_>) -> Result<Joined> {
+        self.reserve_again(wanted)?.plug(namespace, wanted)
+    }
+
+    /// Takes addresses for an endpoint, once more when another kiln removed the unused network between our look at it and
+    /// our use of it.
+    pub fn reserve_again(&self, wanted: &Wanted<'_>) -> Result<Reserved> {
+        let first = self.clone().reserve(wanted);
+        if first.is_err() && self.has_no_bridge() { self.clone().reserve(wanted) } else { first }
     }
 
     fn has_no_bridge(&self) -> bool {

@@ -56,11 +56,22 @@ impl Waiting {
 
     /// Lets it become the program of a spec that [fits](Waiting::fits); returns when that runs.
     ///
+    /// With `connected` the program waits until that returns, which is called when all else is ready; its error ends it.
     /// `None` when it could not be got ready for anything: the spec is to be started in the other way.
-    pub fn go(mut self, spec: &Spec, stdio: &[OwnedFd; 3]) -> Result<Option<Process>, StartError> {
+    pub fn go(
+        mut self,
+        spec: &Spec,
+        stdio: &[OwnedFd; 3],
+        connected: Option<impl FnOnce() -> Result<(), StartError>>,
+    ) -> Result<Option<Process>, StartError> {
         let file = spec_file(spec).at("start", || "cannot write down what is to be started")?;
-        let mut run = || {
-            self.starting.go(spec, &file, stdio, &mut self.stubs)?;
+        let run = || {
+            self.starting.go(spec, &file, stdio, &mut self.stubs, connected.is_some())?;
+            self.starting.advance()?;
+            if let Some(connected) = connected {
+                connected()?;
+                self.starting.let_run()?;
+            }
             while !self.starting.advance()? {}
             Ok(())
         };

@@ -59,7 +59,14 @@ pub(super) struct Attempt {
 /// What the parent tells a child that was started ahead. The descriptors are those of [`read_spec`], the root
 /// filesystem, stdin, stdout and stderr, then the sources of mounts.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Go;
+pub(super) struct Go {
+    /// Once it is ready it waits for [`Run`].
+    pub(super) is_held: bool,
+}
+
+/// What the parent tells such a child when it is ready: the program may run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Run;
 
 /// The stage of a failure that says nothing about the step: it can be started in the other way.
 pub(super) const AHEAD: &str = "ahead";
@@ -115,6 +122,8 @@ pub(super) struct Plan<'a> {
     /// The cgroup to join.
     pub(super) cgroup: &'a Cgroup,
     pub(super) channel: BorrowedFd<'a>,
+    /// The program waits for [`Run`].
+    pub(super) is_held: bool,
 }
 
 /// Runs the child to its end.
@@ -178,7 +187,7 @@ fn prepare_ahead(
     };
     let stage = set_up().map_err(|error| StartError { stage: AHEAD.to_owned(), ..error })?;
     let fail = || "cannot hear what is to be started";
-    let Some((Go, fds)) = wire::receive(channel).at("start", fail)? else {
+    let Some((Go { is_held }, fds)) = wire::receive(channel).at("start", fail)? else {
         // It was never needed.
         sys::process::exit_now(0)
     };
@@ -197,6 +206,7 @@ fn prepare_ahead(
         userns: None,
         cgroup,
         channel,
+        is_held,
     };
     finish(&plan, stage)
 }
@@ -265,7 +275,13 @@ fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Ready, StartError> {
     drop(master);
     // Only the channel is open besides stdio when the first untrusted byte runs.
     close_all_but(plan.channel)?;
-    Ok(Ready { program, seal, init: spec.init, stub: stub_for(ready, plan.channel)? })
+    let ready = Ready { program, seal, init: spec.init, stub: stub_for(ready, plan.channel)? };
+    if plan.is_held {
+        let run = wire::receive(plan.channel).at("start", || "cannot hear whether the program may run")?;
+        // Nobody is left to hear that it ends.
+        let Some((Run, _)) = run else { sys::process::exit_now(125) };
+    }
+    Ok(ready)
 }
 
 /// Chooses what to run, where it runs by way of the stub.

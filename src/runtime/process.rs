@@ -12,7 +12,7 @@ use rustix::thread::{
 };
 
 use super::cgroup::Cgroup;
-use super::child::{self, AHEAD, Attempt, Go, Message, Plan};
+use super::child::{self, AHEAD, Attempt, Go, Message, Plan, Run};
 use super::error::{At, Exit, StartError};
 use super::inroot::Made;
 use super::rootfs::Stubs;
@@ -128,6 +128,7 @@ impl Starting {
                 userns: userns.as_ref().map(AsFd::as_fd),
                 cgroup: &cgroup,
                 channel: far.as_fd(),
+                is_held: false,
             }),
         };
         cgroup.close_doors();
@@ -178,13 +179,14 @@ impl Starting {
         }
     }
 
-    /// Lets a child that waits go on as `spec`, which `file` holds.
+    /// Lets a child that waits go on as `spec`, which `file` holds; with `is_held` to where its program is next.
     pub(super) fn go(
         &mut self,
         spec: &Spec,
         file: &OwnedFd,
         stdio: &[OwnedFd; 3],
         stubs: &mut Stubs,
+        is_held: bool,
     ) -> Result<(), StartError> {
         if spec.args.is_empty() {
             return Err(StartError::new("exec", "no command specified"));
@@ -198,7 +200,12 @@ impl Starting {
         let mut fds = vec![file.as_fd(), mount.as_fd()];
         fds.extend(stdio.iter().map(AsFd::as_fd));
         fds.extend(process.sources.iter().map(AsFd::as_fd));
-        wire::send(&self.channel, &Go, &fds).at(AHEAD, || "cannot reach the new process")
+        wire::send(&self.channel, &Go { is_held }, &fds).at(AHEAD, || "cannot reach the new process")
+    }
+
+    /// Lets a child go on that was started ahead and has told that it is ready.
+    pub(super) fn let_run(&self) -> Result<(), StartError> {
+        wire::send(&self.channel, &Run, &[]).at("start", || "cannot reach the new process")
     }
 
     /// Takes over a process that was cloned elsewhere and talks through `channel`.

@@ -48,6 +48,11 @@ impl Clients {
         clients
     }
 
+    /// The socket of the one that started it, before others come.
+    pub(super) fn starter(&self) -> Option<&OwnedFd> {
+        self.all.first().map(|client| &client.socket)
+    }
+
     fn add(&mut self, socket: OwnedFd, wants: Wants, said_hello: bool) {
         self.last_id += 1;
         self.all.push(Client {

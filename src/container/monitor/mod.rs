@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use kiln_cache::Store;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 
 use self::changes::Changes;
 pub(super) use self::clients::Clients;
@@ -53,7 +53,7 @@ use super::helper::{self, Given};
 use super::launch::{Handed, MonitorTask};
 use super::log::{self, Sink};
 use super::record::{Record, Wanted};
-use super::wire::Packet;
+use super::wire::{self, Packet};
 use super::{Containers, now, remove_folder, spec};
 use crate::api::ContainerState;
 use crate::network::{self, Namespace};
@@ -143,6 +143,21 @@ struct Monitor {
     /// Duties of its whole life, between two runs too.
     lasting: Duties<Keeper>,
     _program: OwnedFd,
+}
+
+/// Waits until the starter has connected the networks, where it does that beside.
+fn wait_for_networks(awaited: &mut bool, keeper: &mut Keeper, clients: &Clients) -> Result<(), StartError> {
+    if !std::mem::take(awaited) {
+        return Ok(());
+    }
+    let packet = clients.starter().map(|socket| wire::receive(socket, RecvFlags::empty()));
+    if let Some(Ok(Some(Packet::Connected(endpoints)))) = packet {
+        keeper.record.state.endpoints = endpoints;
+        return Ok(());
+    }
+    // Answers may be left in it.
+    drop(network::lend_filter());
+    Err(StartError::new("network", "who started the container has not connected its networks"))
 }
 
 /// What is done beside a program.
@@ -235,24 +250,29 @@ impl Monitor {
     }
 
     fn run_program(&mut self, stdio: Stdio) -> Result<(Box<dyn Running>, Option<OwnedFd>), StartError> {
-        if let Some(foreign) = &self.task.foreign {
-            let (process, master) = foreign.start(&self.task.spec, stdio, self.keeper.namespace.as_ref())?;
+        let Monitor { task, keeper, clients, waiting, .. } = self;
+        let is_held = task.awaits_networks;
+        let mut connected = || wait_for_networks(&mut task.awaits_networks, keeper, clients);
+        if let Some(foreign) = &task.foreign {
+            connected()?;
+            let (process, master) = foreign.start(&task.spec, stdio, keeper.namespace.as_ref())?;
             return Ok((Box::new(process), master));
         }
         let own = |mut process: Process| {
             let master = process.take_pty();
             (Box::new(process) as Box<dyn Running>, master)
         };
-        if let (Some(waiting), Stdio::Fds(fds)) = (self.waiting.take(), &stdio)
-            && let Some(process) = waiting.go(&self.task.spec, fds)?
+        if let (Some(waiting), Stdio::Fds(fds)) = (waiting.take(), &stdio)
+            && let Some(process) = waiting.go(&task.spec, fds, is_held.then_some(&mut connected))?
         {
             return Ok(own(process));
         }
+        connected()?;
         let clone = |namespace: &OwnedFd| {
             namespace.try_clone().at("network", || "cannot share the container's network namespace")
         };
-        let namespace = self.keeper.namespace.as_ref().map(clone).transpose()?;
-        runtime::start(&self.task.spec, stdio, namespace).map(own)
+        let namespace = keeper.namespace.as_ref().map(clone).transpose()?;
+        runtime::start(&task.spec, stdio, namespace).map(own)
     }
 
     /// Records that the program runs, and tells it.

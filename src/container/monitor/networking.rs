@@ -114,9 +114,8 @@ impl Networking {
                 record.state.endpoints.iter().any(|endpoint| endpoint.interface == name)
             };
             let number = (0..).find(|number| !taken(*number)).unwrap_or_default();
-            let (endpoint, joined) = containers
-                .join(record, network, wish, namespace, number, false)
-                .map_err(|error| refused(&error))?;
+            let (endpoint, joined) =
+                containers.join(record, network, wish, namespace, number).map_err(|error| refused(&error))?;
             self.leases.extend(Joined::hand_over(joined));
             record.state.endpoints.push(endpoint);
         }

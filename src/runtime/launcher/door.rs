@@ -218,7 +218,7 @@ fn run(slot: Slot, stdin: bool, fds: Vec<OwnedFd>, stubs: &mut Stubs) -> Option<
     let mut go = || {
         let file = fds.next().ok_or_else(missing)?;
         let stdio = stdio(stdin, &mut fds)?;
-        starting.go(&read_spec(&file)?, &file, &stdio, stubs)
+        starting.go(&read_spec(&file)?, &file, &stdio, stubs, false)
     };
     match go() {
         Ok(()) => {
