@@ -246,7 +246,6 @@ fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Ready, StartError> {
     };
     mounter.mount_all()?;
     let made = std::mem::take(&mut mounter.made);
-    drop(stage);
     enter_root(root)?;
     let host = |id| IdRange::host(spec.ids, id);
     let (uid, gid) = if spec.cwd_of_root { (0, 0) } else { (user.uid, user.gid) };
@@ -260,6 +259,8 @@ fn finish(plan: &Plan<'_>, mut stage: Stage) -> Result<Ready, StartError> {
             .at("domainname", || format!("cannot set the domain name `{}`", spec.domainname))?;
     }
     connect_stdio(plan.stdio, master.as_ref().map(AsFd::as_fd), spec.tty, host(user.uid))?;
+    // Before the user namespace: who enters one has its memory to itself.
+    stage.left()?;
     let program = Program::new(&spec.args, &spec.env, &spec.secret_env, &user);
     rlimits::apply(&spec.rlimits)?;
     if let Some(userns) = plan.userns {

@@ -7,14 +7,15 @@
 //! (in memory, in place of the machine's tree; the root filesystem comes to lie over it)
 //!     proc sys dev    moved into the root filesystem
 //!     empty           what masked folders are covered with, as read-only clones
+//!     old             the machine's tree, until it is gone
 //!     <number>        private files, layers<number> stacks of layers: mounted as clones of one file or folder
 //! ```
 //!
 //! Before Linux 6.15 only attached mounts can be cloned or mounted upon, hence a place that they are attached to.
 //!
-//! The machine's tree goes here and not when the root filesystem comes: the kernel waits for all processors when a mount
-//! is taken away, which takes a millisecond or more on a busy machine.
+//! The machine's tree goes here, and is waited for when all else is done ([`Stage::left`]).
 
+use std::ffi::{CStr, c_void};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -32,6 +33,7 @@ use super::mounts::{attach, clone_tree, new_filesystem};
 use super::spec::{CgroupPlace, IdRange, Net, Ns, Spec};
 use super::sysctl::sysctl_path;
 use super::{pty, rootfs};
+use crate::sys::beside::Beside;
 use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, set_attributes};
 
 /// `/proc/sys/net` values that let a container ping and bind low ports without privileges, as docker sets them.
@@ -96,6 +98,8 @@ pub(super) struct Stage {
     pub(super) trees: [OwnedFd; 3],
     /// The pty's master when there is one.
     pub(super) pty: Option<OwnedFd>,
+    /// The machine's tree on its way out.
+    leaving: Option<Beside>,
 }
 
 impl Stage {
@@ -131,19 +135,38 @@ impl Stage {
         if !setting.is_open() {
             setting.restrict_proc(proc.as_fd())?;
         }
-        leave_machine(&top)?;
-        Ok(Stage { top, trees: [proc, sys, dev], pty })
+        let leaving = leave_machine(&top)?;
+        Ok(Stage { top, trees: [proc, sys, dev], pty, leaving })
+    }
+
+    /// Waits until the machine's tree is gone. Nothing that isn't kiln's may run before.
+    pub(super) fn left(mut self) -> Result<(), StartError> {
+        let leaving = self.leaving.take();
+        leaving.map_or(Ok(()), Beside::wait).at("pivot_root", || NOT_AWAY)
     }
 }
 
-/// Makes the stage `/` and takes the machine's tree away.
-fn leave_machine(top: &OwnedFd) -> Result<(), StartError> {
+/// The folder of the stage where the machine's tree is on its way out.
+const OLD: &CStr = c"old";
+const NOT_AWAY: &str = "cannot take the machine's tree away";
+
+/// Makes the stage `/` and begins to take the machine's tree away.
+fn leave_machine(top: &OwnedFd) -> Result<Option<Beside>, StartError> {
     let fail = || "cannot change the root";
     rustix::process::fchdir(top).at("pivot_root", fail)?;
-    rustix::process::pivot_root(".", ".").at("pivot_root", fail)?;
-    // The machine's tree now lies over the stage.
-    unmount(".", UnmountFlags::DETACH).at("pivot_root", || "cannot take the machine's tree away")?;
-    rustix::process::chdir("/").at("pivot_root", fail)
+    rustix::fs::mkdirat(top, OLD, Mode::from_raw_mode(0o700)).at("pivot_root", fail)?;
+    rustix::process::pivot_root(".", OLD).at("pivot_root", fail)?;
+    rustix::process::chdir("/").at("pivot_root", fail)?;
+    match Beside::begin(take_machine_away) {
+        Ok(leaving) => Ok(Some(leaving)),
+        // Its limits may allow no second process.
+        Err(_) => unmount(OLD, UnmountFlags::DETACH).at("pivot_root", || NOT_AWAY).map(|()| None),
+    }
+}
+
+/// The kernel waits for all processors when a mount is taken away, which takes most of a millisecond on a busy machine.
+extern "C" fn take_machine_away(_: *mut c_void) -> i32 {
+    unmount(OLD, UnmountFlags::DETACH).map_or_else(|error| error.raw_os_error(), |()| 0)
 }
 
 /// Makes a folder and opens it as a place.

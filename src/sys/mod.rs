@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::thread;
 
 pub mod awake;
+pub mod beside;
 pub mod clone;
 pub mod datagram;
 pub mod exec;
