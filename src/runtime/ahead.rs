@@ -24,14 +24,14 @@ impl Waiting {
     /// For single-threaded processes only, as [`super::start`]. What goes wrong in the child shows in [`Waiting::go`].
     pub fn begin(spec: Spec) -> Result<Waiting, StartError> {
         let starting = Starting::begin_ahead(&spec, None)?;
-        let mut stubs = Stubs::default();
-        // Without them it is only slower.
-        let _ = stubs.layer(&spec, &[]);
-        Ok(Waiting { spec, starting, stubs })
+        Ok(Waiting { spec, starting, stubs: Stubs::default() })
     }
 
-    /// Passes the time until the spec comes with reading its own: what is read first waits for its code to be mapped.
-    pub fn rehearse(&self) {
+    /// Passes the time until the spec comes: with the layer of the usual mount points, and with reading a spec, since what
+    /// is read first waits for its code to be mapped.
+    pub fn rehearse(&mut self) {
+        // Without them it is only slower.
+        let _ = self.stubs.layer(&self.spec, &[]);
         let text = serde_json::to_vec(&self.spec).unwrap_or_default();
         // It is thrown away.
         let _ = serde_json::from_slice::<Spec>(&text);

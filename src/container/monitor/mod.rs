@@ -117,11 +117,12 @@ fn begin(socket: OwnedFd, id: Option<&str>) -> io::Result<Option<Monitor>> {
 
 /// Starts a first process for a container that is still to be made, and tells what its network is.
 fn get_ready(id: &str, socket: &OwnedFd) -> Option<Waiting> {
-    let waiting = Waiting::begin(spec::plain(id)).ok();
+    let mut waiting = Waiting::begin(spec::plain(id)).ok();
     let network = waiting.as_ref().and_then(|waiting| Namespace::enter(waiting.network().ok()?).ok());
     let fds: Vec<_> = network.iter().flat_map(Namespace::fds).collect();
     helper::send(socket, &fds).ok()?;
-    waiting.inspect(Waiting::rehearse)
+    waiting.as_mut().map(Waiting::rehearse);
+    waiting
 }
 
 struct Monitor {
