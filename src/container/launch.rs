@@ -1,10 +1,11 @@
 //! Starting a container: its network, and its monitor.
 
+use std::error::Error as _;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use kiln_cache::Store;
-use rustix::net::{RecvFlags, Shutdown};
+use rustix::net::RecvFlags;
 use serde::{Deserialize, Serialize};
 
 use super::ahead::{Ahead, MONITOR, hand_over};
@@ -17,7 +18,7 @@ use super::record::{Record, State, Wanted};
 use super::wire::{self, Packet, Wants};
 use super::{Containers, missing, spec};
 use crate::network::{self, NameSockets};
-use crate::runtime::Spec;
+use crate::runtime::{Spec, StartError};
 
 /// What a monitor has to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -232,13 +233,23 @@ impl Containers {
                 Ok(())
             }
             Err(error) => {
-                // Left alone it ends, and gives the addresses back.
-                let _ = rustix::net::shutdown(socket, Shutdown::Write);
+                // It notes the reason, gives the addresses back, and ends.
+                let _ = Packet::Failed(reason(&error)).send(socket);
                 while let Ok(Some(_)) = wire::receive(socket, RecvFlags::empty()) {}
                 Err(error)
             }
         }
     }
+}
+
+/// Why the networks could not be connected, as a record keeps it.
+fn reason(error: &Error) -> StartError {
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    StartError::new("network", text)
 }
 
 /// Waits for the monitor's word about the start.

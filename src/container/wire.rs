@@ -17,7 +17,7 @@
 //! | `H` | freeze while I am connected | | |
 //! | `U` | `config.json` has changed | | |
 //! | `n` | its networks in `config.json` have changed | | |
-//! | `c` | who starts it: its networks are connected, thus | | |
+//! | `c` `F` | who starts it: its networks are connected, thus; they can't be | | |
 //! | `w` | tell me of: not running, the next exit, the removal | | |
 
 use std::io;
@@ -105,7 +105,7 @@ pub(super) enum Packet {
     Wait(Condition),
     /// Monitor: the program runs; its pid.
     Started(u32),
-    /// Monitor: the program could not be started.
+    /// Monitor: the program could not be started. Client, who starts it: its networks can't be connected.
     Failed(StartError),
     /// Monitor: bytes of the program's standard output.
     Stdout(Vec<u8>),

@@ -1,6 +1,8 @@
 //! Networks of the user's own, from the command line to the kernel.
 
-use crate::support::binary::Kiln;
+use std::process::Command;
+
+use crate::support::binary::{Kiln, run};
 use crate::support::needs_root;
 
 fn kiln(name: &str) -> Option<Kiln> {
@@ -510,7 +512,7 @@ fn neighbours_are_not_paced_unless_a_congestion_control_is_chosen() {
             None => "/proc/self/ns/net".to_owned(),
         };
         let enter = [&format!("--net={namespace}"), "ip", family, "route"];
-        let output = std::process::Command::new("nsenter").args(enter).output().unwrap();
+        let output = Command::new("nsenter").args(enter).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
@@ -532,4 +534,36 @@ fn neighbours_are_not_paced_unless_a_congestion_control_is_chosen() {
     assert!(routes(None, "-4").contains(&format!("src {}", at(1))));
     assert!(!routes(Some("own"), "-4").contains("congctl"));
     assert!(!routes(Some("own"), "-6").contains("congctl"));
+}
+
+#[test]
+fn a_container_whose_network_fails_at_the_last_moment_keeps_the_reason_and_no_address() {
+    let name = "a_container_whose_network_fails_at_the_last_moment_keeps_the_reason_and_no_address";
+    let Some(kiln) = kiln(name) else { return };
+    let (net, at) = subnet();
+    let (bridge, peer) = (format!("kb{:x}", std::process::id()), format!("kp{:x}", std::process::id()));
+    let option = format!("com.docker.network.bridge.name={bridge}");
+    ok(&kiln, &["network", "create", "--subnet", &net, "-o", &option, "front"]);
+    let machine = |args: &[&str]| run(Command::new("ip").args(args)).ok();
+    // In the bridge's place there is now a link that has no ports.
+    machine(&["link", "del", &bridge]);
+    machine(&["link", "add", &bridge, "type", "veth", "peer", "name", &peer]);
+    machine(&["link", "set", &bridge, "up"]);
+    let address = at(7);
+    let wanted = ["--network", "front", "--ip", &address];
+    let told = format!("cannot add a veth pair for bridge `{bridge}`");
+    for options in [&["run", "--name", "kept"][..], &["run", "-d", "--rm"], &["run", "--rm"]] {
+        let refused = kiln.run(&[options, &wanted, &["busybox", "echo", "it runs"]].concat());
+        assert_eq!(refused.code, 125, "{refused}");
+        assert!(refused.error.contains(&told) && !refused.out.contains("it runs"), "{refused}");
+        // It would be reserved for the one that is kept.
+        kiln.run(&["rm", "kept"]);
+    }
+    let refused = kiln.run(&[&["run", "--name", "kept"][..], &wanted, &["busybox", "true"]].concat());
+    assert!(refused.error.contains(&told), "{refused}");
+    let state = inspected(&kiln, "kept", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}");
+    assert!(state.starts_with(&format!("created 125 {told}: ")), "{state}");
+    machine(&["link", "del", &bridge]);
+    assert_eq!(ok(&kiln, &["start", "kept"]), "kept");
+    assert_eq!(ok(&kiln, &["wait", "kept"]), "0");
 }

@@ -152,13 +152,17 @@ fn wait_for_networks(awaited: &mut bool, keeper: &mut Keeper, clients: &Clients)
         return Ok(());
     }
     let packet = clients.starter().map(|socket| wire::receive(socket, RecvFlags::empty()));
-    if let Some(Ok(Some(Packet::Connected(endpoints)))) = packet {
-        keeper.record.state.endpoints = endpoints;
-        return Ok(());
-    }
+    let error = match packet {
+        Some(Ok(Some(Packet::Connected(endpoints)))) => {
+            keeper.record.state.endpoints = endpoints;
+            return Ok(());
+        }
+        Some(Ok(Some(Packet::Failed(error)))) => error,
+        _ => StartError::new("network", "who started the container ended before its networks were connected"),
+    };
     // Answers may be left in it.
     drop(network::lend_filter());
-    Err(StartError::new("network", "who started the container has not connected its networks"))
+    Err(error)
 }
 
 /// What is done beside a program.
