@@ -174,7 +174,8 @@ impl Duty<Keeper> for Networking {
         now: Instant,
         hands: &mut Hands<'_, Keeper>,
     ) -> io::Result<()> {
-        if std::mem::take(&mut self.is_new)
+        if !hands.is_over
+            && std::mem::take(&mut self.is_new)
             && hands.keeper.reload().is_ok()
             && hands.keeper.record.is_misplaced()
         {

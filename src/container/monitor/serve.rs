@@ -142,11 +142,11 @@ pub(in crate::container) fn serve<K>(
         if let (Some(listener), true) = (listener, events.listener) {
             hands.clients.accept(listener);
         }
+        hands.is_over |= events.process;
         let now = Instant::now();
         for (duty, events) in duties.iter_mut().zip(&events.duties) {
             duty.handle(events, now, hands)?;
         }
-        hands.is_over |= events.process;
     }
     Ok(())
 }
