@@ -6,8 +6,9 @@
 //!   reads its flags,                     its cgroup     ── clone ──▶      namespaces, stage
 //!   makes the record                     its network
 //!                      ◀──────────
-//!   connects the network
-//!   hands over          ── task ───▶     root filesystem  ── Go ───▶      … execve
+//!   takes addresses
+//!   hands over          ── task ───▶     root filesystem  ── Go ───▶      root, user, rights
+//!   makes the links     ─ Connected ▶                     ── Run ──▶      execve
 //! ```
 //!
 //! Nothing depends on it: what turns out not to fit is let go, and the container is started without.

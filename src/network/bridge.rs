@@ -23,10 +23,11 @@ impl Network {
             None if self.record.is_default() => {}
             None => return Err(Error::NotFound { text: self.record.name.clone() }),
         }
+        let _host_lock = forwarding::host_lock();
         self.make(host)
     }
 
-    /// Makes all of it. The caller has the networks locked.
+    /// Makes all of it. The caller has the networks locked, and the choice of subnets.
     pub(super) fn make(&mut self, host: &mut Socket) -> Result<u32> {
         for part in ["addresses", "endpoints"] {
             let path = self.folder.join(part);
@@ -35,7 +36,6 @@ impl Network {
         if self.record.is_default() && self.record.subnet.is_none() {
             self.adopt()?;
         }
-        let _host_lock = forwarding::host_lock();
         let index = self.make_bridge(host)?;
         forwarding::switch_on(self.record.subnet6.is_some())?;
         let table = self.networks.table();

@@ -190,7 +190,8 @@ impl Network {
         {
             self.record = record;
         }
-        if self.record.subnet.is_none() || !self.folder.join("addresses").exists() {
+        // Whoever makes the bridge may choose the subnet anew.
+        if self.record.subnet.is_none() || self.has_no_bridge() {
             let host = Socket::route().map_err(|source| self.kernel("open a netlink socket", source));
             self.ready(&mut host?)?;
         }

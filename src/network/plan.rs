@@ -46,6 +46,8 @@ impl Networks {
             return Err(Error::NameTaken { name: request.name.clone() });
         }
         let mut host = Socket::route().map_err(|source| self.kernel("open a netlink socket", source))?;
+        // Until its bridge has the subnet another store's kiln would choose the same.
+        let _host_lock = forwarding::host_lock();
         let record = self.plan(id, request, &mut host)?;
         let folder = self.folder_of(id);
         let mut network = Network { networks: self.clone(), folder, record };
@@ -133,7 +135,6 @@ impl Networks {
                 subnet.clone()
             }
             None => {
-                let _host_lock = forwarding::host_lock();
                 let net = self.free_subnet(host, &record.bridge)?;
                 Subnet { net, gateway: first_of(net), range: None, aux: BTreeMap::new() }
             }

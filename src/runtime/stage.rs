@@ -100,6 +100,8 @@ pub(super) struct Stage {
     pub(super) pty: Option<OwnedFd>,
     /// The machine's tree on its way out.
     leaving: Option<Beside>,
+    /// Where the number is written after which the next process's comes.
+    last_pid: Option<OwnedFd>,
 }
 
 impl Stage {
@@ -132,17 +134,30 @@ impl Stage {
             write_file(proc.as_fd(), &path, value)
                 .at("sysctl", || format!("cannot set the kernel parameter `{name}` to `{value}`"))?;
         }
+        let has_own_pids = spec.namespaces.pid == Ns::Own;
+        let last_pid = has_own_pids.then(|| open_to_write(proc.as_fd(), "sys/kernel/ns_last_pid"));
         if !setting.is_open() {
             setting.restrict_proc(proc.as_fd())?;
         }
         let leaving = leave_machine(&top)?;
-        Ok(Stage { top, trees: [proc, sys, dev], pty, leaving })
+        Ok(Stage {
+            top,
+            trees: [proc, sys, dev],
+            pty,
+            leaving,
+            // On a kernel without checkpoints the process numbers of a container have a gap.
+            last_pid: last_pid.and_then(Result::ok),
+        })
     }
 
     /// Waits until the machine's tree is gone. Nothing that isn't kiln's may run before.
     pub(super) fn left(mut self) -> Result<(), StartError> {
-        let leaving = self.leaving.take();
-        leaving.map_or(Ok(()), Beside::wait).at("pivot_root", || NOT_AWAY)
+        let Some(leaving) = self.leaving.take() else { return Ok(()) };
+        leaving.wait().at("pivot_root", || NOT_AWAY)?;
+        if let Some(last_pid) = &self.last_pid {
+            let _ = rustix::io::write(last_pid, b"1");
+        }
+        Ok(())
     }
 }
 
@@ -420,8 +435,10 @@ fn mask_thermal_throttles(sys: BorrowedFd<'_>, empty: BorrowedFd<'_>) -> Result<
 
 /// Writes a value below our own procfs.
 fn write_file(base: BorrowedFd<'_>, path: &str, value: &str) -> Result<(), Errno> {
+    rustix::io::write(open_to_write(base, path)?, value.as_bytes()).map(drop)
+}
+
+fn open_to_write(base: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat2(base, path, flags, Mode::empty(), resolve)?;
-    rustix::io::write(&file, value.as_bytes()).map(drop)
+    rustix::fs::openat2(base, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
 }

@@ -185,7 +185,11 @@ impl Monitor {
         let _signals = Signals::take(&[libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGQUIT])?;
         let (mut process, mut streams) = match self.hold_ports().and_then(|()| self.start()) {
             Ok(started) => started,
-            Err(error) => return self.failed(error),
+            Err(error) => {
+                // What the starter is still making is taken away after it.
+                let _ = wait_for_networks(&mut self.task.awaits_networks, &mut self.keeper, &self.clients);
+                return self.failed(error);
+            }
         };
         self.listener = Some(listen(&self.keeper.folder)?);
         self.running(&*process)?;
