@@ -415,6 +415,7 @@ impl Monitor {
         let _ = std::fs::remove_file(keeper.folder.join("socket"));
         if keeper.record.config.remove {
             let removed = keeper.containers.take_away(&keeper.record).ok();
+            let _ = Store::unpin_at(&self.task.root, &keeper.record.owner());
             self.volumes = keeper.containers.set_volumes_aside(&keeper.record);
             return removed;
         }
@@ -438,7 +439,6 @@ impl Monitor {
         }
         let Some(folder) = removed else { return Ok(network) };
         Volumes::delete(&self.volumes);
-        let _ = Store::unpin_at(&self.task.root, &record.owner());
         remove_folder(&folder)?;
         Ok(network)
     }
