@@ -425,7 +425,7 @@ impl Monitor {
 
     /// The slow part of the end.
     fn clean(self, removed: Option<PathBuf>, network: Option<OwnedFd>) -> io::Result<Option<Namespace>> {
-        let Keeper { containers, record, namespace, .. } = self.keeper;
+        let Keeper { containers, namespace, .. } = self.keeper;
         let mut network = namespace.or(network).and_then(|network| Namespace::enter(network).ok());
         for endpoint in &self.task.state.endpoints {
             // Whoever gets the address next is the only one to have it.
