@@ -1,9 +1,12 @@
 //! Where this machine's controllers are.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{OURS, v2};
+
+const CGROUP_SUPER_MAGIC: i64 = 0x27_e0eb;
+pub(super) const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 
 /// A mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,24 @@ pub(super) fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     mountinfo.lines().filter_map(parse).collect()
 }
 
+/// Finds the two hierarchies of a container without limits, v2 and v1's of memory, below `top`, where distributions mount
+/// them: a tenth of a millisecond sooner than by the list of mounts. `None` where they aren't so.
+pub(super) fn usual(top: &Path) -> Option<Vec<Hierarchy>> {
+    let kind = |path: &Path| rustix::fs::statfs(path).ok().map(|stat| stat.f_type);
+    if kind(top) == Some(CGROUP2_SUPER_MAGIC) {
+        return Some(vec![Hierarchy { mount_point: top.to_owned(), v1: None }]);
+    }
+    let (unified, memory) = (top.join("unified"), top.join("memory"));
+    // A link would lead to a hierarchy of several controllers.
+    let is_memory = fs::symlink_metadata(&memory).is_ok_and(|metadata| metadata.is_dir())
+        && kind(&memory) == Some(CGROUP_SUPER_MAGIC)
+        && memory.join("memory.usage_in_bytes").exists();
+    let names = vec!["memory".to_owned()];
+    (is_memory && kind(&unified) == Some(CGROUP2_SUPER_MAGIC)).then(|| {
+        vec![Hierarchy { mount_point: unified, v1: None }, Hierarchy { mount_point: memory, v1: Some(names) }]
+    })
+}
+
 /// Returns the folder that is kiln's in each hierarchy, where there is one.
 pub(in crate::runtime) fn our_folders() -> Vec<PathBuf> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -65,8 +86,6 @@ pub(super) fn find_v2(all: &[Hierarchy]) -> Option<&Hierarchy> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     const HYBRID: &str = "\
@@ -76,6 +95,16 @@ mod tests {
 33 30 0:30 / /sys/fs/cgroup/cpu,cpuacct rw shared:12 - cgroup cgroup rw,cpu,cpuacct
 34 30 0:31 / /sys/fs/cgroup/memory rw shared:13 - cgroup cgroup rw,memory
 ";
+
+    #[test]
+    fn the_usual_places_are_those_of_the_list_of_mounts() {
+        let top = Path::new("/sys/fs/cgroup");
+        let listed = hierarchies(&fs::read_to_string("/proc/self/mountinfo").unwrap());
+        for found in usual(top).into_iter().flatten() {
+            assert!(listed.contains(&found), "{found:?} is none of {listed:?}");
+        }
+        assert_eq!(usual(Path::new("/proc")), None);
+    }
 
     #[test]
     fn each_controller_is_found_in_its_own_hierarchy() {

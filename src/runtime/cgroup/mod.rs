@@ -41,6 +41,8 @@ use super::spec::{CgroupPlace, Limits};
 const OURS: &str = "kiln";
 /// The period that a CPU quota counts in, microseconds; docker's.
 const CPU_PERIOD_US: u64 = 100_000;
+/// Where distributions mount the hierarchies.
+const USUAL_TOP: &str = "/sys/fs/cgroup";
 /// More than most machines' list of mounts has.
 const MOUNTINFO_BYTES: usize = 16 << 10;
 /// The controllers of all limits, by their names in v1.
@@ -75,7 +77,8 @@ impl Cgroup {
         if limits.is_empty() && *place == CgroupPlace::ForLimits {
             return Ok(Cgroup::default());
         }
-        Cgroup::create_in(&mounted()?, id, place, limits)
+        let usual = limits.is_empty().then(|| hierarchies::usual(Path::new(USUAL_TOP))).flatten();
+        Cgroup::create_in(&usual.map_or_else(mounted, Ok)?, id, place, limits)
     }
 
     fn create_in(

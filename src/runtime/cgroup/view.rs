@@ -6,12 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{Mode, OFlags};
 
 use super::Cgroup;
-use super::hierarchies::hierarchies;
+use super::hierarchies::{CGROUP2_SUPER_MAGIC, hierarchies};
 use crate::runtime::error::{At, StartError};
 use crate::runtime::mounts::{attach, new_filesystem};
 use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, set_attributes};
-
-const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 
 /// Which hierarchies are shown.
 #[derive(Debug, Clone, Copy)]
