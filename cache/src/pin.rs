@@ -18,7 +18,7 @@
 //!
 //! **Crash**: a maker that was killed leaves a pin of an owner that isn't there, which the check of the whole system
 //! finds. Pins aren't flushed, nor is what they belong to: after a power loss a file may be empty or cut. It then says
-//! nothing about what it kept, and the collector refuses to work until it is unpinned.
+//! nothing about what it kept, and the collector refuses to work until it is mended or unpinned.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -66,6 +66,20 @@ impl Store {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
             pins => pins?.write(owner, &[]),
         }
+    }
+
+    /// Returns whose pins a power loss has cut.
+    pub fn damaged_pins(&self) -> Result<Vec<String>> {
+        let pins = Pins::look(self.root())?;
+        let mut owners = pins.owners()?;
+        owners.retain(|owner| matches!(pins.read(owner), Err(Error::DamagedPin { .. })));
+        Ok(owners)
+    }
+
+    /// Makes `chain` what `owner` pins, whatever its file says; for one that is damaged, whose owner knows what it
+    /// stands on.
+    pub fn mend_pin(&self, owner: &str, chain: &[SnapshotId]) -> Result<()> {
+        Pins::lock(self.root())?.write(owner, chain)
     }
 
     /// Returns all that is pinned. A pin that can't be read is an error: nobody knows what it keeps.

@@ -385,6 +385,12 @@ impl Record {
     pub fn owner(&self) -> String {
         owner(&self.id)
     }
+
+    /// Returns the snapshots that it pins: its image's, and those of images that are mounted.
+    pub fn stands_on(&self) -> Vec<SnapshotId> {
+        let mounted = self.config.mounts.iter().filter_map(|mount| mount.image.as_ref());
+        std::iter::once(&self.chain).chain(mounted.map(|image| &image.chain)).flatten().copied().collect()
+    }
 }
 
 /// Returns the owner of the pins of container `id`.

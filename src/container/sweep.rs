@@ -14,6 +14,7 @@ use crate::runtime::Cgroup;
 impl Containers {
     /// Removes what no list shows and nobody is at work on.
     pub fn sweep(&self, store: &Store) -> Result<()> {
+        self.mend_pins(store)?;
         let trash = self.folder.join("removed");
         self.set_aside_unmade(&trash)?;
         let Ok(entries) = std::fs::read_dir(&trash) else { return Ok(()) };
@@ -32,6 +33,23 @@ impl Containers {
                 Err(_) => continue,
             };
             self.finish_removal(store, &folder, &entry.file_name().to_string_lossy())?;
+        }
+        Ok(())
+    }
+
+    /// Makes the pins anew that a power loss has cut, from the records of their owners; those of nobody go.
+    pub fn mend_pins(&self, store: &Store) -> Result<()> {
+        for owner in store.damaged_pins()? {
+            match owner.split_once(':') {
+                Some(("container", id)) => match Record::read(&self.folder(id)) {
+                    Ok(record) => store.mend_pin(&owner, &record.stands_on())?,
+                    Err(_) if self.knows(id)? => {}
+                    Err(_) => store.unpin(&owner)?,
+                },
+                // Mounts of images end with the machine's run.
+                Some(("mount", id)) if !self.is_mounted(id) => store.unpin(&owner)?,
+                _ => {}
+            }
         }
         Ok(())
     }

@@ -7,7 +7,9 @@ use crate::image::{self, ImageUse};
 impl Engine {
     /// Removes a name, or an image by its id; tells what went, line by line.
     pub fn rmi(&self, name: &str, force: bool) -> Result<Vec<Removed>, Failure> {
-        let removed = image::remove(self.store_to_shrink()?, name, force, &self.image_uses()?)?;
+        let store = self.store_to_shrink()?;
+        self.containers().mend_pins(store).map_err(super::containers::failure)?;
+        let removed = image::remove(store, name, force, &self.image_uses()?)?;
         for line in &removed {
             match line {
                 Removed::Untagged(name) => self.tell_of_image("untag", name, name),

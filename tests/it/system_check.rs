@@ -442,3 +442,28 @@ fn a_packet_filter_whose_store_is_gone_is_found_without_a_bridge() {
     let check = kiln.run(&["system", "check", "--quick"]);
     assert!(!check.out.contains(&found), "{check}");
 }
+
+#[test]
+fn a_pin_that_a_power_loss_has_cut_is_made_anew_by_the_next_removal() {
+    if !needs_root("a_pin_that_a_power_loss_has_cut_is_made_anew_by_the_next_removal") {
+        return;
+    }
+    let kiln = Kiln::busybox();
+    let id = kiln.ok(&["create", "--network", "none", "busybox", "true"]);
+    let pins = kiln.root().join("pins");
+    let pin = pins.join(format!("container:{}", id.trim_end()));
+    let whole = fs::read_to_string(&pin).unwrap();
+    let forsaken = pins.join(format!("container:{}", "0".repeat(64)));
+    kiln.ok(&["tag", "busybox", "other"]);
+    for (path, text) in [(&pin, ""), (&forsaken, "00")] {
+        fs::write(path, text).unwrap();
+    }
+    kiln.ok(&["rmi", "other"]);
+    assert_eq!(fs::read_to_string(&pin).unwrap(), whole);
+    assert!(!forsaken.exists());
+    let check = kiln.run(&["system", "check", "--quick"]);
+    assert!(check.is_clean(), "{check}");
+    fs::write(&pin, "").unwrap();
+    kiln.ok(&["prune", "-f", "--filter", "until=1h"]);
+    assert_eq!(kiln.ok(&["start", "-a", id.trim_end()]), "");
+}
