@@ -35,7 +35,11 @@ impl Engine {
                 let bytes = doomed.iter().map(|one| one.freed).sum();
                 (doomed, bytes)
             }
-            false => self.store_to_shrink()?.prune(&rules).map_err(image::Error::from)?,
+            false => {
+                let store = self.store_to_shrink()?;
+                self.containers().mend_pins(store).map_err(super::containers::failure)?;
+                store.prune(&rules).map_err(image::Error::from)?
+            }
         };
         Ok(CachePruneReport { pruned: doomed.iter().map(pruned).collect(), bytes })
     }

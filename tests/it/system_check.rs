@@ -375,7 +375,7 @@ fn what_a_cut_pin_kept_is_not_collected() {
     // Nobody knows what it kept when the record is damaged too.
     fs::write(pins.join(&owner), "").unwrap();
     fs::write(&config, "{").unwrap();
-    kiln.run(&["prune", "-f", "-a"]).fails_with(&[&owner, "kiln system check"]);
+    kiln.run(&["cache", "prune", "-f", "-a"]).fails_with(&[&owner, "kiln system check"]);
     assert_eq!(layers(&kiln), kept);
     let (ran, report) = check(&kiln, &[]);
     let is_told = |problem: &Value| problem["damage"] == true && problem["name"] == id[..12];
