@@ -200,7 +200,8 @@ impl Containers {
         let socket = hand_over(ahead, MONITOR, &task, &fds)
             .at("start the monitor in", self.folder(&task.record.id))?;
         drop(fds);
-        if let Some(pending) = pending {
+        if let Some(mut pending) = pending {
+            pending.give_over();
             self.plug_beside(&socket, &task.record, pending)?;
         }
         // It takes a moment, and the monitor works now.

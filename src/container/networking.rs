@@ -46,6 +46,13 @@ pub(super) struct Pending {
     places: Vec<Place>,
 }
 
+impl Pending {
+    /// Leaves the addresses to the monitor.
+    pub(super) fn give_over(&mut self) {
+        self.places.iter_mut().for_each(|place| place.reserved.give_over());
+    }
+}
+
 /// One of them.
 #[derive(Debug)]
 struct Place {
@@ -78,7 +85,7 @@ impl Containers {
                 if has_names || places.is_empty() {
                     namespace.loopback_up().at("bring up the loopback of", "a network namespace")?;
                 }
-                let shared = places.iter_mut().map(|place| place.reserved.share());
+                let shared = places.iter().map(|place| place.reserved.share());
                 let leases: Vec<_> = shared.collect::<network::Result<_>>()?;
                 let [fd, inside] = namespace.fds().map(|fd| fd.try_clone_to_owned());
                 let (fd, inside) = (fd.at("share", "its network")?, inside.at("share", "its network")?);
@@ -114,9 +121,15 @@ impl Containers {
             let joined =
                 reserved.plug(&mut namespace, &wanted(record, &folder, &wish, &interface, is_way_out))?;
             announce(record, &network, &wish, &joined)?;
-            Ok(endpoint(&network, &interface, &wish, &joined))
+            Ok((endpoint(&network, &interface, &wish, &joined), joined))
         };
-        places.into_iter().map(plug).collect()
+        let plugged: Vec<_> = places.into_iter().map(plug).collect::<Result<_>>()?;
+        let keep = |(endpoint, joined): (Endpoint, Joined)| {
+            // The lease that was shared holds the address.
+            drop(joined.hand_over());
+            endpoint
+        };
+        Ok(plugged.into_iter().map(keep).collect())
     }
 
     /// Joins one network, and tells those in it.

@@ -92,13 +92,17 @@ impl Reserved {
         &self.joined
     }
 
-    /// Gives what holds the address: whoever has it calls [`Networks::give_back`] at the end, and this doesn't.
-    pub fn share(&mut self) -> Result<Option<OwnedFd>> {
-        let taken = &mut self.joined.taken;
-        let shared = taken.file.as_ref().map(|file| file.try_clone().map(OwnedFd::from)).transpose();
-        let shared = shared.map_err(file("share an address in", &self.network.folder))?;
-        taken.is_anothers = true;
-        Ok(shared)
+    /// Gives what holds the address, too.
+    pub fn share(&self) -> Result<Option<OwnedFd>> {
+        let held = self.joined.taken.file.as_ref();
+        let shared = held.map(|file| file.try_clone().map(OwnedFd::from)).transpose();
+        shared.map_err(file("share an address in", &self.network.folder))
+    }
+
+    /// Leaves the address to the process that has what [`Reserved::share`] gave: it calls [`Networks::give_back`] at the end,
+    /// and nothing is given back here.
+    pub fn give_over(&mut self) {
+        self.joined.taken.is_anothers = true;
     }
 
     /// Makes the link in `namespace`, once more when another kiln removed the unused bridge between our look at it and our

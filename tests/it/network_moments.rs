@@ -145,6 +145,13 @@ fn a_killed_start_or_end_of_a_container_leaves_nothing_past_the_next_command() {
             done: "is already in use by container",
             after: &["rm -f box", "network rm one", "volume rm data"],
         },
+        // Without ports its links are made while its monitor is at work.
+        Case {
+            before: &["network create --ipv6 one"],
+            command: "run -d --name box --network one --network-alias alias busybox sleep 1000",
+            done: "is already in use by container",
+            after: &["rm -f box", "network rm one"],
+        },
         Case {
             before: &["network create one", RUN, "stop -t 0 box"],
             command: "start box",

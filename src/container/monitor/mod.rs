@@ -121,7 +121,7 @@ fn get_ready(id: &str, socket: &OwnedFd) -> Option<Waiting> {
     let network = waiting.as_ref().and_then(|waiting| Namespace::enter(waiting.network().ok()?).ok());
     let fds: Vec<_> = network.iter().flat_map(Namespace::fds).collect();
     helper::send(socket, &fds).ok()?;
-    waiting.as_mut().map(Waiting::rehearse);
+    waiting.iter_mut().for_each(Waiting::rehearse);
     waiting
 }
 
