@@ -40,18 +40,23 @@ impl Containers {
     /// Makes the pins anew that a power loss has cut, from the records of their owners; those of nobody go.
     pub fn mend_pins(&self, store: &Store) -> Result<()> {
         for owner in store.damaged_pins()? {
-            match owner.split_once(':') {
-                Some(("container", id)) => match Record::read(&self.folder(id)) {
-                    Ok(record) => store.mend_pin(&owner, &record.stands_on())?,
-                    Err(_) if self.knows(id)? => {}
-                    Err(_) => store.unpin(&owner)?,
-                },
-                // Mounts of images end with the machine's run.
-                Some(("mount", id)) if !self.is_mounted(id) => store.unpin(&owner)?,
+            match owner.strip_prefix("container:").map(|id| Record::read(&self.folder(id))) {
+                Some(Ok(record)) => store.mend_pin(&owner, &record.stands_on())?,
+                _ if self.is_forsaken(&owner)? => store.unpin(&owner)?,
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Tells whether a pin's owner is no more. A container is pinned while it is being made: its folder is there by then.
+    pub fn is_forsaken(&self, owner: &str) -> Result<bool> {
+        Ok(match owner.split_once(':') {
+            Some(("container", id)) => !self.knows(id)?,
+            // Mounts of images end with the machine's run.
+            Some(("mount", id)) => !self.is_mounted(id),
+            _ => false,
+        })
     }
 
     /// Returns the containers whose record can't be read, and why.

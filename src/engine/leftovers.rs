@@ -72,18 +72,11 @@ pub(super) fn owner_of_pin(owner: &str) -> (&'static str, String) {
     (if kind == "mount" { "mount" } else { "container" }, id.chars().take(12).collect())
 }
 
-/// The owners of pins that are no containers any more. A container is pinned while it is being made: its folder
-/// is there by then.
+/// The owners of pins that are no more.
 fn forsaken_pins(engine: &Engine, pins: &[String]) -> Result<Vec<String>, Failure> {
     let mut forsaken = Vec::new();
     for owner in pins {
-        let is_forsaken = match owner.split_once(':') {
-            Some(("container", id)) => !engine.containers().knows(id).map_err(failure)?,
-            // Mounts of images end with the machine's run.
-            Some(("mount", id)) => !engine.containers().is_mounted(id),
-            _ => false,
-        };
-        if is_forsaken {
+        if engine.containers().is_forsaken(owner).map_err(failure)? {
             forsaken.push(owner.clone());
         }
     }

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
-use serde::{Deserialize, Serialize};
 
 use super::addresses::{self, Claim, Lease};
 use super::error::{Error, Result, file, invalid};
@@ -140,33 +139,6 @@ impl Joined {
     }
 }
 
-/// By which names a container is known in a network.
-#[derive(Debug, Serialize)]
-pub struct Member<'a> {
-    id: &'a str,
-    name: &'a str,
-    aliases: Vec<String>,
-    v4: Ipv4Addr,
-    v6: Option<Ipv6Addr>,
-    /// The file below `addresses/` whose lock tells that it lives.
-    lease: String,
-}
-
-/// What is read of a [`Member`].
-#[derive(Debug, Deserialize)]
-struct Announced {
-    name: String,
-    aliases: Vec<String>,
-    lease: String,
-}
-
-impl<'a> Member<'a> {
-    /// Returns what is told of the container `id`.
-    pub fn new(id: &'a str, name: &'a str, aliases: Vec<String>, lease: &Lease) -> Self {
-        Self { id, name, aliases, v4: lease.address, v6: lease.address6, lease: lease.address.to_string() }
-    }
-}
-
 /// A taken address: it and what the kernel knows of it go when this is dropped.
 #[derive(Debug)]
 struct Taken {
@@ -201,64 +173,6 @@ impl Network {
         }
         let taken = self.take(wanted)?;
         Ok(Reserved { joined: self.joined(taken)?, network: self.clone() })
-    }
-
-    /// Tells those in the network of a container, by one rename.
-    pub fn announce(&self, member: &Member<'_>) -> Result<()> {
-        let folder = self.folder.join("endpoints");
-        let path = folder.join(format!("{}.json", member.id));
-        let new = folder.join(format!("{}.new", member.id));
-        let write = || {
-            std::fs::write(&new, serde_json::to_vec(member)?)?;
-            std::fs::rename(&new, &path)
-        };
-        write().map_err(file("write", &path))
-    }
-
-    /// Tells those in the network that a container has another name.
-    pub fn rename(&self, id: &str, name: &str) -> Result<()> {
-        let path = self.folder.join(format!("endpoints/{id}.json"));
-        let write = || {
-            let mut member: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
-            member["name"] = name.into();
-            let new = path.with_extension("new");
-            std::fs::write(&new, member.to_string())?;
-            std::fs::rename(&new, &path)
-        };
-        write().map_err(file("write", &path))
-    }
-
-    /// Lists the names of those who live in the network now, each with an address.
-    pub fn known(&self) -> Vec<(String, String)> {
-        let Ok(members) = self.members() else { return Vec::new() };
-        let read = |lease: &Lease| -> Option<Announced> {
-            let path = self.folder.join(format!("endpoints/{}.json", lease.owner));
-            serde_json::from_slice(&std::fs::read(path).ok()?).ok()
-        };
-        let mut known = Vec::new();
-        for lease in members {
-            let Some(announced) = read(&lease) else { continue };
-            let addresses = [Some(IpAddr::V4(lease.address)), lease.address6.map(IpAddr::V6)];
-            for address in addresses.into_iter().flatten() {
-                let names = std::iter::once(&announced.name).chain(&announced.aliases);
-                known.extend(names.map(|name| (name.clone(), address.to_string())));
-            }
-        }
-        known
-    }
-
-    /// Takes back what was announced of the owner of a lease, unless that has another one by now.
-    fn renounce(&self, lease: &Lease) {
-        let path = self.folder.join(format!("endpoints/{}.json", lease.owner));
-        let read = || serde_json::from_slice(&std::fs::read(&path).ok()?).ok();
-        let is_other = |known: &Announced| known.lease != lease.address.to_string();
-        if read().as_ref().is_some_and(is_other) {
-            return;
-        }
-        // Endpoints of builds, and of the default network, have none.
-        let _ = std::fs::remove_file(&path);
-        // A killed kiln left it.
-        let _ = std::fs::remove_file(path.with_extension("new"));
     }
 
     /// Where default routes over this network lead; an internal one has none.
@@ -561,11 +475,6 @@ impl Network {
 }
 
 impl Networks {
-    /// Takes back what was announced of a container, while it still has its address.
-    pub fn renounce(&self, network: &str, container: &str) {
-        let _ = std::fs::remove_file(self.folder_of(network).join(format!("endpoints/{container}.json")));
-    }
-
     /// Gives back an address that was handed over to this process. The network's link is gone with its namespace, or
     /// goes with this process.
     pub fn give_back(&self, network: &str, address: Ipv4Addr) {

@@ -30,6 +30,7 @@
 //! Not known here: containers, images, name resolution.
 
 mod addresses;
+mod announced;
 mod bridge;
 mod conntrack;
 mod dns;
@@ -52,9 +53,10 @@ mod record;
 mod survey;
 
 pub use addresses::Lease;
+pub use announced::Member;
 pub use dns::NameSockets;
 pub use elements::PortElement;
-pub use endpoint::{Joined, Member, NO_IPV6, Reserved, Wanted};
+pub use endpoint::{Joined, NO_IPV6, Reserved, Wanted};
 pub use error::{Error, Result};
 pub use files::{RESOLVER, host_resolv_conf, hosts_file, own_resolv_conf, resolv_conf};
 pub use filter::{keep_filter, lend_filter, share_filter};

@@ -23,7 +23,7 @@ mod v2;
 mod view;
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -43,8 +43,6 @@ const OURS: &str = "kiln";
 const CPU_PERIOD_US: u64 = 100_000;
 /// Where distributions mount the hierarchies.
 const USUAL_TOP: &str = "/sys/fs/cgroup";
-/// More than most machines' list of mounts has.
-const MOUNTINFO_BYTES: usize = 16 << 10;
 /// The controllers of all limits, by their names in v1.
 const LIMITED: [&str; 6] = ["memory", "cpu", "cpuset", "pids", "blkio", "devices"];
 /// What a container is measured by even without limits, where v2 has it.
@@ -376,11 +374,8 @@ fn name(id: &str, place: &CgroupPlace) -> Result<PathBuf, StartError> {
 }
 
 fn mounted() -> Result<Vec<Hierarchy>, StartError> {
-    // The kernel writes a page of it at once, and tells no length to prepare for.
-    let mut mountinfo = String::with_capacity(MOUNTINFO_BYTES);
-    let read = fs::File::open("/proc/self/mountinfo").and_then(|mut it| it.read_to_string(&mut mountinfo));
-    read.at("cgroup", || "cannot read `/proc/self/mountinfo`")?;
-    Ok(hierarchies(&mountinfo))
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo");
+    Ok(hierarchies(&mountinfo.at("cgroup", || "cannot read `/proc/self/mountinfo`")?))
 }
 
 fn pids_below(folder: &Path) -> Vec<i32> {
